@@ -1,0 +1,103 @@
+"""Differentiable depth image of a point cloud (paper section 3.3.2, Eq. 3-5).
+
+One function, `splat_depth`, over several back ends that give the same image, winners and gradients:
+
+- `reference.py`: plain torch, any device, float32 or float64. The oracle: slow, but every equation is in sight.
+- `cpu.py`: numba, float32. Imported (and compiled, once per machine) at its first use.
+"""
+
+import math
+import operator
+from importlib import import_module
+
+import torch
+
+# A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
+BACKENDS = ("reference", "cpu")
+
+
+def splat_depth(
+    points: torch.Tensor,
+    radius: float,
+    size: tuple[int, int],
+    backend: str | None = None,
+    return_winners: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """Render point clouds to depth images that are differentiable in u, v and z (paper Eq. 3-5).
+
+    A pixel at distance d (px) from a point sees it with the value (1 - z) (1 - (d/r)^2)^2 where d < r, and takes the
+    largest such value over all points. Only positive values count: a point with z >= 1 is never seen, one with z < 0
+    is brighter than 1 (nothing is clamped). A point outside the image still reaches the pixels within r of it.
+
+    The point with the largest value is the pixel's winner (among equals, the one with the lowest index) and takes the
+    pixel's whole gradient. A pixel that no point reaches is 0 and passes no gradient on. Second derivatives exist in
+    the reference only.
+
+    Args:
+        points: [B, N, 3], columns (u px, v px, z in [0, 1]), float32 or float64. B and N may be 0.
+        radius: r in pixels, > 0.
+        size: (H, W) in pixels.
+        backend: "reference" or "cpu"; None takes "cpu" for float32 tensors on the CPU and "reference" otherwise.
+        return_winners: also return the index of each pixel's winner.
+
+    Returns:
+        depth [B, H, W], dtype and device of `points`; with `return_winners` also winners [B, H, W], int64, -1 where
+        the pixel is empty.
+
+    Raises:
+        ValueError: wrong shape or dtype, NaN or infinite points, impossible radius or size, unknown or unsuitable
+            back end.
+    """
+    radius, height, width = _check(points, radius, size)
+    splat = import_module(f".{_choose_backend(backend, points)}", __name__).splat
+    depth, winners = splat(points, radius, height, width)
+    return (depth, winners.long()) if return_winners else depth
+
+
+def _check(points: torch.Tensor, radius: float, size: tuple[int, int]) -> tuple[float, int, int]:
+    """The one place that validates what the back ends then rely on; returns radius, H, W as plain numbers."""
+    if not isinstance(points, torch.Tensor):
+        raise ValueError(f"points must be a torch.Tensor [B, N, 3], got {type(points).__name__}; use torch.as_tensor")
+    if points.ndim != 3 or points.shape[-1] != 3:
+        raise ValueError(
+            f"points must be [B, N, 3] = (u px, v px, z), got {list(points.shape)}; "
+            "add a batch axis with points[None], or keep just the columns u, v, z"
+        )
+    if points.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"points must be float32 or float64, got {points.dtype}; convert with points.float()")
+    try:
+        radius_px = float(radius)
+    except (TypeError, ValueError):
+        radius_px = math.nan
+    # Below 1e-15 px, 1/r^2 leaves the range of float32.
+    if not 1e-15 <= radius_px < math.inf:
+        raise ValueError(f"radius must be a finite number of pixels > 0, got {radius!r}; 5 px suits a 120 x 120 image")
+    try:
+        height, width = (operator.index(side) for side in size)
+    except (TypeError, ValueError):
+        height, width = 0, 0
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be two positive integers (H, W) in pixels, got {size!r}; e.g. size=(120, 120)")
+    finite = torch.isfinite(points.detach())
+    if not finite.all():
+        bad = (~finite.all(-1)).sum(-1)  # [B]
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"points must be finite, got {int(bad[first])} NaN or infinite point(s) in image {first} of the batch "
+            f"(the first such image), {int(bad.sum())} in the whole batch; drop them or mend what produced them"
+        )
+    return radius_px, height, width
+
+
+def _choose_backend(backend: str | None, points: torch.Tensor) -> str:
+    if backend is None:
+        return "cpu" if points.device.type == "cpu" and points.dtype == torch.float32 else "reference"
+    if backend not in BACKENDS:
+        valid = ", ".join(f'"{name}"' for name in BACKENDS)
+        raise ValueError(f"backend must be None or one of {valid}, got {backend!r}; None picks one by device and dtype")
+    if backend == "cpu" and (points.device.type != "cpu" or points.dtype != torch.float32):
+        raise ValueError(
+            f'backend "cpu" takes float32 points on the CPU, got {points.dtype} on {points.device}; '
+            'convert them, or use backend="reference"'
+        )
+    return backend

@@ -1,0 +1,54 @@
+"""The renderer in plain torch (paper section 3.3.2, Eq. 3-5): slow, readable, and what the other back ends must equal.
+
+Other back ends evaluate Eq. 4 and 5 in the same order of operations, so that in float32 they round alike.
+"""
+
+import torch
+
+# Eq. 3 looks at every point in every pixel; points are taken in chunks of about this many (point, pixel) pairs.
+PAIRS_PER_CHUNK = 2**22
+
+
+def splat(points: torch.Tensor, radius: float, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Points [B, N, 3] -> depth [B, H, W] and winners [B, H, W] (int64, -1 where empty). Arguments already checked."""
+    winners = find_winners(points.detach(), radius, height, width)
+    seen = winners >= 0
+    if points.shape[1] == 0:
+        return points.new_zeros(winners.shape) + points.sum(), winners  # the empty sum keeps the autograd graph
+    # The derivative of a maximum is that of its winner: evaluate the winners only, where autograd can see them.
+    index = winners.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)
+    winning_points = points.gather(1, index).unflatten(1, (height, width))  # [B, H, W, 3]
+    depth = depth_of_points(winning_points, radius, *pixel_grid(points, height, width))
+    return torch.where(seen, depth, torch.zeros_like(depth)), winners
+
+
+def find_winners(points: torch.Tensor, radius: float, height: int, width: int) -> torch.Tensor:
+    """The point that attains Eq. 3's maximum in each pixel: [B, H, W] int64, lowest index among equals, -1 if none."""
+    batch, count = points.shape[:2]
+    best = points.new_zeros(batch, height, width)
+    winners = torch.full((batch, height, width), -1, device=points.device)
+    i, j = pixel_grid(points, height, width)
+    chunk = max(1, PAIRS_PER_CHUNK // max(1, batch * height * width))
+    for start in range(0, count, chunk):
+        depth = depth_of_points(points[:, start : start + chunk, None, None, :], radius, i, j)  # [B, chunk, H, W]
+        value = depth.amax(1)  # Eq. 3: f_ij = max_k depth_ij(p_k)
+        first = (depth == value[:, None]).int().argmax(1)  # argmax of 0s and 1s: the lowest index among equals
+        brighter = value > best  # strictly: an earlier chunk keeps its ties, and 0 is nothing
+        best = torch.where(brighter, value, best)
+        winners = torch.where(brighter, start + first, winners)
+    return winners
+
+
+def depth_of_points(p: torch.Tensor, radius: float, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+    """Depth of points p [..., 3] in the pixels of row i and column j, broadcast together."""
+    p_x, p_y, p_z = p.unbind(-1)
+    dist_squared = (j - p_x) ** 2 + (i - p_y) ** 2
+    # Eq. 5: phi = (1 - (dist/r)^2)^2 where dist < r, else 0. The clamp is that condition: past r the bracket is < 0.
+    phi = (1 - dist_squared * (1 / (radius * radius))).clamp(min=0) ** 2
+    return (1 - p_z) * phi  # Eq. 4
+
+
+def pixel_grid(like: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows i [H, 1] and columns j [W] of the pixel centres; the first pixel's is at 0."""
+    rows = torch.arange(height, dtype=like.dtype, device=like.device)[:, None]
+    return rows, torch.arange(width, dtype=like.dtype, device=like.device)
