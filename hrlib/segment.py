@@ -1,0 +1,257 @@
+"""From a depth frame to the hand's pixels (design step "segment"): background off, forearm off, no labels, no learning.
+
+Everything is measured in millimetres on a coarse grid of cells (about 3 mm), and taken back to full resolution at the end:
+
+1. the nearest sizeable part of the frame that is continuous in depth, with the small parts that hang on it (a finger
+   behind a fist is a depth step away from it);
+2. where the arm leaves it: at the image's border, into the body, or at a free end (a sleeve that the sensor missed);
+3. the palm: the centre of the largest circle inside the part, not further than a hand's length from the end that is
+   furthest (along the surface) from the arm;
+4. the wrist: the narrowest cross-section about 60 mm from the palm's centre towards the arm. What lies beyond and is
+   connected to the arm is removed; fingers that lie beyond the same line are not connected to it and stay.
+
+Where no arm is found (the whole part is not longer than a hand) nothing is removed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+from .camera import Camera
+
+
+class NoHandFound(ValueError):
+    """The frame holds nothing that can be a hand; the message says why."""
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """Lengths in mm. The defaults suit adult hands within arm's reach of a sensor; children: hand_length_mm = 150."""
+
+    near_mm: float = 150.0  # nothing nearer is looked at
+    far_mm: float = 1500.0  # nor anything further away
+    hand_length_mm: float = 200.0  # wrist to the tip of the middle finger, at most; the other hand measures follow it
+    reach_behind_mm: float = 450.0  # how far behind the nearest surface the hand and its arm are searched
+    min_area_mm2: float = 2500.0  # a smaller part is not a hand (a fist seen from the front has about 6000)
+    cell_mm: float = 3.2  # size of a grid cell: a finger is 4-5 cells wide
+    step_mm: float = 20.0  # neighbouring cells further apart in depth belong to different surfaces
+    join_mm: float = 60.0  # ... but a small part no further than this from the hand is a finger of it
+    join_area_mm2: float = 8000.0  # "small": no larger than this
+
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            if not np.isfinite(value) or value <= 0:
+                raise ValueError(f"settings.{name} must be a finite number > 0, got {value!r}")
+        if self.near_mm >= self.far_mm:
+            raise ValueError(f"settings.near_mm ({self.near_mm}) must be less than settings.far_mm ({self.far_mm})")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The nearest part of the frame: N cells of the coarse grid, nodes of a graph of lengths along the surface."""
+
+    cells: np.ndarray  # [h, w] bool: which cells of the grid these are
+    points_mm: np.ndarray  # [N, 3]
+    cell_mm: np.ndarray  # [N] side of the cell at its depth
+    inside_mm: np.ndarray  # [N] distance to the part's outline in the image plane
+    edges: tuple  # node, node, length_mm [E]
+    border: tuple  # four arrays [N] bool: touches the image's top, bottom, left, right
+
+    def distance_along(self, start):
+        """Lengths [N] along the surface from the nearest of the start nodes (indices); -1 where no way leads."""
+        length = dijkstra(_matrix(*self.edges, len(self.points_mm)), directed=False, indices=start, min_only=True)
+        return np.where(np.isfinite(length), length, -1)
+
+    def pieces(self, among):
+        """Connected pieces of the nodes marked in among [N] bool: label [N], -1 elsewhere."""
+        i, j, length = self.edges
+        both = among[i] & among[j]
+        label = connected_components(_matrix(i[both], j[both], length[both], len(among)), directed=False)[1]
+        return np.where(among, label, -1)
+
+
+def _matrix(i, j, weight, size):
+    return coo_matrix((weight, (i, j)), (size, size)).tocsr()
+
+
+def segment_hand(depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings()) -> np.ndarray:
+    """Depth [H, W] in mm (0 = no measurement) -> mask [H, W] bool of the hand without its forearm.
+
+    Raises NoHandFound (a ValueError) where nothing can be a hand, ValueError for a wrong shape, NaN or negative depth.
+    """
+    if getattr(depth_mm, "ndim", None) != 2:
+        raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
+    if not np.isfinite(depth_mm).all() or (depth_mm < 0).any():
+        raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")
+    depth_mm = depth_mm.astype(np.float32, copy=False)
+    stride, part = _nearest_part(depth_mm, camera, settings)
+    hand_z = np.zeros(part.cells.shape, np.float32)
+    hand_z[part.cells] = np.where(_without_forearm(part, settings), part.points_mm[:, 2], 0)
+    mask = _to_full_resolution(depth_mm, hand_z, stride, settings.step_mm)
+    area_mm2 = _area_mm2(depth_mm[mask], camera)
+    if area_mm2 < settings.min_area_mm2:
+        raise NoHandFound(f"only {area_mm2:.0f} mm^2 are left without the arm, wanted {settings.min_area_mm2:.0f}")
+    return mask
+
+
+def _area_mm2(depth_mm, camera):
+    return float((depth_mm.astype(np.float64) ** 2).sum() / (camera.fx * camera.fy))
+
+
+def _nearest_part(depth_mm, camera, settings):
+    """-> stride of the grid in pixels, and the nearest sizeable part with the small ones that hang on it."""
+    focal = np.sqrt(camera.fx * camera.fy)
+    window = f"between {settings.near_mm:.0f} and {settings.far_mm:.0f} mm"
+    sample = depth_mm[::2, ::2]
+    sample = np.sort(sample[(sample > settings.near_mm) & (sample < settings.far_mm)])
+    area_mm2 = 4 * np.cumsum((sample / focal) ** 2)
+    if len(sample) == 0 or area_mm2[-1] < settings.min_area_mm2:
+        raise NoHandFound(f"no depth {window}, or less than {settings.min_area_mm2:.0f} mm^2 of it")
+    nearest_mm = sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]  # not the first speckle
+    stride = max(1, round(settings.cell_mm * focal / nearest_mm))
+
+    v, u = np.mgrid[0 : depth_mm.shape[0] : stride, 0 : depth_mm.shape[1] : stride].astype(np.float32)
+    grid_mm = camera.unproject(u, v, depth_mm[::stride, ::stride])
+    z = grid_mm[..., 2]
+    usable = (z > settings.near_mm) & (z < min(settings.far_mm, nearest_mm + settings.reach_behind_mm))
+    z, cell_mm = z[usable], stride * z[usable] / focal
+    i, j, length_mm = _surface_edges(grid_mm, usable, settings.join_mm)
+    smooth = np.abs(z[i] - z[j]) < settings.step_mm
+    label = connected_components(_matrix(i[smooth], j[smooth], length_mm[smooth], len(z)), directed=False)[1]
+    area_mm2 = np.bincount(label, cell_mm**2)
+    sizeable = np.flatnonzero(area_mm2 >= settings.min_area_mm2)
+    if len(sizeable) == 0:
+        largest = f"the largest has {area_mm2.max():.0f} mm^2, wanted {settings.min_area_mm2:.0f}"
+        raise NoHandFound(f"no object of a hand's size {window}: {largest}")
+    member = label == min(sizeable, key=lambda s: np.percentile(z[label == s], 10))
+    for _ in range(2):  # small parts that hang on it, then small parts that hang on those
+        outside = np.where(member[i], j, i)[member[i] != member[j]]
+        hanging = np.unique(label[outside])
+        member |= np.isin(label, hanging[area_mm2[hanging] < settings.join_area_mm2])
+
+    cells = np.zeros(usable.shape, bool)
+    cells[usable] = member
+    number = np.cumsum(member) - 1
+    own = member[i] & member[j]
+    row, column = np.nonzero(cells)
+    border = (row <= 1, row >= cells.shape[0] - 2, column <= 1, column >= cells.shape[1] - 2)
+    edges = (number[i[own]], number[j[own]], length_mm[own])
+    inside_mm = _inside(cells, np.median(cell_mm[member]))[cells] * cell_mm[member]
+    return stride, _Part(cells, grid_mm[cells], cell_mm[member], inside_mm, edges, border)
+
+
+def _surface_edges(grid_mm, usable, join_mm):
+    """Neighbours in the grid (or with one cell missing between) as node, node, length in mm."""
+    height, width = usable.shape
+    number = np.cumsum(usable).reshape(height, width) - 1
+    found = []
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)):
+        here = slice(0, height - down), slice(max(0, -right), width - max(0, right))
+        there = slice(down, height), slice(max(0, right), width - max(0, -right))
+        linked = usable[here] & usable[there] & (np.abs(grid_mm[here][..., 2] - grid_mm[there][..., 2]) < join_mm)
+        length_mm = np.linalg.norm(grid_mm[here][linked] - grid_mm[there][linked], axis=-1)
+        found.append((number[here][linked], number[there][linked], length_mm))
+    return tuple(map(np.concatenate, zip(*found, strict=True)))
+
+
+def _inside(cells, cell_mm, small_hole_mm2=400.0):
+    """Distance (cells) to the outline; slits of one cell and small holes (sensor shadows) do not count as outline."""
+    solid = cells | ndimage.binary_closing(np.pad(cells, 2), np.ones((3, 3)))[2:-2, 2:-2]
+    hole, _ = ndimage.label(~solid)
+    small = np.bincount(hole.ravel()) * cell_mm**2 < small_hole_mm2
+    small[0] = False
+    return ndimage.distance_transform_edt(np.pad(solid | small[hole], 1))[1:-1, 1:-1]
+
+
+def _without_forearm(part, settings):
+    """-> keep [N] bool."""
+    hand = settings.hand_length_mm
+    best = None
+    for exit_nodes in _possible_exits(part, settings):
+        from_exit = part.distance_along(exit_nodes)
+        palm_zone = from_exit > from_exit.max() - 0.9 * hand
+        palm = np.flatnonzero(palm_zone)[np.argmax(part.inside_mm[palm_zone])]
+        across = part.points_mm[:, :2] - part.points_mm[palm, :2]
+        radius = np.hypot(*across.T)
+        near_palm = max(part.inside_mm[palm], 0.18 * hand)
+        arm = (from_exit < from_exit[palm]) & (radius > near_palm) & (radius < near_palm + 0.3 * hand)
+        if not arm.any():
+            continue
+        piece = part.pieces(arm)
+        arm = piece == np.bincount(piece[arm]).argmax()
+        if part.inside_mm[arm].max() < 0.09 * hand or from_exit.max() < 0.8 * hand:
+            continue  # a finger, or nothing that would have to be cut
+        # The arm is wide where it leaves, mostly further from the camera than the hand, and the hand is far from there.
+        opening = np.linalg.norm(np.ptp(part.points_mm[exit_nodes, :2], axis=0))
+        behind = np.median(part.points_mm[exit_nodes, 2]) - np.median(part.points_mm[:, 2])
+        score = min(opening, 60) + np.clip(behind, -60, 60) + from_exit.max() + 2 * part.inside_mm[palm]
+        if best is None or score > best[0]:
+            best = score, exit_nodes, from_exit, palm, across, arm
+    if best is None:
+        return np.ones(len(part.points_mm), bool)
+    _, exit_nodes, from_exit, palm, across, arm = best
+
+    # Along the arm, in the image plane, stretched by the arm's slope in depth.
+    direction = across[arm].mean(0)
+    direction /= np.linalg.norm(direction)
+    along = across @ direction
+    slope = np.polyfit(along[arm], part.points_mm[arm, 2], 1)[0]
+    stretch = np.sqrt(1 + min(abs(slope), 1.5) ** 2)
+    along = along * stretch
+    aside = np.abs(across @ np.array([-direction[1], direction[0]]))
+    trunk = (from_exit < from_exit[palm] + 10) & (aside < 0.35 * hand)
+    at_border = np.any(part.border, axis=0)
+    wrist, least = None, np.inf
+    for station in np.arange(0.18, 0.48, 0.03) * hand:
+        slab = trunk & (np.abs(along - station) < 0.03 * hand)
+        if not slab.any() or (wrist is not None and at_border[slab].any()):
+            break  # what the image cuts off looks narrow
+        width = (part.cell_mm[slab] ** 2).sum() * stretch / (0.06 * hand)
+        cost = width + (station - 0.31 * hand) ** 2 / 30.0
+        if cost < least:
+            wrist, least = station, cost
+    if wrist is None:
+        return np.ones(len(part.points_mm), bool)
+    beyond = part.pieces(along > wrist)
+    leads_out = np.zeros(len(beyond), bool)
+    leads_out[exit_nodes] = True
+    remove = np.isin(beyond, beyond[(leads_out | arm) & (beyond >= 0)])
+    within_reach = np.linalg.norm(part.points_mm - part.points_mm[palm], axis=1) < 0.8 * hand
+    piece = part.pieces(~remove & within_reach)
+    return piece == piece[palm]
+
+
+def _possible_exits(part, settings):
+    """Sets of nodes (indices) where the arm may leave the part: into the body, at the border, at a free end."""
+    hand = settings.hand_length_mm
+    body = np.flatnonzero(part.inside_mm > 0.4 * hand)  # no circle as large as this fits into a hand or an arm
+    if len(body):
+        return [body]
+    exits = []
+    for side in part.border:
+        piece = part.pieces(side)
+        for label in np.unique(piece[side]):
+            nodes = np.flatnonzero(piece == label)
+            if np.linalg.norm(np.ptp(part.points_mm[nodes, :2], axis=0)) > 0.15 * hand:
+                exits.append(nodes)
+    if exits:
+        return exits
+    one = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
+    from_one = part.distance_along([one])
+    if from_one.max() < 1.03 * hand:
+        return []
+    from_other = part.distance_along([from_one.argmax()])
+    return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)]
+
+
+def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
+    """Pixels within a cell of the kept cells, at their depth. hand_z [h, w]: depth of the kept cells, 0 elsewhere."""
+    low = ndimage.minimum_filter(np.where(hand_z > 0, hand_z, np.inf), 3)
+    high = ndimage.maximum_filter(hand_z, 3)
+    height, width = depth_mm.shape
+    low, high, kept = (x.repeat(stride, 0).repeat(stride, 1)[:height, :width] for x in (low, high, hand_z > 0))
+    kept = ndimage.binary_dilation(kept, iterations=max(1, stride // 2))
+    return kept & (depth_mm > low - step_mm) & (depth_mm < high + step_mm) & (depth_mm > 0)
