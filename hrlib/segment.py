@@ -56,7 +56,8 @@ class _Part:
     cells: np.ndarray  # [h, w] bool: which cells of the grid these are
     points_mm: np.ndarray  # [N, 3]
     cell_mm: np.ndarray  # [N] side of the cell at its depth
-    inside_mm: np.ndarray  # [N] distance to the part's outline in the image plane
+    inside_mm: np.ndarray  # [N] distance to the part's outline in the image plane, the image's border included
+    thick_mm: np.ndarray  # [N] the same, as if the part went on beyond the image's border
     edges: tuple  # node, node, length_mm [E]
     border: tuple  # four arrays [N] bool: touches the image's top, bottom, left, right
 
@@ -139,8 +140,11 @@ def _nearest_part(depth_mm, camera, settings):
     row, column = np.nonzero(cells)
     border = (row <= 1, row >= cells.shape[0] - 2, column <= 1, column >= cells.shape[1] - 2)
     edges = (number[i[own]], number[j[own]], length_mm[own])
-    inside_mm = _inside(cells, np.median(cell_mm[member]))[cells] * cell_mm[member]
-    return stride, _Part(cells, grid_mm[cells], cell_mm[member], inside_mm, edges, border)
+    cell_mm = cell_mm[member]
+    solid = _without_small_holes(cells, np.median(cell_mm))
+    inside_mm = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1][cells] * cell_mm
+    thick_mm = ndimage.distance_transform_edt(solid)[cells] * cell_mm
+    return stride, _Part(cells, grid_mm[cells], cell_mm, inside_mm, thick_mm, edges, border)
 
 
 def _surface_edges(grid_mm, usable, join_mm):
@@ -157,49 +161,52 @@ def _surface_edges(grid_mm, usable, join_mm):
     return tuple(map(np.concatenate, zip(*found, strict=True)))
 
 
-def _inside(cells, cell_mm, small_hole_mm2=400.0):
-    """Distance (cells) to the outline; slits of one cell and small holes (sensor shadows) do not count as outline."""
+def _without_small_holes(cells, cell_mm, small_mm2=400.0):
+    """Slits of one cell and small holes filled: they are sensor shadows, not the hand's outline."""
     solid = cells | ndimage.binary_closing(np.pad(cells, 2), np.ones((3, 3)))[2:-2, 2:-2]
     hole, _ = ndimage.label(~solid)
-    small = np.bincount(hole.ravel()) * cell_mm**2 < small_hole_mm2
+    small = np.bincount(hole.ravel()) * cell_mm**2 < small_mm2
     small[0] = False
-    return ndimage.distance_transform_edt(np.pad(solid | small[hole], 1))[1:-1, 1:-1]
+    return solid | small[hole]
 
 
 def _without_forearm(part, settings):
     """-> keep [N] bool."""
     hand = settings.hand_length_mm
-    best = None
+    best, longest_mm = None, 0
     for exit_nodes in _possible_exits(part, settings):
         from_exit = part.distance_along(exit_nodes)
+        longest_mm = max(longest_mm, from_exit.max())
         palm_zone = from_exit > from_exit.max() - 0.9 * hand
         palm = np.flatnonzero(palm_zone)[np.argmax(part.inside_mm[palm_zone])]
         across = part.points_mm[:, :2] - part.points_mm[palm, :2]
         radius = np.hypot(*across.T)
         near_palm = max(part.inside_mm[palm], 0.18 * hand)
         arm = (from_exit < from_exit[palm]) & (radius > near_palm) & (radius < near_palm + 0.3 * hand)
-        if not arm.any():
-            continue
-        piece = part.pieces(arm)
-        arm = piece == np.bincount(piece[arm]).argmax()
-        if part.inside_mm[arm].max() < 0.09 * hand or from_exit.max() < 0.8 * hand:
-            continue  # a finger, or nothing that would have to be cut
-        # The arm is wide where it leaves, mostly further from the camera than the hand, and the hand is far from there.
-        opening = np.linalg.norm(np.ptp(part.points_mm[exit_nodes, :2], axis=0))
-        behind = np.median(part.points_mm[exit_nodes, 2]) - np.median(part.points_mm[:, 2])
-        score = min(opening, 60) + np.clip(behind, -60, 60) + from_exit.max() + 2 * part.inside_mm[palm]
+        if arm.any():
+            piece = part.pieces(arm)
+            arm = piece == np.bincount(piece[arm]).argmax()
+            if part.thick_mm[arm].max() < 0.09 * hand:
+                continue  # only a finger leads there
+        # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from its end.
+        opening = min(np.linalg.norm(np.ptp(part.points_mm[exit_nodes, :2], axis=0)), 0.4 * hand)
+        behind = np.clip(np.median(part.points_mm[exit_nodes, 2]) - np.median(part.points_mm[:, 2]), -60, 60)
+        score = 1.5 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
         if best is None or score > best[0]:
             best = score, exit_nodes, from_exit, palm, across, arm
+    everything = np.ones(len(part.points_mm), bool)
     if best is None:
-        return np.ones(len(part.points_mm), bool)
+        return everything
     _, exit_nodes, from_exit, palm, across, arm = best
+    if not arm.any() or longest_mm < 0.8 * hand:
+        return everything  # the palm lies at the border, or all of it is no longer than a hand
 
     # Along the arm, in the image plane, stretched by the arm's slope in depth.
     direction = across[arm].mean(0)
     direction /= np.linalg.norm(direction)
     along = across @ direction
     slope = np.polyfit(along[arm], part.points_mm[arm, 2], 1)[0]
-    stretch = np.sqrt(1 + min(abs(slope), 1.5) ** 2)
+    stretch = np.sqrt(1 + min(abs(slope), 0.75) ** 2)
     along = along * stretch
     aside = np.abs(across @ np.array([-direction[1], direction[0]]))
     trunk = (from_exit < from_exit[palm] + 10) & (aside < 0.35 * hand)
@@ -207,14 +214,14 @@ def _without_forearm(part, settings):
     wrist, least = None, np.inf
     for station in np.arange(0.18, 0.48, 0.03) * hand:
         slab = trunk & (np.abs(along - station) < 0.03 * hand)
-        if not slab.any() or (wrist is not None and at_border[slab].any()):
+        if not slab.any() or at_border[slab].mean() > 0.25:
             break  # what the image cuts off looks narrow
         width = (part.cell_mm[slab] ** 2).sum() * stretch / (0.06 * hand)
         cost = width + (station - 0.31 * hand) ** 2 / 30.0
         if cost < least:
             wrist, least = station, cost
     if wrist is None:
-        return np.ones(len(part.points_mm), bool)
+        return everything
     beyond = part.pieces(along > wrist)
     leads_out = np.zeros(len(beyond), bool)
     leads_out[exit_nodes] = True
