@@ -40,17 +40,18 @@ NEUTRAL_DEG = {
 # Joint Motion", 4th ed. 2009) and Lin, Wu, Huang, "Modeling the constraints of human hand motion" (2000); hyperextension
 # of the finger bases is the active range. Deviation is counted from the parallel neutral hand, so that the spread of the
 # knuckles is in it: the +-15 degrees of Lin et al. about each finger's own direction. Twist has no muscle: 5 degrees
-# for what the model's straight axes get wrong. The thumb's base is counted from the relaxed thumb.
+# for what the model's straight axes get wrong. The thumb's base is counted from the relaxed thumb; the deviation of its
+# middle joint is 15 degrees about the template's.
 LIMITS_DEG = {
     "thumb_base": ((-25, 35), (-30, 30), (-20, 20)),
-    "thumb_middle": ((-10, 60), (-8, 8), (-8, 8)),
+    "thumb_middle": ((-10, 60), (-6, 22), (-8, 8)),
     "thumb_far": ((-15, 80), (-5, 5), (-5, 5)),
     "index_base": ((-20, 90), (-23, 12), (-5, 5)),
     "middle_base": ((-20, 90), (-12, 18), (-5, 5)),
     "ring_base": ((-20, 90), (-8, 26), (-5, 5)),
     "pinky_base": ((-20, 90), (-6, 38), (-5, 5)),
 } | {
-    f"{finger}_{part}": (flexion, (-5, 5), (-5, 5))
+    f"{finger}_{part}": (flexion, (-6, 6), (-6, 6))
     for finger in FINGERS[1:]
     for part, flexion in (("middle", (-5, 110)), ("far", (-5, 90)))
 }

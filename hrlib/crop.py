@@ -1,0 +1,174 @@
+"""Depth frame and hand mask to what the network sees and what the loss compares with: centre, cube, image D, points P_D.
+
+The cube of `cube_mm` around the hand's centre is the crop frame, [0, 1]^3. The image D is the perspective window that
+the cube's middle plane fills, 120x120 pixels, nearest neighbour; its value is 1 - z on the hand (near is bright) and 0
+elsewhere (Eq. 4). The points P_D are pixels of D, unprojected: exact metric points in the crop frame. They are those on a
+staggered grid about 4 mm apart, as densely as the model's cloud P covers its visible half, and those on outlines, because
+a grid alone frays the silhouette (it halves the image error left at the true pose).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from .camera import Camera
+from .network import IMAGE_SIZE
+
+POINTS = 1280  # an open hand has about 1000; fewer are padded by repeating points, which no maximum sees
+EDGE_MM = 15.0  # a pixel this much nearer than a neighbour lies on an outline
+
+
+@dataclass(frozen=True)
+class Crops:
+    """B cropped frames. image [B, 120, 120]; points [B, 1280, 3] in the crop frame; centre_mm [B, 3] in the camera frame;
+    count [B] how many of the points are distinct (the rest repeat them)."""
+
+    image: Tensor
+    points: Tensor
+    centre_mm: Tensor
+    count: Tensor
+    cube_mm: float
+
+    def __len__(self):
+        return len(self.image)
+
+    def __getitem__(self, index) -> "Crops":
+        """A part of the batch: index with a slice, a list or a tensor (an int gives a batch of one)."""
+        if isinstance(index, int):
+            index = [index]
+        parts = (self.image, self.points, self.centre_mm, self.count)
+        return Crops(*(part[index] for part in parts), self.cube_mm)
+
+    def to(self, device) -> "Crops":
+        parts = (self.image, self.points, self.centre_mm, self.count)
+        return Crops(*(part.to(device) for part in parts), self.cube_mm)
+
+
+def concatenate(crops: list[Crops]) -> Crops:
+    """Batches of crops of one cube size joined into one."""
+    cubes = {c.cube_mm for c in crops}
+    if len(cubes) != 1:
+        raise ValueError(f"crops of one batch need one cube_mm, got {sorted(cubes)}")
+    parts = [torch.cat([getattr(c, key) for c in crops]) for key in ("image", "points", "centre_mm", "count")]
+    return Crops(*parts, cubes.pop())
+
+
+def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centre_mm=None) -> Crops:
+    """Crop one frame: depth_mm [H, W] (0 = nothing), mask [H, W] bool of the hand's pixels (all measured ones if None).
+
+    The centre is the mean of the hand's points unless `centre_mm` [3] (camera frame) is given. A batch of one is returned.
+    Raises ValueError for NaN, a wrong shape, an empty mask, or a cube that is not positive.
+    """
+    depth = np.asarray(depth_mm, np.float32)
+    if depth.ndim != 2:
+        raise ValueError(f"depth_mm must be one image [H, W], got {list(depth.shape)}")
+    if not np.isfinite(depth).all():
+        raise ValueError("depth_mm holds NaN or infinite numbers; set pixels without a measurement to 0")
+    if mask is not None:
+        if np.shape(mask) != depth.shape:
+            raise ValueError(f"mask must have depth_mm's shape {list(depth.shape)}, got {list(np.shape(mask))}")
+        depth = np.where(mask, depth, np.float32(0))
+    if not (depth > 0).any():
+        raise ValueError("the mask is empty: no measured pixel of a hand is left; see hrlib.segment for what it looks for")
+    intrinsics = np.array([[camera.fx, camera.fy, camera.cx, camera.cy]], np.float32)
+    centre = None if centre_mm is None else np.asarray(centre_mm, np.float32)[None]
+    return crop_batch(depth[None], intrinsics, cube_mm, centre)
+
+
+def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 250.0, centre_mm=None) -> Crops:
+    """Crop B frames that show nothing but the hand: depth_mm [B, H, W], intrinsics [B, 4] = (fx, fy, cx, cy).
+
+    An image without any measurement gives an empty crop with a NaN centre; `crop_hand` refuses it.
+    """
+    if not cube_mm > 0:
+        raise ValueError(f"cube_mm must be positive, got {cube_mm}")
+    b = len(depth_mm)
+    centre = _centres(depth_mm, intrinsics) if centre_mm is None else np.ascontiguousarray(centre_mm, np.float32)
+    image = np.zeros((b, IMAGE_SIZE, IMAGE_SIZE), np.float32)
+    points, count = np.full((b, POINTS, 3), 2, np.float32), np.zeros(b, np.int64)
+    _crop(depth_mm, intrinsics, centre, np.float32(cube_mm), image, points, count)
+    return Crops(*(torch.from_numpy(x) for x in (image, points, centre, count)), float(cube_mm))
+
+
+@njit(parallel=True, cache=True)
+def _centres(depth, intrinsics):
+    """Mean of the measured points of each image, [B, 3] mm."""
+    centres = np.empty((len(depth), 3), np.float32)
+    for b in prange(len(depth)):
+        fx, fy, cx, cy = intrinsics[b]
+        n, x, y, z = 0, 0.0, 0.0, 0.0
+        for v in range(depth.shape[1]):
+            for u in range(depth.shape[2]):
+                d = depth[b, v, u]
+                if d > 0:
+                    n, x, y, z = n + 1, x + (u - cx) * d, y + (v - cy) * d, z + d
+        centres[b, 0] = x / fx / n if n else np.nan
+        centres[b, 1] = y / fy / n if n else np.nan
+        centres[b, 2] = z / n if n else np.nan
+    return centres
+
+
+@njit(parallel=True, cache=True)
+def _crop(depth, intrinsics, centres, cube, image, points, count):
+    size, height, width = image.shape[1], depth.shape[1], depth.shape[2]
+    for b in prange(len(depth)):
+        fx, fy, cx, cy = intrinsics[b]
+        x, y, z = centres[b]
+        if not z > 0:
+            continue
+        us, vs = np.empty(size, np.int64), np.empty(size, np.int64)  # the source pixel of each column and row
+        for i in range(size):
+            part = (i + 0.5) / size - 0.5
+            us[i] = int(np.rint(x / z * fx + cx + part * cube * fx / z))
+            vs[i] = int(np.rint(y / z * fy + cy + part * cube * fy / z))
+        for i in range(size):
+            v = vs[i]
+            if v < 0 or v >= height:
+                continue
+            for j in range(size):
+                u = us[j]
+                if u < 0 or u >= width:
+                    continue
+                d = depth[b, v, u]
+                value = np.float32(0.5) - (d - z) / cube  # 1 - z of the crop frame
+                if d <= 0 or value <= 0 or value > 1:
+                    continue
+                image[b, i, j] = value
+        picked = 0
+        for i in range(size):
+            for j in range(size):
+                picked += _on_grid_or_edge(image[b], i, j, EDGE_MM / cube)
+        # thinned evenly where a hand needs more than POINTS
+        seen, n, keep = 0, 0, min(1.0, points.shape[1] / max(picked, 1))
+        for i in range(size):
+            for j in range(size):
+                if not _on_grid_or_edge(image[b], i, j, EDGE_MM / cube):
+                    continue
+                seen += 1
+                if keep < 1 and int(seen * keep) == int((seen - 1) * keep):
+                    continue
+                d = depth[b, vs[i], us[j]]
+                points[b, n, 0] = ((us[j] - cx) / fx * d - x) / cube + np.float32(0.5)
+                points[b, n, 1] = ((vs[i] - cy) / fy * d - y) / cube + np.float32(0.5)
+                points[b, n, 2] = 1 - image[b, i, j]
+                n += 1
+        count[b] = n
+        for k in range(n, points.shape[1] if n else 0):
+            points[b, k] = points[b, k % n]
+
+
+@njit(cache=True)
+def _on_grid_or_edge(image, i, j, step):
+    value = image[i, j]
+    if value == 0:
+        return False
+    if i % 2 == 0 and j % 2 == (i // 2) % 2:
+        return True
+    last = len(image) - 1
+    lowest = min(
+        image[max(i - 1, 0), j], image[min(i + 1, last), j], image[i, max(j - 1, 0)], image[i, min(j + 1, last)]
+    )
+    return value - lowest > step

@@ -1,0 +1,86 @@
+"""Forward kinematics: joint rotations to joint frames (Sec. 3.3.1), and rotations to Euler angles (Sec. 3.5)."""
+
+import torch
+from torch import Tensor
+
+from .hand import HandRig
+from .joints import POINT_ORDER, TIP_PARENTS
+
+# Joints by depth in the tree: wrist, the five bases, the five middles, the five fars; each hangs on the group before.
+LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
+
+
+def rotation_matrix(q: Tensor) -> Tensor:
+    """Unit quaternions xyzw [..., 4] -> rotation matrices [..., 3, 3]. Polynomial, so its gradient is finite everywhere."""
+    x, y, z, w = q.unbind(-1)
+    xx, yy, zz, xy, xz, yz, wx, wy, wz = x * x, y * y, z * z, x * y, x * z, y * z, w * x, w * y, w * z
+    rows = [
+        1 - 2 * (yy + zz), 2 * (xy - wz), 2 * (xz + wy),
+        2 * (xy + wz), 1 - 2 * (xx + zz), 2 * (yz - wx),
+        2 * (xz - wy), 2 * (yz + wx), 1 - 2 * (xx + yy),
+    ]  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
+    """Joint frames of a posed hand, `T_cam_joint` [B, 16, 4, 4].
+
+    rotations [B, 16, 4]: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's);
+    wrist_mm [B, 3]: where the wrist joint is. Along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
+    Raises ValueError for wrong shapes.
+    """
+    if rotations.ndim != 3 or rotations.shape[1:] != (16, 4):
+        raise ValueError(f"rotations must be quaternions [B, 16, 4] (xyzw), got {list(rotations.shape)}")
+    if wrist_mm.shape != (len(rotations), 3):
+        raise ValueError(f"wrist_mm must be [B, 3] with B = {len(rotations)}, got {list(wrist_mm.shape)}")
+    R_local = hand.R_parent_neutral @ rotation_matrix(rotations)  # [B, 16, 3, 3], in the parent's frame
+    R, t = [R_local[:, :1]], [wrist_mm[:, None]]
+    for level in LEVELS:
+        R_parent, t_parent = R[-1], t[-1]  # [B, 1, ...] at the bases, [B, 5, ...] below: broadcast over the fingers
+        t.append(t_parent + (R_parent @ hand.bones_mm[level, :, None])[..., 0])
+        R.append(R_parent @ R_local[:, level])
+    by_level = [torch.cat([r, p[..., None]], -1) for r, p in zip(R, t, strict=True)]  # [B, 1 or 5, 3, 4]
+    # back from (level, finger) to (wrist, thumb x 3, index x 3, ...)
+    top = torch.cat([by_level[0], torch.stack(by_level[1:], 2).flatten(1, 2)], 1)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(top), 16, 1, 4)
+    return torch.cat([top, bottom], 2)
+
+
+def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
+    """The 21 points of a posed hand, [B, 21, 3] mm, in the order of `joints.POINT_NAMES` (16 joints and 5 tips)."""
+    far = list(TIP_PARENTS)
+    local = torch.einsum("jrc,jr->jc", hand.R_wrist_rest[far], hand.tips_mm - hand.joints_mm[far])
+    T_far = T_cam_joint[:, far]
+    tips = T_far[..., :3, 3] + torch.einsum("bjrc,jc->bjr", T_far[..., :3, :3], local)
+    return torch.cat([T_cam_joint[..., :3, 3], tips], 1)[:, list(POINT_ORDER)]
+
+
+def euler_angles(rotations: Tensor) -> Tensor:
+    """phi(theta) of Sec. 3.5: unit quaternions xyzw [..., 4] -> (flexion, deviation, twist) [..., 3] in radians.
+
+    R = R_x(flexion) R_z(deviation) R_y(twist). The middle angle is singular at +-90 degrees, far outside of any finger's
+    range; it is clamped just short of that, so that value and gradient stay finite for every rotation.
+    """
+    R = rotation_matrix(rotations)
+    # R_x(a) R_z(b) R_y(c) has first row (cos b cos c, -sin b, cos b sin c) and second column (-sin b, cos a cos b, sin a cos b)
+    sine = (-R[..., 0, 1]).clamp(-1 + 1e-6, 1 - 1e-6)
+    flexion = _safe_atan2(R[..., 2, 1], R[..., 1, 1])
+    twist = _safe_atan2(R[..., 0, 2], R[..., 0, 0])
+    return torch.stack([flexion, torch.asin(sine), twist], -1)
+
+
+def _safe_atan2(y: Tensor, x: Tensor) -> Tensor:
+    """atan2 whose gradient is zero instead of NaN where both arguments vanish."""
+    vanishing = (x.abs() < 1e-9) & (y.abs() < 1e-9)
+    return torch.atan2(torch.where(vanishing, torch.zeros_like(y), y), torch.where(vanishing, torch.ones_like(x), x))
+
+
+def from_euler(angles: Tensor) -> Tensor:
+    """(flexion, deviation, twist) [..., 3] rad -> unit quaternions xyzw [..., 4]; inverse of `euler_angles`."""
+    (sa, sb, sc), (ca, cb, cc) = (torch.sin(angles / 2).unbind(-1), torch.cos(angles / 2).unbind(-1))
+    # q = q_x(a) q_z(b) q_y(c)
+    x = sa * cb * cc - ca * sb * sc
+    y = ca * cb * sc - sa * sb * cc
+    z = sa * cb * sc + ca * sb * cc
+    w = ca * cb * cc + sa * sb * sc
+    return torch.stack([x, y, z, w], -1)

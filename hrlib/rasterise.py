@@ -1,0 +1,65 @@
+"""Draw a posed mesh to a depth image: a small z-buffer rasteriser (numba), exact at pixel centres.
+
+It makes the synthetic frames. The differentiable renderer of the paper is `hrlib.render`.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+
+def rasterise(vertices_mm: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Depth images of B meshes.
+
+    vertices_mm [B, V, 3] in the camera frame; faces [F, 3]; intrinsics [B, 4] = (fx, fy, cx, cy) px, one camera an image
+    (shift cx, cy to draw a window of a larger image); size (H, W) -> depth_mm [B, H, W] float32: z of the nearest
+    surface at each pixel's centre, 0 where there is none. Triangles that reach behind 1 mm are left out.
+    Raises ValueError for wrong shapes or vertices that are not finite.
+    """
+    vertices = np.ascontiguousarray(vertices_mm, np.float32)
+    intrinsics = np.ascontiguousarray(intrinsics, np.float32)
+    if vertices.ndim != 3 or vertices.shape[2] != 3:
+        raise ValueError(f"vertices_mm must be [B, V, 3], got {list(vertices.shape)}")
+    if intrinsics.shape != (len(vertices), 4):
+        raise ValueError(f"intrinsics must be [B, 4] with B = {len(vertices)}, got {list(intrinsics.shape)}")
+    if not np.isfinite(vertices).all():
+        raise ValueError("vertices_mm holds NaN or infinite numbers; the pose that made them is broken")
+    depth = np.zeros((len(vertices), *size), np.float32)
+    _rasterise(vertices, np.ascontiguousarray(faces, np.int64), intrinsics, depth)
+    return depth
+
+
+@njit(parallel=True, cache=True, fastmath={"contract", "arcp", "nsz"})
+def _rasterise(vertices, faces, intrinsics, depth):
+    height, width = depth.shape[1:]
+    for b in prange(len(vertices)):
+        fx, fy, cx, cy = intrinsics[b]
+        count = vertices.shape[1]
+        u, v, w = np.empty(count, np.float32), np.empty(count, np.float32), np.empty(count, np.float32)
+        for i in range(count):
+            z = vertices[b, i, 2]
+            w[i] = 1 / z if z > 1 else 0  # 1/z is linear in the image, z is not
+            u[i] = vertices[b, i, 0] * w[i] * fx + cx
+            v[i] = vertices[b, i, 1] * w[i] * fy + cy
+        for f in range(len(faces)):
+            i0, i1, i2 = faces[f]
+            if w[i0] == 0 or w[i1] == 0 or w[i2] == 0:
+                continue
+            u0, v0, u1, v1, u2, v2 = u[i0], v[i0], u[i1], v[i1], u[i2], v[i2]
+            area = (u1 - u0) * (v2 - v0) - (v1 - v0) * (u2 - u0)
+            if area == 0:
+                continue
+            first_row = max(0, int(np.ceil(min(v0, v1, v2))))
+            last_row = min(height - 1, int(np.floor(max(v0, v1, v2))))
+            first_col = max(0, int(np.ceil(min(u0, u1, u2))))
+            last_col = min(width - 1, int(np.floor(max(u0, u1, u2))))
+            inverse = 1 / area
+            for row in range(first_row, last_row + 1):
+                for col in range(first_col, last_col + 1):
+                    # barycentric coordinates from the signed areas opposite to each corner
+                    a0 = ((u1 - col) * (v2 - row) - (v1 - row) * (u2 - col)) * inverse
+                    a1 = ((u2 - col) * (v0 - row) - (v2 - row) * (u0 - col)) * inverse
+                    a2 = 1 - a0 - a1
+                    if a0 >= 0 and a1 >= 0 and a2 >= 0:
+                        z = 1 / (a0 * w[i0] + a1 * w[i1] + a2 * w[i2])
+                        if depth[b, row, col] == 0 or z < depth[b, row, col]:
+                            depth[b, row, col] = z
