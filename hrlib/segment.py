@@ -40,6 +40,9 @@ class SegmentSettings:
     step_mm: float = 20.0  # neighbouring cells further apart in depth belong to different surfaces
     join_mm: float = 60.0  # ... but a small part no further than this from the hand is a finger of it
     join_area_mm2: float = 8000.0  # "small": no larger than this
+    arm_area_mm2: float = (
+        30000.0  # if the nearest part itself is small, it hangs on the hand, which has no more than this
+    )
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -131,7 +134,10 @@ def _nearest_part(depth_mm, camera, settings):
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
         outside = np.where(member[i], j, i)[member[i] != member[j]]
         hanging = np.unique(label[outside])
-        member |= np.isin(label, hanging[area_mm2[hanging] < settings.join_area_mm2])
+        limit = (
+            settings.join_area_mm2 if area_mm2[label[member]].max() > settings.join_area_mm2 else settings.arm_area_mm2
+        )
+        member |= np.isin(label, hanging[area_mm2[hanging] < limit])
 
     cells = np.zeros(usable.shape, bool)
     cells[usable] = member
@@ -191,14 +197,14 @@ def _without_forearm(part, settings):
         # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from its end.
         opening = min(np.linalg.norm(np.ptp(part.points_mm[exit_nodes, :2], axis=0)), 0.4 * hand)
         behind = np.clip(np.median(part.points_mm[exit_nodes, 2]) - np.median(part.points_mm[:, 2]), -60, 60)
-        score = 1.5 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
+        score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
         if best is None or score > best[0]:
             best = score, exit_nodes, from_exit, palm, across, arm
     everything = np.ones(len(part.points_mm), bool)
     if best is None:
         return everything
     _, exit_nodes, from_exit, palm, across, arm = best
-    if not arm.any() or longest_mm < 0.8 * hand:
+    if not arm.any() or longest_mm < 0.72 * hand:
         return everything  # the palm lies at the border, or all of it is no longer than a hand
 
     # Along the arm, in the image plane, stretched by the arm's slope in depth.
@@ -262,3 +268,43 @@ def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
     low, high, kept = (x.repeat(stride, 0).repeat(stride, 1)[:height, :width] for x in (low, high, hand_z > 0))
     kept = ndimage.binary_dilation(kept, iterations=max(1, stride // 2))
     return kept & (depth_mm > low - step_mm) & (depth_mm < high + step_mm) & (depth_mm > 0)
+
+
+@dataclass(frozen=True)
+class MaskCheck:
+    """What a mask measures, and why the frame should be left out (`reason`, None for a good one)."""
+
+    pixels: int
+    area_mm2: float  # as seen from the camera
+    extent_mm: float  # along the longest direction, the outermost 0.5 % of the points at both ends left out
+    distance_mm: float  # median depth
+    border_share: float  # part of the outline that the image's border cuts
+    reason: str | None
+
+
+def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = SegmentSettings()) -> MaskCheck:
+    """Measure a hand mask [H, W] bool on its depth [H, W] (mm), for leaving frames out before a model learns from them."""
+    if np.shape(mask) != np.shape(depth_mm):
+        raise ValueError(f"mask must have the shape of depth_mm {np.shape(depth_mm)}, got {np.shape(mask)}")
+    mask = mask & (depth_mm > 0)
+    if not mask.any():
+        return MaskCheck(0, 0.0, 0.0, 0.0, 0.0, "the mask is empty")
+    points_mm = camera.cloud(depth_mm, mask)
+    centred = points_mm - points_mm.mean(0)
+    main_direction = np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    extent_mm = float(np.subtract(*np.percentile(centred @ main_direction, [99.5, 0.5])))
+    distance_mm = float(np.median(points_mm[:, 2]))
+    area_mm2 = _area_mm2(depth_mm[mask], camera)
+    outline = mask & ~ndimage.binary_erosion(mask)
+    border_share = float((outline.sum() - outline[1:-1, 1:-1].sum()) / outline.sum())
+    hand = settings.hand_length_mm
+    problems = (
+        (mask.sum() < 400, f"only {mask.sum()} pixels: bring the hand nearer, or use a sensor with more pixels"),
+        (not settings.near_mm < distance_mm < settings.far_mm, f"the hand is {distance_mm:.0f} mm away"),
+        (area_mm2 < settings.min_area_mm2, f"{area_mm2:.0f} mm^2 are less than a hand"),
+        (area_mm2 > 0.6 * hand**2, f"{area_mm2:.0f} mm^2 are more than a hand"),
+        (extent_mm > 1.25 * hand, f"{extent_mm:.0f} mm are longer than a hand"),
+        (border_share > 0.5, f"the image's border cuts {border_share:.0%} of the hand's outline"),
+    )
+    reason = next((text for failed, text in problems if failed), None)
+    return MaskCheck(int(mask.sum()), area_mm2, extent_mm, distance_mm, border_share, reason)
