@@ -1,6 +1,6 @@
 """From a depth frame to the hand's pixels (design step "segment"): background off, forearm off, no labels, no learning.
 
-Everything is measured in millimetres on a coarse grid of cells (about 3 mm), and taken back to full resolution at the end:
+Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken back to full resolution at the end:
 
 1. the nearest sizeable part of the frame that is continuous in depth, with the small parts that hang on it (a finger
    behind a fist is a depth step away from it);
@@ -283,7 +283,7 @@ class MaskCheck:
 
 
 def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = SegmentSettings()) -> MaskCheck:
-    """Measure a hand mask [H, W] bool on its depth [H, W] (mm), for leaving frames out before a model learns from them."""
+    """Measure a hand mask [H, W] bool on its depth [H, W] in mm, to leave frames out before a model learns from them."""
     if np.shape(mask) != np.shape(depth_mm):
         raise ValueError(f"mask must have the shape of depth_mm {np.shape(depth_mm)}, got {np.shape(mask)}")
     mask = mask & (depth_mm > 0)
