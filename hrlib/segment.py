@@ -134,9 +134,8 @@ def _nearest_part(depth_mm, camera, settings):
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
         outside = np.where(member[i], j, i)[member[i] != member[j]]
         hanging = np.unique(label[outside])
-        limit = (
-            settings.join_area_mm2 if area_mm2[label[member]].max() > settings.join_area_mm2 else settings.arm_area_mm2
-        )
+        small = area_mm2[label[member]].max() < settings.join_area_mm2
+        limit = settings.arm_area_mm2 if small else settings.join_area_mm2
         member |= np.isin(label, hanging[area_mm2[hanging] < limit])
 
     cells = np.zeros(usable.shape, bool)
@@ -178,63 +177,29 @@ def _without_small_holes(cells, cell_mm, small_mm2=400.0):
 
 def _without_forearm(part, settings):
     """-> keep [N] bool."""
-    hand = settings.hand_length_mm
     best, longest_mm = None, 0
     for exit_nodes in _possible_exits(part, settings):
-        from_exit = part.distance_along(exit_nodes)
-        longest_mm = max(longest_mm, from_exit.max())
-        palm_zone = from_exit > from_exit.max() - 0.9 * hand
-        palm = np.flatnonzero(palm_zone)[np.argmax(part.inside_mm[palm_zone])]
-        across = part.points_mm[:, :2] - part.points_mm[palm, :2]
-        radius = np.hypot(*across.T)
-        near_palm = max(part.inside_mm[palm], 0.18 * hand)
-        arm = (from_exit < from_exit[palm]) & (radius > near_palm) & (radius < near_palm + 0.3 * hand)
-        if arm.any():
-            piece = part.pieces(arm)
-            arm = piece == np.bincount(piece[arm]).argmax()
-            if part.thick_mm[arm].max() < 0.09 * hand:
-                continue  # only a finger leads there
-        # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from its end.
-        opening = min(np.linalg.norm(np.ptp(part.points_mm[exit_nodes, :2], axis=0)), 0.4 * hand)
-        behind = np.clip(np.median(part.points_mm[exit_nodes, 2]) - np.median(part.points_mm[:, 2]), -60, 60)
-        score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
-        if best is None or score > best[0]:
-            best = score, exit_nodes, from_exit, palm, across, arm
-    everything = np.ones(len(part.points_mm), bool)
-    if best is None:
-        return everything
-    _, exit_nodes, from_exit, palm, across, arm = best
-    if not arm.any() or longest_mm < 0.72 * hand:
-        return everything  # the palm lies at the border, or all of it is no longer than a hand
+        arm = _arm_through(part, exit_nodes, settings)
+        if arm is None:
+            continue
+        longest_mm = max(longest_mm, arm.from_exit.max())
+        if best is None or arm.score > best.score:
+            best = arm
+    # No arm; or all of it is no longer than a hand; or the palm itself lies at the image's border.
+    if best is None or longest_mm < 0.72 * settings.hand_length_mm or not best.nodes.any():
+        return np.ones(len(part.points_mm), bool)
+    return _cut_at_wrist(part, best, settings)
 
-    # Along the arm, in the image plane, stretched by the arm's slope in depth.
-    direction = across[arm].mean(0)
-    direction /= np.linalg.norm(direction)
-    along = across @ direction
-    slope = np.polyfit(along[arm], part.points_mm[arm, 2], 1)[0]
-    stretch = np.sqrt(1 + min(abs(slope), 0.75) ** 2)
-    along = along * stretch
-    aside = np.abs(across @ np.array([-direction[1], direction[0]]))
-    trunk = (from_exit < from_exit[palm] + 10) & (aside < 0.35 * hand)
-    at_border = np.any(part.border, axis=0)
-    wrist, least = None, np.inf
-    for station in np.arange(0.18, 0.48, 0.03) * hand:
-        slab = trunk & (np.abs(along - station) < 0.03 * hand)
-        if not slab.any() or at_border[slab].mean() > 0.25:
-            break  # what the image cuts off looks narrow
-        width = (part.cell_mm[slab] ** 2).sum() * stretch / (0.06 * hand)
-        cost = width + (station - 0.31 * hand) ** 2 / 30.0
-        if cost < least:
-            wrist, least = station, cost
-    if wrist is None:
-        return everything
-    beyond = part.pieces(along > wrist)
-    leads_out = np.zeros(len(beyond), bool)
-    leads_out[exit_nodes] = True
-    remove = np.isin(beyond, beyond[(leads_out | arm) & (beyond >= 0)])
-    within_reach = np.linalg.norm(part.points_mm - part.points_mm[palm], axis=1) < 0.8 * hand
-    piece = part.pieces(~remove & within_reach)
-    return piece == piece[palm]
+
+@dataclass(frozen=True)
+class _Arm:
+    """A guess where the arm leaves the part, and what would then be palm and arm."""
+
+    score: float
+    exit_nodes: np.ndarray  # indices
+    from_exit: np.ndarray  # [N] mm along the surface
+    palm: int  # the node in the palm's centre
+    nodes: np.ndarray  # [N] bool: the arm's first 60 mm beyond the palm's circle
 
 
 def _possible_exits(part, settings):
@@ -248,16 +213,85 @@ def _possible_exits(part, settings):
         piece = part.pieces(side)
         for label in np.unique(piece[side]):
             nodes = np.flatnonzero(piece == label)
-            if np.linalg.norm(np.ptp(part.points_mm[nodes, :2], axis=0)) > 0.15 * hand:
+            if _spread_mm(part, nodes) > 0.15 * hand:
                 exits.append(nodes)
     if exits:
         return exits
-    one = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
-    from_one = part.distance_along([one])
+    one_end = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
+    from_one = part.distance_along([one_end])
     if from_one.max() < 1.03 * hand:
         return []
     from_other = part.distance_along([from_one.argmax()])
     return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)]
+
+
+def _spread_mm(part, nodes):
+    return np.linalg.norm(np.ptp(part.points_mm[nodes, :2], axis=0))
+
+
+def _arm_through(part, exit_nodes, settings):
+    """What palm and arm would be if the arm left through these nodes; None if only a finger leads there."""
+    hand, z = settings.hand_length_mm, part.points_mm[:, 2]
+    from_exit = part.distance_along(exit_nodes)
+    if part.inside_mm[exit_nodes].max() > 0.4 * hand:  # a body may have more limbs: the hand is on the nearest one
+        limb = part.pieces(from_exit > 0.45 * hand)
+        limbs = [label for label in np.unique(limb[limb >= 0]) if (part.cell_mm[limb == label] ** 2).sum() > 2000]
+        if not limbs:
+            return None
+        nearest = min(limbs, key=lambda label: np.percentile(z[limb == label], 10))
+        from_exit = np.where((limb == nearest) | (limb < 0), from_exit, -1)
+    in_hand = from_exit > from_exit.max() - 0.9 * hand
+    palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
+    radius = np.hypot(*(part.points_mm[:, :2] - part.points_mm[palm, :2]).T)
+    palm_mm = max(part.inside_mm[palm], 0.18 * hand)
+    nodes = (from_exit < from_exit[palm]) & (radius > palm_mm) & (radius < palm_mm + 0.3 * hand)
+    if nodes.any():
+        piece = part.pieces(nodes)
+        nodes = piece == np.bincount(piece[nodes]).argmax()
+        if part.thick_mm[nodes].max() < 0.09 * hand:
+            return None
+    # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from the fingertips.
+    opening = min(_spread_mm(part, exit_nodes), 0.4 * hand)
+    behind = np.clip(np.median(z[exit_nodes]) - np.median(z), -0.3 * hand, 0.3 * hand)
+    score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
+    return _Arm(score, exit_nodes, from_exit, palm, nodes)
+
+
+def _cut_at_wrist(part, arm, settings):
+    """-> keep [N] bool: the part without what lies beyond the wrist and is connected to the arm."""
+    hand = settings.hand_length_mm
+    from_palm_mm = part.points_mm - part.points_mm[arm.palm]
+    direction = from_palm_mm[arm.nodes, :2].mean(0)
+    direction /= np.linalg.norm(direction)
+    along = from_palm_mm[:, :2] @ direction
+    aside = np.abs(from_palm_mm[:, :2] @ np.array([-direction[1], direction[0]]))
+    slope = np.polyfit(along[arm.nodes], part.points_mm[arm.nodes, 2], 1)[0]
+    stretch = np.sqrt(1 + min(abs(slope), 0.75) ** 2)  # an arm that leads away from the camera looks shorter than it is
+    along = along * stretch
+
+    trunk = (arm.from_exit < arm.from_exit[arm.palm] + 10) & (aside < 0.35 * hand)
+    at_border = np.any(part.border, axis=0)
+    wrist, least = None, np.inf
+    for station in np.arange(0.18, 0.48, 0.03) * hand:
+        slab = trunk & (np.abs(along - station) < 0.03 * hand)
+        if not slab.any() or at_border[slab].mean() > 0.25:
+            break  # what the image cuts off looks narrow
+        width = (part.cell_mm[slab] ** 2).sum() * stretch / (0.06 * hand)
+        cost = (
+            width + (station - 0.31 * hand) ** 2 / 30
+        )  # 62 mm from the palm's centre, unless it is narrower elsewhere
+        if cost < least:
+            wrist, least = station, cost
+    if wrist is None:
+        return np.ones(len(along), bool)
+
+    beyond = part.pieces(along > wrist)
+    leads_out = arm.nodes.copy()
+    leads_out[arm.exit_nodes] = True
+    removed = np.isin(beyond, beyond[leads_out & (beyond >= 0)])
+    within_reach = np.linalg.norm(from_palm_mm, axis=1) < 0.8 * hand
+    piece = part.pieces(~removed & within_reach)
+    return piece == piece[arm.palm]
 
 
 def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
@@ -283,7 +317,7 @@ class MaskCheck:
 
 
 def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = SegmentSettings()) -> MaskCheck:
-    """Measure a hand mask [H, W] bool on its depth [H, W] in mm, to leave frames out before a model learns from them."""
+    """Measure a hand mask [H, W] bool on its depth [H, W] in mm, to leave out frames a model should not learn from."""
     if np.shape(mask) != np.shape(depth_mm):
         raise ValueError(f"mask must have the shape of depth_mm {np.shape(depth_mm)}, got {np.shape(mask)}")
     mask = mask & (depth_mm > 0)

@@ -26,7 +26,7 @@ ORIGINS = {
         "CC BY 4.0",
     ),
     "published": Origin(
-        "published predictions and labels, NYU and ICVL (github.com/xinghaochen/awesome-hand-pose-estimation and others)",
+        "published predictions and labels for NYU, ICVL (github.com/xinghaochen/awesome-hand-pose-estimation, and more)",
         "as published by their authors",
     ),
     "rigs": Origin("WebXR generic hand, npm @webxr-input-profiles/assets 1.0.20", "MIT"),
