@@ -7,12 +7,15 @@ import numpy as np
 from numba import njit, prange
 
 
-def rasterise(vertices_mm: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def rasterise(
+    vertices_mm: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], closed: bool = False
+) -> np.ndarray:
     """Depth images of B meshes.
 
     vertices_mm [B, V, 3] in the camera frame; faces [F, 3]; intrinsics [B, 4] = (fx, fy, cx, cy) px, one camera an image
     (shift cx, cy to draw a window of a larger image); size (H, W) -> depth_mm [B, H, W] float32: z of the nearest
     surface at each pixel's centre, 0 where there is none. Triangles that reach behind 1 mm are left out.
+    closed: the mesh has no opening, so that triangles seen from behind are hidden and need not be drawn.
     Raises ValueError for wrong shapes or vertices that are not finite.
     """
     vertices = np.ascontiguousarray(vertices_mm, np.float32)
@@ -24,12 +27,12 @@ def rasterise(vertices_mm: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray
     if not np.isfinite(vertices).all():
         raise ValueError("vertices_mm holds NaN or infinite numbers; the pose that made them is broken")
     depth = np.zeros((len(vertices), *size), np.float32)
-    _rasterise(vertices, np.ascontiguousarray(faces, np.int64), intrinsics, depth)
+    _rasterise(vertices, np.ascontiguousarray(faces, np.int64), intrinsics, depth, closed)
     return depth
 
 
 @njit(parallel=True, cache=True, fastmath={"contract", "arcp", "nsz"})
-def _rasterise(vertices, faces, intrinsics, depth):
+def _rasterise(vertices, faces, intrinsics, depth, closed):
     height, width = depth.shape[1:]
     for b in prange(len(vertices)):
         fx, fy, cx, cy = intrinsics[b]
@@ -46,7 +49,8 @@ def _rasterise(vertices, faces, intrinsics, depth):
                 continue
             u0, v0, u1, v1, u2, v2 = u[i0], v[i0], u[i1], v[i1], u[i2], v[i2]
             area = (u1 - u0) * (v2 - v0) - (v1 - v0) * (u2 - u0)
-            if area == 0:
+            # seen from outside, corners run clockwise with v down, which makes this area negative
+            if area == 0 or (closed and area > 0):
                 continue
             first_row = max(0, int(np.ceil(min(v0, v1, v2))))
             last_row = min(height - 1, int(np.floor(max(v0, v1, v2))))

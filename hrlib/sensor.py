@@ -43,6 +43,9 @@ def _kinect_v1(depth, fx, seed, noisy):
     for b in prange(len(depth)):
         for v in range(height):
             for u in range(width):
+                # two pixels away from any surface nothing can be read: 2.5 standard deviations of the lateral noise
+                if depth[b, max(v - 2, 0) : v + 3, max(u - 2, 0) : u + 3].max() == 0:
+                    continue
                 pixel = np.uint64(((seed * 1000003 + b) * height + v) * width + u) * np.uint64(4)
                 du, dv = _normal_pair(pixel)
                 su, sv = u + int(np.rint(0.8 * du)), v + int(np.rint(0.8 * dv))
