@@ -163,8 +163,9 @@ def test_tie_goes_to_the_lowest_index_with_all_its_gradient(backend):
 
 def test_tie_across_chunks_of_the_reference(monkeypatch):
     monkeypatch.setattr("hrlib.render.reference.PAIRS_PER_CHUNK", 25)  # one point a chunk
-    _, winners = splat_depth(torch.tensor([[[2, 2, 0.5]] * 3]), 2, (5, 5), "reference", return_winners=True)
-    assert set(winners.unique().tolist()) == {-1, 0}
+    points = torch.tensor([[[9, 9, 0.5], [2, 2, 0.5], [2, 2, 0.5]]])
+    _, winners = splat_depth(points, 2, (5, 5), "reference", return_winners=True)
+    assert set(winners.unique().tolist()) == {-1, 1}
 
 
 # What is seen and what is not.
@@ -172,11 +173,22 @@ def test_tie_across_chunks_of_the_reference(monkeypatch):
 
 @both
 def test_behind_before_beside_and_far_away(backend):
-    points = [[2, 2, 1], [2, 2, 1.5], [1e9, 2, 0], [2, -1e9, 0], [-1e30, 1e30, 0]]
+    points = [[2, 2, 1], [2, 2, 1.5], [1e9, 2, 0], [2, -1e9, 0], [-1e30, 1e30, 0], [3e38, 3e38, 0]]  # the sum overflows
     assert not image_of(*points, radius=2, size=(5, 5), backend=backend).any()
     assert image_of([2, 2, -1], radius=2, size=(5, 5), backend=backend)[2, 2] == 2  # z < 0: brighter than 1
     beside = image_of([-1, 2, 0], radius=2, size=(5, 5), backend=backend)  # 1 px left of the image
     assert beside[2].tolist() == [0.5625, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("radius", [1.23, 2.46, 3.3, 4.15, 8.84])  # all but 3.3 do err above 0 beyond r
+def test_edge_of_support_is_the_same_to_the_last_bit(radius):
+    # Points r away from pixel (0, 0), give or take a few roundings: 1 - (d/r)^2 may come out on either side of 0.
+    near_r = radius + torch.arange(-8, 9) * 6e-8 * radius
+    points = torch.stack([near_r, torch.zeros(17), torch.zeros(17)], -1)[:, None]
+    reference = splat_depth(points, radius, (1, 1), "reference")
+    assert torch.equal(splat_depth(points, radius, (1, 1), "cpu"), reference)
+    assert (reference == 0).any()
+    assert (reference > 0).any()
 
 
 @both

@@ -48,10 +48,8 @@ class _Splat(torch.autograd.Function):
             return None, None, None, None
         points, winners = ctx.saved_tensors
         grad = torch.zeros_like(points)
-        _backward(
-            points.numpy(), ctx.radius, winners.numpy(), grad_depth.contiguous().numpy(), grad.numpy(),
-            torch.get_num_threads(),
-        )  # fmt: skip
+        pixel_grad = grad_depth.contiguous().numpy()
+        _backward(points.numpy(), ctx.radius, winners.numpy(), pixel_grad, grad.numpy(), torch.get_num_threads())
         return grad, None, None, None
 
 

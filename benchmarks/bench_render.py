@@ -1,0 +1,239 @@
+"""Speed and memory of splat_depth (paper Eq. 3-5), forward + backward, against a windowed renderer in plain torch.
+
+    python benchmarks/bench_render.py            # about a minute; writes benchmarks/results/render.json
+
+Everything is timed in one process, repetitions of the competitors interleaved, medians reported, and the outputs are
+checked equal before anything is timed. Memory is the rise of a fresh process's peak (Linux only).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
+
+from hrlib.render import splat_depth  # noqa: E402
+
+BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step
+GROWTH = {
+    "count": [512, 1024, 2048, 4096, 8192],
+    "radius": [2.0, 3.5, 5.0, 7.5, 10.0],
+    "batch": [1, 2, 8, 32, 64],
+    "size": [(60, 60), (120, 120), (240, 240), (480, 480)],
+}
+MEMORY = [
+    {"batch": 32, "count": 2048, "size": (120, 120)},
+    {"batch": 64, "count": 2048, "size": (120, 120)},
+    {"batch": 32, "count": 16384, "size": (120, 120)},
+    {"batch": 32, "count": 2048, "size": (480, 480)},
+]
+SPEED_UP_TARGET = 40
+BYTES_TARGET = 64  # per point and pixel: points, their gradient, image, winners, gradient of the image, and what torch
+# adds around them; the windowed renderer needs hundreds to thousands per point.
+
+
+def windowed_splat(points: torch.Tensor, radius: float, size: tuple[int, int]) -> torch.Tensor:
+    """What one writes in plain torch: every point's window of values, reduced into the flat image; autograd does the
+    rest. One pixel beyond the image takes what falls outside it."""
+    height, width = size
+    reach = int(radius + 0.5)
+    offsets = torch.arange(-reach, reach + 1)
+    u, v, z = points[..., None, None].unbind(2)  # [B, N, 1, 1]
+    columns = u.detach().round().long() + offsets  # [B, N, 1, R]
+    rows = v.detach().round().long() + offsets[:, None]  # [B, N, R, 1]
+    dist_squared = (columns - u) ** 2 + (rows - v) ** 2
+    values = (1 - z) * (1 - dist_squared * (1 / radius**2)).clamp(min=0) ** 2
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    pixels = torch.where(inside, rows * width + columns, height * width)
+    image = values.new_zeros(len(points), height * width + 1)
+    image = image.scatter_reduce(1, pixels.flatten(1), values.flatten(1), "amax")
+    return image[:, :-1].unflatten(1, size)
+
+
+RENDERERS = {
+    "windowed": windowed_splat,
+    "reference": partial(splat_depth, backend="reference"),
+    "cpu": partial(splat_depth, backend="cpu"),
+}
+
+
+def make_case(batch, count, size, seed=0):
+    """Points over the middle two thirds of the image, as a cropped hand is, and a random gradient of the image."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    points = torch.rand(batch, count, 3, generator=generator)
+    points = points * torch.tensor([width / 1.5, height / 1.5, 1]) + torch.tensor([width / 6, height / 6, 0])
+    return points.requires_grad_(), torch.randn(batch, *size, generator=generator)
+
+
+def forward_backward(name, points, weight, radius, size):
+    points.grad = None
+    depth = RENDERERS[name](points, radius, size)
+    depth.backward(weight)
+    return depth.detach(), points.grad
+
+
+def milliseconds(name, *case):
+    start = time.perf_counter()
+    forward_backward(name, *case)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def check_equal(*case) -> dict:
+    """Largest differences from the reference; asserted before anything is timed."""
+    depth, grad = forward_backward("reference", *case)
+    differences = {}
+    for name in ("windowed", "cpu"):
+        other_depth, other_grad = forward_backward(name, *case)
+        differences[name] = {
+            "image": (other_depth - depth).abs().max().item(),
+            "gradient_relative": ((other_grad - grad).abs().max() / grad.abs().max()).item(),
+        }
+        # float32: the image to a few roundings of 1; gradients sum up to 80 pixels in different orders.
+        assert differences[name]["image"] < 1e-6, differences
+        assert differences[name]["gradient_relative"] < 1e-5, differences
+    return differences
+
+
+def compare(repeats: int) -> dict:
+    """Medians over interleaved repetitions at the base setting; the slow reference joins every fourth round."""
+    points, weight = make_case(BASE["batch"], BASE["count"], BASE["size"])
+    case = points, weight, BASE["radius"], BASE["size"]
+    differences = check_equal(*case)
+    times = {name: [] for name in RENDERERS}
+    for round_ in tqdm(range(repeats), desc="windowed, reference, cpu"):
+        for name in RENDERERS:
+            if name != "reference" or round_ % 4 == 0:
+                times[name].append(milliseconds(name, *case))
+    return {"milliseconds": times, "differences": differences}
+
+
+def growth(repeats: int) -> dict:
+    """The cpu back end's time as one of N, r, B, image size changes and the rest stays at the base setting."""
+    table = {}
+    settings = [(name, value) for name, values in GROWTH.items() for value in values]
+    for name, value in tqdm(settings, desc="growth"):
+        setting = BASE | {name: value}
+        points, weight = make_case(setting["batch"], setting["count"], setting["size"])
+        case = points, weight, setting["radius"], setting["size"]
+        forward_backward("cpu", *case)
+        times = [milliseconds("cpu", *case) for _ in range(repeats)]
+        table.setdefault(name, []).append({"value": value, "milliseconds": statistics.median(times)})
+    return table
+
+
+def memory() -> list[dict]:
+    """Peak memory that one forward + backward adds, inputs included, in fresh processes."""
+    if not Path("/proc/self/status").exists():
+        return []
+    rows = []
+    for setting in tqdm(MEMORY, desc="memory"):
+        units = setting["batch"] * (setting["count"] + setting["size"][0] * setting["size"][1])
+        row = {**setting}
+        for name in ("cpu", "windowed"):
+            command = [sys.executable, __file__, "--peak", json.dumps({"name": name, **setting})]
+            row[name] = {"bytes": int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)}
+            row[name]["bytes_per_point_and_pixel"] = row[name]["bytes"] / units
+        rows.append(row)
+    return rows
+
+
+def peak_rise(name, batch, count, size):
+    def peak():
+        status = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+
+    forward_backward(name, *make_case(1, 10, (8, 8)), BASE["radius"], (8, 8))  # imports and compiled code
+    before = peak()
+    forward_backward(name, *make_case(batch, count, size), BASE["radius"], size)
+    return peak() - before
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=21, help="interleaved repetitions")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/render.json")
+    parser.add_argument("--peak", help=argparse.SUPPRESS)  # a child that measures its own memory
+    arguments = parser.parse_args()
+    if arguments.peak:
+        setting = json.loads(arguments.peak)
+        print(peak_rise(**setting | {"size": tuple(setting["size"])}))
+        return
+
+    started = time.perf_counter()
+    forward_backward("cpu", *make_case(1, 10, (8, 8)), 5.0, (8, 8))
+    first_call_s = time.perf_counter() - started
+    compared = compare(arguments.repeats)
+    median = {name: statistics.median(times) for name, times in compared["milliseconds"].items()}
+    metrics = {
+        "setting": BASE,
+        "threads": torch.get_num_threads(),
+        "cpu_cores": os.cpu_count(),
+        "first_call_s": first_call_s,
+        "median_ms": median,
+        "min_ms": {name: min(times) for name, times in compared["milliseconds"].items()},
+        "speed_up_over_windowed": median["windowed"] / median["cpu"],
+        "largest_difference_from_reference": compared["differences"],
+        "growth": growth(max(3, arguments.repeats // 2)),
+        "memory": memory(),
+    }
+    result = {"name": "render", "profile": "quick", "metrics": metrics, "claims": make_claims(metrics)}
+    result["provenance"] = {}
+    for claim in result["claims"]:
+        print(
+            f"{claim['id']}: {claim['value']:.3g} (target {claim['target']}) {'holds' if claim['holds'] else 'FAILS'}"
+        )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def make_claims(metrics: dict) -> list[dict]:
+    speed_up = metrics["speed_up_over_windowed"]
+    image_difference = metrics["largest_difference_from_reference"]["cpu"]["image"]
+    claims = [
+        {
+            "id": "render-speed",
+            "claim": "The cpu renderer is many times faster than a windowed scatter_reduce in plain torch "
+            f"(forward + backward, B=32, N=2048, r=5 px, 120x120, {metrics['threads']} threads)",
+            "paper": None,
+            "target": f">= {SPEED_UP_TARGET} times",
+            "value": speed_up,
+            "holds": speed_up >= SPEED_UP_TARGET,
+        },
+        {
+            "id": "render-equal",
+            "claim": "The cpu renderer's image equals the plain torch reference's (largest difference)",
+            "paper": None,
+            "target": "<= 1e-6",
+            "value": image_difference,
+            "holds": image_difference <= 1e-6,
+        },
+    ]
+    if metrics["memory"]:
+        worst = max(row["cpu"]["bytes_per_point_and_pixel"] for row in metrics["memory"])
+        claims.append(
+            {
+                "id": "render-memory",
+                "claim": "The cpu renderer's memory is linear in B (HW + N): bytes per point and pixel at worst, as B, "
+                "N and HW grow",
+                "paper": None,
+                "target": f"<= {BYTES_TARGET}",
+                "value": worst,
+                "holds": worst <= BYTES_TARGET,
+            }
+        )
+    return claims
+
+
+if __name__ == "__main__":
+    main()
