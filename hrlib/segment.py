@@ -61,6 +61,7 @@ class _Part:
     cell_mm: np.ndarray  # [N] side of the cell at its depth
     inside_mm: np.ndarray  # [N] distance to the part's outline in the image plane, the image's border included
     thick_mm: np.ndarray  # [N] the same, as if the part went on beyond the image's border
+    thin: np.ndarray  # [N] bool: where no circle of a finger's size and more fits in, so in extended fingers
     edges: tuple  # node, node, length_mm [E]
     border: tuple  # four arrays [N] bool: touches the image's top, bottom, left, right
 
@@ -149,7 +150,10 @@ def _nearest_part(depth_mm, camera, settings):
     solid = _without_small_holes(cells, np.median(cell_mm))
     inside_mm = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1][cells] * cell_mm
     thick_mm = ndimage.distance_transform_edt(solid)[cells] * cell_mm
-    return stride, _Part(cells, grid_mm[cells], cell_mm, inside_mm, thick_mm, edges, border)
+    core = np.zeros(cells.shape, bool)
+    core[cells] = thick_mm > 0.065 * settings.hand_length_mm
+    thin = ndimage.distance_transform_edt(~core)[cells] * cell_mm > 0.085 * settings.hand_length_mm
+    return stride, _Part(cells, grid_mm[cells], cell_mm, inside_mm, thick_mm, thin, edges, border)
 
 
 def _surface_edges(grid_mm, usable, join_mm):
@@ -219,8 +223,8 @@ def _possible_exits(part, settings):
         return exits
     one_end = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
     from_one = part.distance_along([one_end])
-    if from_one.max() < 1.03 * hand:
-        return []
+    if from_one.max() < 1.3 * hand:
+        return []  # a hand, with a stump of the arm at most
     from_other = part.distance_along([from_one.argmax()])
     return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)]
 
@@ -240,6 +244,11 @@ def _arm_through(part, exit_nodes, settings):
             return None
         nearest = min(limbs, key=lambda label: np.percentile(z[limb == label], 10))
         from_exit = np.where((limb == nearest) | (limb < 0), from_exit, -1)
+    finger_mm2 = part.thin * part.cell_mm**2
+    near_exit = (from_exit >= 0) & (from_exit < 0.5 * from_exit.max())
+    fingers_here = finger_mm2[near_exit].sum() / max(finger_mm2.sum(), 0.04 * hand**2)  # one finger alone proves little
+    if fingers_here > 0.5:
+        return None
     in_hand = from_exit > from_exit.max() - 0.9 * hand
     palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
     radius = np.hypot(*(part.points_mm[:, :2] - part.points_mm[palm, :2]).T)
@@ -253,7 +262,7 @@ def _arm_through(part, exit_nodes, settings):
     # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from the fingertips.
     opening = min(_spread_mm(part, exit_nodes), 0.4 * hand)
     behind = np.clip(np.median(z[exit_nodes]) - np.median(z), -0.3 * hand, 0.3 * hand)
-    score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm]
+    score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm] - hand * fingers_here
     return _Arm(score, exit_nodes, from_exit, palm, nodes)
 
 
