@@ -1,0 +1,83 @@
+# Nothing to activate: every target uses the environment in .venv, which `make setup` builds.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_OPTIONS ?=  # more options for pip's torch step, e.g. pytorch.org's --index-url for CPU-only wheels
+PROFILE ?= quick
+ONLY ?=
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+SYSTEM_LIBRARIES := libusb-1.0-0 libegl1 libgl1 libx11-6 libgomp1
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system-libraries figures test lint format lab lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
+
+setup: $(STAMP)  ## the environment in .venv (PYTHON=python3.12 for another Python)
+
+# torch first and alone: next to other requirements pip may choose builds that bring several GB of CUDA packages
+$(STAMP): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11, or make setup PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else "hrlib needs Python 3.11 or 3.12, $(PYTHON) is %d.%d: make setup PYTHON=python3.11" % v[:2])'
+	@$(MAKE) --no-print-directory system-libraries
+	@echo "setting up .venv, a few minutes"
+	@$(PYTHON) -m venv .venv || { echo "no venv module? Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PIP) "pip>=23.1"
+	$(PIP) $(TORCH_OPTIONS) $(TORCH)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+system-libraries:  ## what open3d needs on Linux: installed where we may, otherwise said how
+	@[ "$$(uname -s)" = Linux ] || exit 0; \
+	missing=""; for name in libusb-1.0.so libEGL.so libGL.so libX11.so libgomp.so; do \
+	  { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$$name" || missing="$$missing $$name"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing $(SYSTEM_LIBRARIES)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(SYSTEM_LIBRARIES) >/dev/null && exit 0; \
+	  echo "apt-get failed; going on without:$$missing"; \
+	fi; \
+	echo "open3d (only for building the hand asset and some tests) lacks$$missing"; \
+	echo "  sudo apt-get install $(SYSTEM_LIBRARIES)"; \
+	echo "  or: conda install -c conda-forge libusb libegl libgl xorg-libx11 libgomp"
+
+figures: $(STAMP)  ## regenerate the figures (PROFILE=smoke|quick|full, ONLY="03 04")
+	@$(BIN)/python -m hrlib reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
+
+test: $(STAMP)  ## all tests, then every notebook in the smoke profile (ARGS="-m 'not slow'" for fewer)
+	@HRLIB_PROFILE=smoke $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests $(NOTEBOOKS) $(ARGS)
+
+lint: $(STAMP)  ## ruff over code and notebooks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## let ruff mend style, and strip the notebooks' outputs
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format --quiet .
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout $(NOTEBOOKS))
+
+lab: $(STAMP)  ## JupyterLab on the notebooks
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab notebooks
+
+lock:  ## remake requirements.lock from pyproject.toml in a clean environment (Linux x86-64, Python 3.11)
+	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
+	@build/lock/bin/python -m pip install --quiet '.[dev,open3d]' 'setuptools>=77'
+	@build/lock/bin/python -m pip check
+	@{ echo '# Exact versions of everything, tests and open3d included (without anny). Remake: make lock'; \
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude hrlib \
+	  | grep -viE '^(nvidia-|cuda-|triton)' \
+	  | sed -E -e 's/\+cpu$$//' \
+	    -e "s/^open3d-cpu==(.*)/open3d==\1; sys_platform != 'linux' or platform_machine != 'x86_64'\nopen3d-cpu==\1; sys_platform == 'linux' and platform_machine == 'x86_64'/" \
+	  | LC_ALL=C sort -f; } > build/requirements.lock
+	@mv build/requirements.lock requirements.lock && rm -rf build/lock && wc -l requirements.lock
+
+clean:  ## remove build products and caches; .venv stays
+	@rm -rf build .pytest_cache .ruff_cache *.egg-info
+	@find hrlib tests notebooks benchmarks data -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
