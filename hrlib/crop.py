@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
+from tqdm import tqdm
 
 from .camera import Camera
 from .network import IMAGE_SIZE
+from .segment import NoHandFound, check_mask, segment_hand
 
 POINTS = 1280  # an open hand has about 1000; fewer are padded by repeating points, which no maximum sees
 EDGE_MM = 15.0  # a pixel this much nearer than a neighbour lies on an outline
@@ -76,6 +78,31 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
     intrinsics = np.array([[camera.fx, camera.fy, camera.cx, camera.cy]], np.float32)
     centre = None if centre_mm is None else np.asarray(centre_mm, np.float32)[None]
     return crop_batch(depth[None], intrinsics, cube_mm, centre)
+
+
+def crop_frames(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops, list, dict[str, str]]:
+    """Segment and crop frames (anything that yields `Frame`s); those without a usable hand are left out.
+
+    Returns the crops, the frames they belong to, and {name: reason} of those left out. Frames whose hand pixels are known
+    (simulated ones) are not segmented. Raises ValueError where not a single frame is left.
+    """
+    crops, kept, left_out = [], [], {}
+    for frame in tqdm(frames, desc="segment and crop", disable=not progress or len(frames) < 50):
+        try:
+            mask = frame.mask
+            if mask is None:
+                mask = segment_hand(frame.depth_mm, frame.camera)
+                reason = check_mask(frame.depth_mm, frame.camera, mask).reason
+                if reason:
+                    raise NoHandFound(reason)
+            crops.append(crop_hand(frame.depth_mm, frame.camera, mask, cube_mm))
+            kept.append(frame)
+        except NoHandFound as error:
+            left_out[frame.name] = str(error)
+    if not crops:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons})")
+    return concatenate(crops), kept, left_out
 
 
 def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 250.0, centre_mm=None) -> Crops:
