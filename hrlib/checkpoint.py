@@ -10,6 +10,7 @@ from safetensors.torch import save
 
 from .hand import HandRig
 from .network import NetworkSettings, PoseNet
+from .paths import BASE_MODEL
 from .results import write_bytes_atomically
 
 
@@ -26,8 +27,8 @@ def save_network(path: str | Path, net: PoseNet, hand: HandRig, training: dict, 
     write_bytes_atomically(path, save(tensors, meta))
 
 
-def load_network(path: str | Path, hand: HandRig) -> tuple[PoseNet, dict]:
-    """The network in eval mode, float32, and the record of its training.
+def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet, dict]:
+    """The network (the shipped base model, or another) in eval mode, float32, and the record of its training.
 
     Raises FileNotFoundError where there is no file, ValueError where it is no PoseNet or belongs to another hand: joint
     rotations of one rig posed on another would be silently wrong.

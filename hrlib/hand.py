@@ -16,8 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, limits_rad
-
-HAND_ASSET = Path(__file__).resolve().parent.parent / "data" / "hand" / "template_right.safetensors"
+from .paths import HAND_ASSET
 
 
 @dataclass(frozen=True)

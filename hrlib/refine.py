@@ -68,7 +68,7 @@ def fit_pose(net: PoseNet, hand: HandRig, crops: Crops, settings: PoseFitSetting
 
 def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings) -> Fit:
     net = copy.deepcopy(net).eval()
-    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     target = splat_target(crop, settings.pipeline)
     mse, joints = [], []
     for i in range(settings.steps + 1):
