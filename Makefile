@@ -25,12 +25,12 @@ $(STAMP): pyproject.toml requirements.lock
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11, or make setup PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else "hrlib needs Python 3.11 or 3.12, $(PYTHON) is %d.%d: make setup PYTHON=python3.11" % v[:2])'
 	@$(MAKE) --no-print-directory system-libraries
-	@echo "setting up .venv, a few minutes"
+	@echo "setting up .venv: about 2 minutes, longer where the network is slow"
 	@$(PYTHON) -m venv .venv || { echo "no venv module? Debian, Ubuntu: apt-get install python3-venv"; exit 1; }
 	@$(PIP) "pip>=23.1"
-	$(PIP) $(TORCH_OPTIONS) $(TORCH)
-	$(PIP) -r requirements.lock
-	$(PIP) --no-deps --no-build-isolation -e .
+	@echo "  $(TORCH), the largest part" && $(PIP) $(TORCH_OPTIONS) $(TORCH)
+	@echo "  everything else" && $(PIP) -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 system-libraries:  ## what open3d needs on Linux: installed where we may, otherwise said how

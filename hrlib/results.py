@@ -219,7 +219,7 @@ def save_figure(
     if len(set(ids)) < len(ids):
         raise ValueError(f"claims must have different ids, got {ids}")
     if "ground_truth" not in provenance:
-        raise ValueError("provenance must come from hrlib.results.provenance(...), which asks for the ground truth used")
+        raise ValueError("provenance must come from hrlib.results.provenance(...): it asks for the ground truth used")
     record = {"metrics": metrics, "claims": claims, "provenance": provenance}
     record = {"name": name, "profile": profile} | {key: _plain(value, key) for key, value in record.items()}
     folder = paths.figures(profile)
