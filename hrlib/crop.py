@@ -74,7 +74,9 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
             raise ValueError(f"mask must have depth_mm's shape {list(depth.shape)}, got {list(np.shape(mask))}")
         depth = np.where(mask, depth, np.float32(0))
     if not (depth > 0).any():
-        raise ValueError("the mask is empty: no measured pixel of a hand is left; see hrlib.segment for what it looks for")
+        raise ValueError(
+            "the mask is empty: no measured pixel of a hand is left; see hrlib.segment for what it looks for"
+        )
     intrinsics = np.array([[camera.fx, camera.fy, camera.cx, camera.cy]], np.float32)
     centre = None if centre_mm is None else np.asarray(centre_mm, np.float32)[None]
     return crop_batch(depth[None], intrinsics, cube_mm, centre)

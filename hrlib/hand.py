@@ -50,7 +50,9 @@ class HandRig:
         }
         for key, shape in wanted.items():
             if tuple(getattr(self, key).shape) != shape:
-                raise ValueError(f"hand '{self.name}': {key} must be {list(shape)}, got {list(getattr(self, key).shape)}")
+                raise ValueError(
+                    f"hand '{self.name}': {key} must be {list(shape)}, got {list(getattr(self, key).shape)}"
+                )
         if not torch.allclose(self.weights.sum(1), self.weights.new_ones(n), atol=1e-4):
             raise ValueError(f"hand '{self.name}': the skin weights of each vertex must sum to 1; normalise the rows")
 

@@ -28,7 +28,9 @@ def depth_loss(rendered: Tensor, target: Tensor) -> Tensor:
     The paper sums over pixels; the mean is that sum over H W, so that the weight does not depend on the image's size.
     """
     if rendered.shape != target.shape:
-        raise ValueError(f"rendered and target must have one shape, got {list(rendered.shape)} and {list(target.shape)}")
+        raise ValueError(
+            f"rendered and target must have one shape, got {list(rendered.shape)} and {list(target.shape)}"
+        )
     return (rendered - target).abs().mean((1, 2))
 
 

@@ -10,8 +10,10 @@ from tqdm import tqdm
 from .crop import Crops
 from .evaluate import image_mse
 from .hand import HandRig
+from .losses import depth_loss
 from .network import PoseNet, Prediction
-from .pipeline import PipelineSettings, Step, evaluate_step, splat_target
+from .pipeline import PipelineSettings, Step, evaluate_step, splat_target, to_pixels
+from .render import splat_depth
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class ShapeFitSettings:
 
 @dataclass(frozen=True)
 class Fit:
-    """before, after: the method's intermediates for each frame; mse [steps + 1, B] of the synthesized images; cloud_mm
-    [B, N, 3] or [N, 3]: P at the end; joints_mm [steps + 1, B, 21, 3] on the way."""
+    """before, after: the method's intermediates for each frame; on the way, at each of the steps and after the last: mse
+    [steps + 1, B] of the synthesized images, loss [steps + 1, B], joints_mm [steps + 1, B, 21, 3]; cloud_mm [B, N, 3] or
+    [N, 3]: P at the end."""
 
     before: Step
     after: Step
     mse: Tensor
+    loss: Tensor
     joints_mm: Tensor
     cloud_mm: Tensor
 
@@ -56,32 +60,35 @@ def fit_pose(net: PoseNet, hand: HandRig, crops: Crops, settings: PoseFitSetting
         fits.append(_fit_pose_of_one(net, hand, crops[i], settings))
     if not fits:
         raise ValueError("crops must hold at least one frame, got none")
-    join = lambda parts, dim=0: torch.cat(list(parts), dim)  # noqa: E731
-    return Fit(
-        _join_steps([f.before for f in fits]),
-        _join_steps([f.after for f in fits]),
-        join((f.mse for f in fits), 1),
-        join((f.joints_mm for f in fits), 1),
-        hand.cloud_mm,
-    )
+    on_the_way = [torch.cat([getattr(fit, key) for fit in fits], 1) for key in ("mse", "loss", "joints_mm")]
+    return Fit(_join([fit.before for fit in fits]), _join([fit.after for fit in fits]), *on_the_way, hand.cloud_mm)
 
 
 def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings) -> Fit:
     net = copy.deepcopy(net).eval()
     optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     target = splat_target(crop, settings.pipeline)
-    mse, joints = [], []
-    for i in range(settings.steps + 1):
-        step = evaluate_step(net(crop.image), hand, crop, settings.pipeline, target=target)
-        mse.append(image_mse(step.rendered.detach(), target))
+
+    def step():
+        return evaluate_step(net(crop.image), hand, crop, settings.pipeline, target=target)
+
+    return Fit(*_descend(step, optimiser, settings.steps), hand.cloud_mm)
+
+
+def _descend(evaluate, optimiser, steps: int, progress: bool = False):
+    """`steps` steps of the optimiser on the loss of `evaluate()` -> before, after, mse, loss, joints_mm (see `Fit`)."""
+    mse, loss, joints, before = [], [], [], None
+    for i in tqdm(range(steps + 1), desc="descend", disable=not progress):
+        step = evaluate()
+        mse.append(image_mse(step.rendered.detach(), step.target))
+        loss.append(step.loss.detach())
         joints.append(step.joints_mm.detach())
-        if i == 0:
-            before = _detach(step)
-        if i < settings.steps:
+        before = before or _detached(step)
+        if i < steps:
             optimiser.zero_grad(set_to_none=True)
             step.loss.sum().backward()
             optimiser.step()
-    return Fit(before, _detach(step), torch.stack(mse), torch.stack(joints), hand.cloud_mm)
+    return before, _detached(step), torch.stack(mse), torch.stack(loss), torch.stack(joints)
 
 
 def fit_shape(
@@ -92,22 +99,33 @@ def fit_shape(
     P = P_0 + d reach / sqrt(reach^2 + |d|^2) with d free: within `reach_mm` of the template for any d.
     """
     target = splat_target(crops, settings.pipeline)
-    prediction = Prediction(prediction.rotations.detach(), None if prediction.offset is None else prediction.offset.detach())
+    prediction = Prediction(
+        prediction.rotations.detach(), None if prediction.offset is None else prediction.offset.detach()
+    )
     free = torch.zeros(len(crops), *hand.cloud_mm.shape, dtype=hand.cloud_mm.dtype, requires_grad=True)
     optimiser = torch.optim.Adam([free], settings.learning_rate_mm)
-    mse, joints = [], []
-    for i in tqdm(range(settings.steps + 1), desc="move P", disable=not progress):
-        P = hand.cloud_mm + bounded(free, settings.reach_mm)
-        step = evaluate_step(prediction, hand, crops, settings.pipeline, P, target)
-        mse.append(image_mse(step.rendered.detach(), target))
-        joints.append(step.joints_mm.detach())
-        if i == 0:
-            before = _detach(step)
-        if i < settings.steps:
-            optimiser.zero_grad(set_to_none=True)
-            step.loss.sum().backward()
-            optimiser.step()
-    return Fit(before, _detach(step), torch.stack(mse), torch.stack(joints), P.detach())
+
+    def cloud():
+        return hand.cloud_mm + bounded(free, settings.reach_mm)
+
+    def step():
+        return evaluate_step(prediction, hand, crops, settings.pipeline, cloud(), target)
+
+    return Fit(*_descend(step, optimiser, settings.steps, progress), cloud().detach())
+
+
+@torch.no_grad()
+def downhill_share(
+    step: Step, gradient: Tensor, crops: Crops, settings=PipelineSettings(), move_mm: float = 0.1
+) -> float:
+    """Share of the frames whose depth term falls when the posed cloud moves a little along minus `gradient` [B, N, 3].
+
+    move_mm: how far the point with the strongest pull moves.
+    """
+    longest = gradient.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-12)
+    moved = step.cloud - gradient / longest * (move_mm / crops.cube_mm)
+    rendered = splat_depth(to_pixels(moved), settings.radius_px, step.target.shape[1:], settings.backend)
+    return (depth_loss(rendered, step.target) < step.terms["depth"]).float().mean().item()
 
 
 def bounded(displacement: Tensor, reach: float) -> Tensor:
@@ -115,24 +133,21 @@ def bounded(displacement: Tensor, reach: float) -> Tensor:
     return displacement * (reach / (reach**2 + displacement.square().sum(-1, keepdim=True)).sqrt())
 
 
-def _detach(step: Step) -> Step:
-    return _map_tensors(step, lambda t: t.detach().clone())
+def _detached(step: Step) -> Step:
+    return _each(lambda tensor: tensor.detach().clone(), step)
 
 
-def _join_steps(steps: list[Step]) -> Step:
-    fields = {}
-    for name in Step.__dataclass_fields__:
-        parts = [getattr(s, name) for s in steps]
-        if isinstance(parts[0], dict):
-            fields[name] = {key: torch.cat([p[key] for p in parts]) for key in parts[0]}
-        else:
-            fields[name] = torch.cat(parts)
-    return Step(**fields)
+def _join(steps: list[Step]) -> Step:
+    return _each(lambda *parts: torch.cat(parts), *steps)
 
 
-def _map_tensors(step: Step, f) -> Step:
+def _each(f, *steps: Step) -> Step:
+    """A step whose every tensor is f of the given steps' tensors of that name."""
     values = {}
     for name in Step.__dataclass_fields__:
-        value = getattr(step, name)
-        values[name] = {k: f(v) for k, v in value.items()} if isinstance(value, dict) else f(value)
+        parts = [getattr(step, name) for step in steps]
+        if isinstance(parts[0], dict):
+            values[name] = {key: f(*(part[key] for part in parts)) for key in parts[0]}
+        else:
+            values[name] = f(*parts)
     return Step(**values)

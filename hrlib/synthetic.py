@@ -91,7 +91,9 @@ def sample_angles(count: int, limits_rad: Tensor, generator: Generator) -> Tenso
     kind = torch.where(alike, uniform(count, 1, 1), uniform(count, 4, 1))
     wobble = 0.08 * torch.randn(count, 4, 3, generator=generator)
     straight, rolled = (kind < 0.3)[..., 0], ((kind >= 0.3) & (kind < 0.5))[..., 0]
-    base = torch.where(straight, 0.18 + 0.5 * curl[..., 0] ** 3, torch.where(rolled, 0.75 + 0.2 * curl[..., 0], fingers[..., 0, 0]))
+    base = torch.where(
+        straight, 0.18 + 0.5 * curl[..., 0] ** 3, torch.where(rolled, 0.75 + 0.2 * curl[..., 0], fingers[..., 0, 0])
+    )
     middle = torch.where(straight, 0.06, torch.where(rolled, 0.82 + 0.1 * curl[..., 0], fingers[..., 1, 0]))
     fingers[..., 0, 0] = base + wobble[..., 0]
     fingers[..., 1, 0] = middle + wobble[..., 1]
@@ -163,7 +165,9 @@ class Synthesiser:
         hand, s = self.hand, self.settings
         T = forward_kinematics(hand, rotations, wrist_mm)
         vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T))
-        arm = torch.einsum("brc,bvc->bvr", T[:, 0, :3, :3], self.forearms(len(rotations), generator)) + wrist_mm[:, None]
+        arm = (
+            torch.einsum("brc,bvc->bvr", T[:, 0, :3, :3], self.forearms(len(rotations), generator)) + wrist_mm[:, None]
+        )
         vertices = torch.cat([vertices, arm], 1).numpy()
         intrinsics = window_cameras(vertices, s, generator)
         depth_mm = rasterise(vertices, self.faces, intrinsics, (s.window_px, s.window_px), closed=True)

@@ -1,16 +1,19 @@
 """The frames that the single-frame experiments run on: real ones where they are on this computer, simulated ones always."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..camera import Camera
 from ..crop import Crops, crop_frames
 from ..hand import HandRig
 from ..pipeline import true_prediction
 from . import Frame
 from .fingerspelling import LETTERS, Fingerspelling, letter_of
+from .folder import DepthFolder
 from .mirror import dataset_folder
 from .simulated import FIRST, SimulatedUser
 
@@ -18,7 +21,8 @@ from .simulated import FIRST, SimulatedUser
 @dataclass(frozen=True)
 class Examples:
     """Cropped frames of one source. kind: "simulated" or "real"; labels: a word for each frame; joints_mm [B, 21, 3],
-    rotations [B, 16, 4], wrist_mm [B, 3]: the truth, None for real frames; left_out: {frame: why it has no usable hand}."""
+    rotations [B, 16, 4], wrist_mm [B, 3]: the truth, None for real frames; left_out: {frame: why it has no usable hand};
+    data: what was read, for the record; seed: of the simulation."""
 
     kind: str
     source: str
@@ -29,9 +33,17 @@ class Examples:
     joints_mm: Tensor | None = None
     rotations: Tensor | None = None
     wrist_mm: Tensor | None = None
+    user: SimulatedUser | None = None
+    seed: int | None = None
+    data: dict[str, Path] = field(default_factory=dict)
 
     def __len__(self):
         return len(self.frames)
+
+    def index_of(self, label: str | int) -> int:
+        """Where the frame with this label is; an int counts frames. The first one where there is no such frame."""
+        wanted = str(label + 1) if isinstance(label, int) else label
+        return self.labels.index(wanted) if wanted in self.labels else 0
 
     def true_prediction(self, hand: HandRig):
         """The true pose as a perfect network would predict it (simulated frames only)."""
@@ -49,7 +61,9 @@ def simulated_examples(template: HandRig, count: int, user: SimulatedUser = FIRS
         for key in ("joints_mm", "rotations", "wrist_mm")
     )
     labels = [f"{i + 1}" for i in range(len(kept))]
-    return Examples("simulated", f"simulated user '{user.name}', Kinect noise", crops, kept, labels, left_out, joints, rotations, wrist)
+    source = f"simulated user '{user.name}', Kinect noise"
+    truth = (joints, rotations, wrist)
+    return Examples("simulated", source, crops, kept, labels, left_out, *truth, user=user, seed=user.seed)
 
 
 def real_examples(count: int = 24) -> Examples:
@@ -66,7 +80,9 @@ def real_examples(count: int = 24) -> Examples:
     picked = [of[(2 * k + 1) * len(of) // (2 * rounds)] for k in range(rounds) for of in by_letter.values()][:count]
     crops, kept, left_out = crop_frames([frames[i] for i in sorted(picked)])
     labels = [letter_of(frame.name).upper() for frame in kept]
-    return Examples("real", "ASL Finger Spelling A, Kinect v1, one user", crops, kept, labels, left_out)
+    source = "ASL Finger Spelling A, Kinect v1, one user"
+    data = {"asl_fingerspelling": dataset_folder("asl_fingerspelling") / "split.json"}
+    return Examples("real", source, crops, kept, labels, left_out, data=data)
 
 
 def available_examples(template: HandRig, count: int) -> list[Examples]:
@@ -78,3 +94,18 @@ def available_examples(template: HandRig, count: int) -> list[Examples]:
         print(f"simulated frames only: {error}")
         return examples
     return [*examples, real_examples(count)]
+
+
+def available_sensors() -> dict[str, DepthFolder]:
+    """Folders of real frames of other cameras, read by the general reader; empty where they are not on this computer."""
+    readers = {
+        "SR305": ("sr305", {"camera": Camera(476.007, 476.007, 313.683, 242.755), "unit_mm": 0.125}),
+        "NYU": ("nyu_frame", {"camera": Camera(588.03, 587.07, 320, 240), "encoding": "nyu"}),
+    }
+    found = {}
+    for sensor, (name, options) in readers.items():
+        try:
+            found[sensor] = DepthFolder(dataset_folder(name), **options)
+        except FileNotFoundError as error:
+            print(f"without {sensor} frames: {error}")
+    return found
