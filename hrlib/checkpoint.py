@@ -38,7 +38,7 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
         raise FileNotFoundError(f"no checkpoint at {path}; the shipped one comes with the repository under data/base")
     try:
         with safe_open(path, "pt") as file:
-            meta, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+            meta, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
         settings = NetworkSettings(**json.loads(meta["network"]))
         training = json.loads(meta["training"])
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:

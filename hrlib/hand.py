@@ -229,7 +229,7 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
         raise FileNotFoundError(f"no hand asset at {path}; it is part of the repository (git checkout -- data/hand)")
     try:
         with safe_open(path, "pt") as file:
-            meta, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            meta, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
         name = json.loads(meta["hand"])["name"]
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a hand asset ({error}); restore it with git or rebuild it") from error

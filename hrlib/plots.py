@@ -1,4 +1,4 @@
-"""Pictures of hands, clouds and depth images, shared by the notebooks. Every function draws what it is given; no numbers here."""
+"""Pictures of hands, clouds and depth images, shared by the notebooks. Every function draws what it is given; it holds no numbers."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -17,7 +17,7 @@ from .kinematics import forward_kinematics, joint_positions, rotation_matrix
 from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm
 from .pipeline import true_prediction, wrist_position
 from .results import write_json
-from .synthetic import SyntheticBatch, Synthesiser, SyntheticSettings
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * part))
 
 
-def pose_loss(prediction: Prediction, truth: SyntheticBatch, hand: HandRig, joint_weight: float) -> tuple[Tensor, Tensor]:
+def pose_loss(
+    prediction: Prediction, truth: SyntheticBatch, hand: HandRig, joint_weight: float
+) -> tuple[Tensor, Tensor]:
     """Supervised loss and mean joint error in mm.
 
     The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
@@ -107,7 +109,12 @@ def pretrain(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    config = {"pretrain": asdict(settings), "network": asdict(network), "frames": asdict(frames), "hand": hand.fingerprint}
+    config = {
+        "pretrain": asdict(settings),
+        "network": asdict(network),
+        "frames": asdict(frames),
+        "hand": hand.fingerprint,
+    }
     config = json.loads(json.dumps(config))
     torch.manual_seed(settings.seed)
     net = PoseNet(network).to(memory_format=torch.channels_last)

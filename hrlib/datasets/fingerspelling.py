@@ -6,6 +6,9 @@ axis, turned by atan(d / f), that is true only in part: unprojected so, the hand
 but sheared, a point s mm further back comes to lie s d / f mm further to the side. A pose can take up the share of it
 that is a rotation. What no pose takes up, for points spread over a hand's box of 180 x 90 x 80 mm, is 3.7 mm on average
 at d = 100 px (11 degrees off the axis) and 7.3 mm at 200 px. Where the crop's position is known, `offset_px` mends it.
+
+The images show a left hand, or a right one as in a mirror: folded fingers are nearer than the palm, so that the palm is
+in view, and the thumb is on its left. They are mirrored on entry into the right hand that this project poses.
 """
 
 import json
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from ..camera import Camera
 from . import Frame
-from .folder import camera_for, read_depth
+from .folder import camera_for, mirrored, read_depth
 from .mirror import dataset_folder
 
 LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the data
@@ -46,7 +49,7 @@ class Fingerspelling(Sequence):
         depth_mm = read_depth(self._images / self.names[index])
         centre = camera_for(depth_mm.shape, (FOCAL_PX, FOCAL_PX))
         camera = Camera(FOCAL_PX, FOCAL_PX, centre.cx - self._offset_px[0], centre.cy - self._offset_px[1])
-        return Frame(self.names[index], depth_mm, camera)
+        return mirrored(Frame(self.names[index], depth_mm, camera))
 
 
 def letter_of(name: str) -> str:
