@@ -1,6 +1,6 @@
 """Speed and memory of splat_depth (paper Eq. 3-5), forward + backward, against a windowed renderer in plain torch.
 
-    python benchmarks/bench_render.py            # about a minute; writes benchmarks/results/render.json
+    python benchmarks/bench_render.py            # a minute or two; writes benchmarks/results/render.json
 
 Everything is timed in one process, repetitions of the competitors interleaved, medians reported, and the outputs are
 checked equal before anything is timed. Memory is the rise of a fresh process's peak (Linux only).
@@ -22,6 +22,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
+from hrlib import results  # noqa: E402
 from hrlib.render import splat_depth  # noqa: E402
 
 BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step
@@ -106,14 +107,14 @@ def check_equal(*case) -> dict:
 
 
 def compare(repeats: int) -> dict:
-    """Medians over interleaved repetitions at the base setting; the slow reference joins every fourth round."""
+    """Medians over interleaved repetitions at the base setting; the slow reference joins the first round."""
     points, weight = make_case(BASE["batch"], BASE["count"], BASE["size"])
     case = points, weight, BASE["radius"], BASE["size"]
     differences = check_equal(*case)
     times = {name: [] for name in RENDERERS}
     for round_ in tqdm(range(repeats), desc="windowed, reference, cpu"):
         for name in RENDERERS:
-            if name != "reference" or round_ % 4 == 0:
+            if name != "reference" or round_ == 0:
                 times[name].append(milliseconds(name, *case))
     return {"milliseconds": times, "differences": differences}
 
@@ -179,6 +180,7 @@ def main():
         "setting": BASE,
         "threads": torch.get_num_threads(),
         "cpu_cores": os.cpu_count(),
+        "load_average_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "first_call_s": first_call_s,
         "median_ms": median,
         "min_ms": {name: min(times) for name, times in compared["milliseconds"].items()},
@@ -188,13 +190,14 @@ def main():
         "memory": memory(),
     }
     result = {"name": "render", "profile": "quick", "metrics": metrics, "claims": make_claims(metrics)}
-    result["provenance"] = {}
+    result["provenance"] = results.provenance(
+        {"repeats": arguments.repeats}, seed=0, data=None, ground_truth="none: random points"
+    )
     for claim in result["claims"]:
         print(
             f"{claim['id']}: {claim['value']:.3g} (target {claim['target']}) {'holds' if claim['holds'] else 'FAILS'}"
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    results.write_json(arguments.out, result)
 
 
 def make_claims(metrics: dict) -> list[dict]:
@@ -205,7 +208,7 @@ def make_claims(metrics: dict) -> list[dict]:
             "id": "render-speed",
             "claim": "The cpu renderer is many times faster than a windowed scatter_reduce in plain torch "
             f"(forward + backward, B=32, N=2048, r=5 px, 120x120, {metrics['threads']} threads)",
-            "paper": None,
+            "paper": "-",
             "target": f">= {SPEED_UP_TARGET} times",
             "value": speed_up,
             "holds": speed_up >= SPEED_UP_TARGET,
@@ -213,7 +216,7 @@ def make_claims(metrics: dict) -> list[dict]:
         {
             "id": "render-equal",
             "claim": "The cpu renderer's image equals the plain torch reference's (largest difference)",
-            "paper": None,
+            "paper": "-",
             "target": "<= 1e-6",
             "value": image_difference,
             "holds": image_difference <= 1e-6,
@@ -226,7 +229,7 @@ def make_claims(metrics: dict) -> list[dict]:
                 "id": "render-memory",
                 "claim": "The cpu renderer's memory is linear in B (HW + N): bytes per point and pixel at worst, as B, "
                 "N and HW grow",
-                "paper": None,
+                "paper": "-",
                 "target": f"<= {BYTES_TARGET}",
                 "value": worst,
                 "holds": worst <= BYTES_TARGET,

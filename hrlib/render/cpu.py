@@ -47,7 +47,7 @@ class _Splat(torch.autograd.Function):
         if grad_depth is None:
             return None, None, None, None
         points, winners = ctx.saved_tensors
-        grad = torch.zeros_like(points)
+        grad = torch.empty_like(points)
         pixel_grad = grad_depth.contiguous().numpy()
         _backward(points.numpy(), ctx.radius, winners.numpy(), pixel_grad, grad.numpy(), torch.get_num_threads())
         return grad, None, None, None
@@ -105,11 +105,12 @@ def _splat_rows(points, radius, depth, winners, top, bottom):
 
 @numba.njit(cache=True, parallel=True)
 def _backward(points, radius, winners, grad_depth, grad, threads):
-    """Add each pixel's gradient to its winner: the derivatives of Eq. 4 and 5. `grad` [B, N, 3] starts at zero."""
+    """Add each pixel's gradient to its winner: the derivatives of Eq. 4 and 5."""
     batch, height, width = winners.shape
     inverse_r_squared = np.float32(1 / (radius * radius))
     for part in numba.prange(threads):
         for image in range(batch * part // threads, batch * (part + 1) // threads):
+            grad[image] = 0
             for i in range(height):
                 for j in range(width):
                     k = winners[image, i, j]
