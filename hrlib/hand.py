@@ -231,14 +231,14 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
         with safe_open(path, "pt") as file:
             meta, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
         name = json.loads(meta["hand"])["name"]
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        morphs: dict = {}
+        for key in [k for k in stored if k.startswith("morph/")]:
+            _, morph, part = key.split("/")
+            morphs.setdefault(morph, {})[part] = stored.pop(key).to(dtype)
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v.long() for k, v in stored.items()}
+        return HandRig(name=name, morphs=morphs, **tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a hand asset ({error}); restore it with git or rebuild it") from error
-    morphs: dict = {}
-    for key in [k for k in stored if k.startswith("morph/")]:
-        _, morph, part = key.split("/")
-        morphs.setdefault(morph, {})[part] = stored.pop(key).to(dtype)
-    tensors = {k: v.to(dtype) if v.is_floating_point() else v.long() for k, v in stored.items()}
-    return HandRig(name=name, morphs=morphs, **tensors)
 
 
 def tip_parents() -> list[int]:
