@@ -119,7 +119,9 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int, seed: in
 def _check_maps(joint_map, tip_map):
     if set(joint_map) != set(JOINT_NAMES):
         missing, unknown = sorted(set(JOINT_NAMES) - set(joint_map)), sorted(set(joint_map) - set(JOINT_NAMES))
-        raise ValueError(f"joint_map must name a bone for each joint of hrlib.joints: missing {missing}, unknown {unknown}")
+        raise ValueError(
+            f"joint_map must name a bone for each joint of hrlib.joints: missing {missing}, unknown {unknown}"
+        )
     if not set(tip_map) <= set(TIP_NAMES):
         raise ValueError(f"tip_map must map tips of {list(TIP_NAMES)}, got {sorted(set(tip_map) - set(TIP_NAMES))}")
 
@@ -140,7 +142,9 @@ def _skinned_mesh(gltf: GLTF2, path: Path, wanted: list[str]):
     """The mesh and skin whose bones have all the wanted names; a file may hold several."""
     skinned = [node for node in gltf.nodes if node.mesh is not None and node.skin is not None]
     if not skinned:
-        raise ValueError(f"{path} has no skin: no mesh in it hangs on bones; export the hand together with its armature")
+        raise ValueError(
+            f"{path} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
+        )
     best = None
     for node in skinned:
         bones = [gltf.nodes[i].name for i in gltf.skins[node.skin].joints]
@@ -158,7 +162,9 @@ def _read_mesh(gltf: GLTF2, path: Path, mesh, bone_count: int) -> tuple[np.ndarr
     for primitive in mesh.primitives:
         has = primitive.attributes
         if primitive.mode not in (None, TRIANGLES) or has.JOINTS_0 is None or has.WEIGHTS_0 is None:
-            raise ValueError(f"{path}: the mesh must be triangles with JOINTS_0 and WEIGHTS_0; export skinned triangles")
+            raise ValueError(
+                f"{path}: the mesh must be triangles with JOINTS_0 and WEIGHTS_0; export skinned triangles"
+            )
         position = _read(gltf, path, has.POSITION).astype(np.float64)
         index = np.arange(len(position)) if primitive.indices is None else _read(gltf, path, primitive.indices)[:, 0]
         joints, values = _read(gltf, path, has.JOINTS_0), _read(gltf, path, has.WEIGHTS_0).astype(np.float64)

@@ -9,7 +9,7 @@ from hrlib.hand import HandRig, build_rig, load_hand
 from hrlib.joints import FINGERS, JOINT_NAMES
 from hrlib.kinematics import forward_kinematics, from_euler
 from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import SyntheticBatch, Synthesiser, SyntheticSettings
+from hrlib.synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 
 # The pose of a fist without its thumb: every joint of the four fingers bent by 80 degrees.
 FIST_DEG = {f"{finger}_{part}": (80, 0, 0) for finger in FINGERS[1:] for part in ("base", "middle", "far")}
