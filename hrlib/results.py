@@ -130,7 +130,7 @@ def provenance(
             "os": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),
-            "threads": _threads(),
+            **_compute(),
         },
     }
 
@@ -184,9 +184,10 @@ def _package_versions() -> dict[str, str | None]:
     return found
 
 
-def _threads() -> int | None:
+def _compute() -> dict:
     torch = sys.modules.get("torch")  # a run without torch need not load it to say so
-    return torch.get_num_threads() if torch else None
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    return {"threads": torch.get_num_threads() if torch else None, "gpu": gpu}
 
 
 @lru_cache
