@@ -63,7 +63,7 @@ format: $(STAMP)  ## let ruff mend style, and strip the notebooks' outputs
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout $(NOTEBOOKS))
 
 lab: $(STAMP)  ## JupyterLab on the notebooks
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab notebooks
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 lock:  ## remake requirements.lock from pyproject.toml in a clean environment (Linux x86-64, Python 3.11)
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
