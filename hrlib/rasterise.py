@@ -16,7 +16,7 @@ def rasterise(
     (shift cx, cy to draw a window of a larger image); size (H, W) -> depth_mm [B, H, W] float32: z of the nearest
     surface at each pixel's centre, 0 where there is none. Triangles that reach behind 1 mm are left out.
     closed: the mesh has no opening, so that triangles seen from behind are hidden and need not be drawn.
-    Raises ValueError for wrong shapes or vertices that are not finite.
+    Raises ValueError for wrong shapes, vertices that are not finite, or faces that name no vertex.
     """
     vertices = np.ascontiguousarray(vertices_mm, np.float32)
     intrinsics = np.ascontiguousarray(intrinsics, np.float32)
@@ -26,8 +26,16 @@ def rasterise(
         raise ValueError(f"intrinsics must be [B, 4] with B = {len(vertices)}, got {list(intrinsics.shape)}")
     if not np.isfinite(vertices).all():
         raise ValueError("vertices_mm holds NaN or infinite numbers; the pose that made them is broken")
+    faces = np.ascontiguousarray(faces, np.int64)
+    lowest, highest = int(faces.min(initial=0)), int(faces.max(initial=0))
+    # the kernel does not check: a wrong index would read foreign memory
+    if faces.ndim != 2 or faces.shape[1] != 3 or lowest < 0 or highest >= vertices.shape[1]:
+        raise ValueError(
+            f"faces must be [F, 3] indices below V = {vertices.shape[1]}, "
+            f"got {list(faces.shape)} from {lowest} to {highest}"
+        )
     depth = np.zeros((len(vertices), *size), np.float32)
-    _rasterise(vertices, np.ascontiguousarray(faces, np.int64), intrinsics, depth, closed)
+    _rasterise(vertices, faces, intrinsics, depth, closed)
     return depth
 
 
