@@ -39,15 +39,14 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
     try:
         with safe_open(path, "pt") as file:
             meta, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
-        settings = NetworkSettings(**json.loads(meta["network"]))
-        training = json.loads(meta["training"])
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        net = PoseNet(NetworkSettings(**json.loads(meta["network"])))
+        training, trained_with = json.loads(meta["training"]), meta["hand"]
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: other weights
         raise ValueError(f"{path} is not a PoseNet checkpoint ({error!r}); restore it or train one anew") from error
-    if meta["hand"] != hand.fingerprint:
+    if trained_with != hand.fingerprint:
         raise ValueError(
-            f"checkpoint {path} was trained with the hand '{meta.get('hand_name')}' ({meta['hand']}), "
+            f"checkpoint {path} was trained with the hand '{meta.get('hand_name')}' ({trained_with}), "
             f"not with '{hand.name}' ({hand.fingerprint}); load that hand or train a network for this one"
         )
-    net = PoseNet(settings)
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     return net.eval(), training
