@@ -1,3 +1,46 @@
-"""hrlib: refine 3D hand pose estimation from unlabelled depth images (Dibra et al., 3DV 2017)."""
+"""hrlib: refine 3D hand pose estimation from unlabelled depth images (Dibra, Wolf, Öztireli, Gross, 3DV 2017).
+
+Conventions, everywhere:
+
+- Lengths are millimetres, angles radians (degrees only where a name ends in `_deg`, and in user interfaces).
+- Camera frame: x right, y down, z forward. Pixels: u right, v down, the centre of the first pixel at 0.
+- Crop frame: a cube of `cube_mm` (250) around the hand's centre, scaled to [0, 1]^3, same axes as the camera.
+- Depth image in the crop: 1 - z in (0, 1] on the hand (near is bright), 0 where there is nothing (Eq. 4): the network's
+  input, the rendered image and the target mean the same.
+- Quaternions are unit, xyzw. Transforms are `T_to_from`, 4x4, acting on columns.
+- Shapes are named by letters, batch first: [B, J, 4], [B, N, 3], [B, H, W].
+- 16 joints: wrist, then thumb, index, middle, ring, pinky x 3; with the 5 tips 21 points. `hrlib.joints` has the table.
+- Right hand. A left hand is mirrored on entry, and back on exit.
+- Random functions take a `torch.Generator`.
+
+The modules in the order in which data flows: datasets, segment, crop, network, kinematics, skinning, render, losses,
+pipeline (the method in ten lines), refine; beside them hand, joints, synthetic, pretrain, evaluate.
+"""
 
 __version__ = "0.1.0"
+
+# name -> module; imported when first asked for, so that `hrlib --help` does not wait for torch
+_EXPORTS = {
+    "Camera": "camera",
+    "Crops": "crop",
+    "HandRig": "hand",
+    "PipelineSettings": "pipeline",
+    "PoseNet": "network",
+    "crop_hand": "crop",
+    "evaluate_step": "pipeline",
+    "forward_kinematics": "kinematics",
+    "load_hand": "hand",
+    "load_network": "checkpoint",
+    "segment_hand": "segment",
+    "skin": "skinning",
+    "splat_depth": "render",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str):
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'hrlib' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"hrlib.{_EXPORTS[name]}"), name)

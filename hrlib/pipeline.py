@@ -50,6 +50,13 @@ class Step:
     terms: dict[str, Tensor]  # each [B]
     loss: Tensor  # [B]
 
+    def detach(self) -> "Step":
+        """The same numbers without the graph that made them."""
+        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Step(
+            **{k: {n: t.detach() for n, t in v.items()} if k == "terms" else v.detach() for k, v in parts.items()}
+        )
+
 
 def evaluate_step(
     prediction: Prediction,

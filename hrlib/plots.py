@@ -1,4 +1,4 @@
-"""Pictures of hands, clouds and depth images, shared by the notebooks. Every function draws what it is given; it holds no numbers."""
+"""Pictures of hands, clouds and depth images, shared by the notebooks. They draw what they are given."""
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -1,8 +1,12 @@
 """Train the base model on synthetic frames alone (Sec. 4.1): Adam, 1e-3, batch 200, supervised by the pose."""
 
+import io
 import json
 import math
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions, rotation_matrix
 from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm
 from .pipeline import true_prediction, wrist_position
-from .results import write_json
+from .results import write_bytes_atomically, write_json
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 
 
@@ -34,6 +38,7 @@ class PretrainSettings:
     learning_rate: float = 1e-3
     decay: float = 0.4
     joint_weight: float = 5.0
+    checkpoint_every: int = 250
     seed: int = 1
     bfloat16: bool = True
 
@@ -120,15 +125,16 @@ def pretrain(
     net = PoseNet(network).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate)
     curve: list[dict] = []
-    first, seconds = 0, 0.0
-    state_file = out / "state.pt"
+    recent: list[list[float]] = []
+    first, seconds, state_file = 0, 0.0, out / "state.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         if state["config"] != config:
             raise ValueError(f"{out} holds a run with other settings; choose another folder or delete it")
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
-        first, curve, seconds = state["step"], state["curve"], state["seconds"]
+        torch.set_rng_state(state["rng"])
+        first, curve, recent, seconds = state["step"], state["curve"], state["recent"], state["seconds"]
     frames_of = Synthesiser(hand, frames)
     fresh_count = max(1, round(settings.batch * settings.fresh))
     memory = Memory(settings.memory * fresh_count)
@@ -136,40 +142,63 @@ def pretrain(
     again = range(max(0, first - settings.memory), first)
     for past in tqdm(again, desc="redraw the last frames", disable=not (progress and len(again))):
         memory.put(frames_of.batch(fresh_count, settings.seed * 10**6 + past), past)
+    began = time.perf_counter()
 
-    def record():
-        buffer = {"config": config, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
-        buffer |= {"step": step + 1, "curve": curve, "seconds": seconds + time.perf_counter() - began}
-        torch.save(buffer, out / "state.tmp")
-        (out / "state.tmp").replace(state_file)
-        training = {**config, "steps_done": step + 1, "seconds": buffer["seconds"], "curve": curve}
-        write_json(out / "training.json", training)
+    def record(done: int) -> dict:
+        """Everything that is needed to go on after `done` steps, and the network as it is shipped."""
+        state = {"config": config, "net": net.state_dict(), "optimiser": optimiser.state_dict()}
+        state |= {"rng": torch.get_rng_state(), "step": done, "curve": curve, "recent": recent}
+        state["seconds"] = seconds + time.perf_counter() - began
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes_atomically(state_file, buffer.getvalue())
+        training = {**config, "steps_done": done, "frames_drawn": done * fresh_count, "seconds": state["seconds"]}
         shipped = fold_batch_norm(net) if network.batch_norm else net
-        record_ = {k: v for k, v in training.items() if k != "curve"}
-        save_network(out / "base.safetensors", shipped, hand, record_, torch.float16)
-        return training
+        save_network(out / "base.safetensors", shipped, hand, training, torch.float16)
+        write_json(out / "training.json", training | {"curve": curve})
+        return training | {"curve": curve}
 
-    began, recent, training, step = time.perf_counter(), [], {}, first - 1
+    done = first
     bar = tqdm(range(first, settings.steps), initial=first, total=settings.steps, desc="pretrain", disable=not progress)
-    for step in bar:
-        new = frames_of.batch(fresh_count, settings.seed * 10**6 + step)
-        batch = memory.mixed(new, step, settings.batch - fresh_count, torch.Generator().manual_seed(step))
-        memory.put(new, step)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, settings)
-        net.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            prediction = net(batch.crops.image)
-        loss, error = pose_loss(prediction, batch, hand, settings.joint_weight)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        recent.append((loss.item(), error.item()))
-        if (step + 1) % 50 == 0:
-            mean = torch.tensor(recent).mean(0).tolist()
-            curve.append({"step": step + 1, "loss": mean[0], "joint_error_mm": mean[1]})
-            bar.set_postfix(loss=f"{mean[0]:.3f}", joints=f"{mean[1]:.1f} mm")
-            recent = []
-        if (step + 1) % 250 == 0 or step + 1 == settings.steps:
-            training = record()
-    return training
+    with finish_the_step() as interrupted:
+        for step in bar:
+            new = frames_of.batch(fresh_count, settings.seed * 10**6 + step)
+            batch = memory.mixed(new, step, settings.batch - fresh_count, torch.Generator().manual_seed(step))
+            memory.put(new, step)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, settings)
+            net.train()
+            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+                prediction = net(batch.crops.image)
+            loss, error = pose_loss(prediction, batch, hand, settings.joint_weight)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            done = step + 1
+            recent.append([loss.item(), error.item()])
+            if done % 50 == 0:
+                mean = torch.tensor(recent).mean(0).tolist()
+                curve.append({"step": done, "loss": mean[0], "joint_error_mm": mean[1]})
+                bar.set_postfix(loss=f"{mean[0]:.3f}", joints=f"{mean[1]:.1f} mm")
+                recent.clear()
+            if done % settings.checkpoint_every == 0 and done < settings.steps:
+                record(done)
+            if interrupted:
+                record(done)
+                tqdm.write(f"stopped after {done} of {settings.steps} steps; the same call goes on from {state_file}")
+                raise KeyboardInterrupt
+    return record(done)
+
+
+@contextmanager
+def finish_the_step():
+    """Ctrl-C inside only fills the list that this yields, so that a step is never left half done."""
+    interrupted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # only the main thread hears of Ctrl-C
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

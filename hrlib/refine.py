@@ -83,12 +83,12 @@ def _descend(evaluate, optimiser, steps: int, progress: bool = False):
         mse.append(image_mse(step.rendered.detach(), step.target))
         loss.append(step.loss.detach())
         joints.append(step.joints_mm.detach())
-        before = before or _detached(step)
+        before = before or step.detach()
         if i < steps:
             optimiser.zero_grad(set_to_none=True)
             step.loss.sum().backward()
             optimiser.step()
-    return before, _detached(step), torch.stack(mse), torch.stack(loss), torch.stack(joints)
+    return before, step.detach(), torch.stack(mse), torch.stack(loss), torch.stack(joints)
 
 
 def fit_shape(
@@ -133,21 +133,10 @@ def bounded(displacement: Tensor, reach: float) -> Tensor:
     return displacement * (reach / (reach**2 + displacement.square().sum(-1, keepdim=True)).sqrt())
 
 
-def _detached(step: Step) -> Step:
-    return _each(lambda tensor: tensor.detach().clone(), step)
-
-
 def _join(steps: list[Step]) -> Step:
-    return _each(lambda *parts: torch.cat(parts), *steps)
-
-
-def _each(f, *steps: Step) -> Step:
-    """A step whose every tensor is f of the given steps' tensors of that name."""
-    values = {}
+    """Steps of single frames as one step of a batch."""
+    joined = {}
     for name in Step.__dataclass_fields__:
         parts = [getattr(step, name) for step in steps]
-        if isinstance(parts[0], dict):
-            values[name] = {key: f(*(part[key] for part in parts)) for key in parts[0]}
-        else:
-            values[name] = f(*parts)
-    return Step(**values)
+        joined[name] = {k: torch.cat([p[k] for p in parts]) for k in parts[0]} if name == "terms" else torch.cat(parts)
+    return Step(**joined)
