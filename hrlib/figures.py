@@ -90,38 +90,44 @@ def figure_crops(examples: Examples) -> Figure:
     return plots.contact_sheet(examples.crops.image, examples.labels)
 
 
-def figure_pose_fits(fit: Fit, hand: HandRig, examples: Examples, good_drop: float) -> Figure:
-    """Fig. 3: every frame before and after overfitting, the errors on the way; frames below `good_drop` marked as failed."""
+def figure_pose_fits(
+    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, reasons: list[str] | None = None
+) -> Figure:
+    """Fig. 3: every frame before and after overfitting, the errors on the way. Failures are red: frames whose image error
+    falls by less than `good_drop` and, where the truth is known, those whose joints got worse, with the reason."""
     count, columns = len(examples), min(12, len(examples))
     bands = -(-count // columns)
+    reasons = reasons or [""] * count
     drop = (1 - fit.mse[-1] / fit.mse[0]).numpy()
-    figure = plt.figure(figsize=(1.12 * columns + 1.2, 1.16 * 5 * bands + 3.6))
-    sheet, graphs = figure.subfigures(2, 1, height_ratios=[1.16 * 5 * bands, 3.4])
-    axes = sheet.subplots(5 * bands, columns, squeeze=False)
-    sheet.subplots_adjust(wspace=0.03, hspace=0.06, left=0.085, right=0.995, top=0.975, bottom=0.01)
-    for axis in axes.flat:
-        axis.axis("off")
+    figure = plt.figure(figsize=(1.12 * columns + 1.2, 6.2 * bands + 3.6))
+    *sheets, graphs = figure.subfigures(bands + 1, 1, height_ratios=[6.2] * bands + [3.6])
     before = plots.shaded_hands(hand, fit.before.T_cam_joint, examples.crops, 160)
     after = plots.shaded_hands(hand, fit.after.T_cam_joint, examples.crops, 160)
-    for i in range(count):
-        column = axes[5 * (i // columns) : 5 * (i // columns) + 5, i % columns]
-        plots.show_depth(column[0], examples.crops.image[i])
-        plots.show_picture(column[1], before[i])
-        plots.show_picture(column[2], after[i])
-        plots.show_difference(column[3], (fit.before.rendered - fit.before.target)[i].abs())
-        plots.show_difference(column[4], (fit.after.rendered - fit.after.target)[i].abs())
-        failed = drop[i] < good_drop
-        title = f"{examples.labels[i]}: -{drop[i]:.0%}" if drop[i] >= 0 else f"{examples.labels[i]}: +{-drop[i]:.0%}"
-        column[0].set_title(title, fontsize=8, pad=2, color=ACCENT if failed else INK)
-    for band in range(bands):
+    for band, sheet in enumerate(sheets):
+        axes = sheet.subplots(5, columns, squeeze=False)
+        sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.93, bottom=0.02)
+        for axis in axes.flat:
+            axis.axis("off")
+        for i, column in zip(range(band * columns, count), axes.T, strict=False):
+            plots.show_depth(column[0], examples.crops.image[i])
+            plots.show_picture(column[1], before[i])
+            plots.show_picture(column[2], after[i])
+            plots.show_difference(column[3], (fit.before.rendered - fit.before.target)[i].abs())
+            plots.show_difference(column[4], (fit.after.rendered - fit.after.target)[i].abs())
+            title = f"{examples.labels[i]}: MSE {-drop[i]:+.0%}"
+            if examples.joints_mm is not None:
+                start, end = (joint_error_mm(fit.joints_mm[k, i], examples.joints_mm[i]).item() for k in (0, -1))
+                title += f"\n{start:.0f} \u2192 {end:.0f} mm" + (f", {reasons[i]}" if reasons[i] else "")
+            failed = drop[i] < good_drop or reasons[i]
+            column[0].set_title(title, fontsize=8, pad=3, color=ACCENT if failed else INK)
         for row, name in enumerate(("input", "before", "after", "difference\nbefore", "difference\nafter")):
-            box = axes[5 * band + row, 0].get_position()
-            sheet.text(0.005, (box.y0 + box.y1) / 2, name, fontsize=8.5, va="center", color=INK)
-    _pose_fit_graphs(graphs, fit, examples, drop, good_drop)
+            box = axes[row, 0].get_position()
+            sheet.text(0.005, (box.y0 + box.y1) / 2, name, fontsize=9, va="center", color=INK)
+    _pose_fit_graphs(graphs, fit, examples, drop, good_drop, reasons)
     return figure
 
 
-def _pose_fit_graphs(figure, fit: Fit, examples: Examples, drop: np.ndarray, good_drop: float):
+def _pose_fit_graphs(figure, fit: Fit, examples: Examples, drop: np.ndarray, good_drop: float, reasons: list[str]):
     has_truth = examples.joints_mm is not None
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.085, right=0.985, bottom=0.16, top=0.88, wspace=0.2)
@@ -132,7 +138,8 @@ def _pose_fit_graphs(figure, fit: Fit, examples: Examples, drop: np.ndarray, goo
     left.axhline(1 - good_drop, color=INK, lw=0.8, ls=":", label=f"{good_drop:.0%} lower")
     left.set(xlabel="step", ylabel="image MSE, first step = 1", ylim=(0, max(1.05, relative.max() * 1.02)))
     left.legend(frameon=False)
-    colours = np.where(drop < good_drop, ACCENT, GOOD)
+    failed = (drop < good_drop) | np.array([bool(reason) for reason in reasons])
+    colours = np.where(failed, ACCENT, GOOD)
     if has_truth:
         start, end = (joint_error_mm(fit.joints_mm[k], examples.joints_mm).numpy() for k in (0, -1))
         right.set(
