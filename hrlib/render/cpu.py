@@ -1,8 +1,9 @@
 """The renderer (paper section 3.3.2, Eq. 3-5) in numba: float32 on the CPU, memory linear in B (HW + N).
 
-Forward walks each point's window and keeps, per pixel, one 64-bit key: the value's bits above, the complement of the
-point's index below. A positive float orders like its bits, so the largest key is the largest value and, among equals,
-the lowest index: Eq. 3 with its tie rule is one integer maximum, which the compiler turns into vector instructions.
+Forward walks each point's window and keeps, per pixel, one 64-bit key: the bits of the value as a float64, whose low 29
+bits a float32 leaves free, and in these the complement of the point's index. A positive float orders like its bits, so
+the largest key is the largest value and, among equals, the lowest index: Eq. 3 with its tie rule is one integer maximum,
+which the compiler turns into vector instructions.
 Backward visits each pixel once and hands its gradient to its winner.
 
 A thread owns whole images (or whole rows of one, when images are fewer than threads), so nothing is written by two.
@@ -17,6 +18,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 LANES = 16  # pixels per step along a row: a constant, so that the compiler vectorises the step (8 it merely unrolls)
+INDEX_BITS = np.int64(2**29 - 1)  # float64's mantissa is 29 bits longer than float32's
 ONE, TWO = np.float32(1), np.float32(2)
 # In float32 a pixel can count as inside although its true distance is up to a few rounding errors (6e-8) beyond r.
 ROUNDING_MARGIN = 1 + 1e-6
@@ -81,26 +83,26 @@ def _splat_rows(points, radius, depth, winners, top, bottom):
         if brightness <= 0 or left > right or upper > lower:
             continue
         first, last = math.ceil(left), math.floor(right)
-        low_bits = np.int64(0xFFFFFFFF - k)
-        for i in range(math.ceil(upper), math.floor(lower) + 1):
-            dy = np.float32(i) - p_y
-            dy_squared = dy * dy
-            for j in range(first, last + 1, LANES):
+        low_bits = INDEX_BITS - np.int64(k)
+        for j in range(first, last + 1, LANES):
+            for i in range(math.ceil(upper), math.floor(lower) + 1):
+                dy = np.float32(i) - p_y
+                dy_squared = dy * dy
                 start = np.uint64((i - top) * stride + j)  # unsigned: a check for negative indices would be no vector
                 for lane in range(LANES):
                     dx = np.float32(j + lane) - p_x
                     bracket = ONE - (dx * dx + dy_squared) * inverse_r_squared
                     bracket = max(bracket, np.float32(0))  # Eq. 5's condition dist < r
                     value = brightness * (bracket * bracket)  # Eq. 4
-                    key = (np.int64(np.float32(value).view(np.int32)) << 32) | low_bits
+                    key = np.float64(value).view(np.int64) | low_bits
                     at = start + np.uint64(lane)
                     keys[at] = max(keys[at], key)  # Eq. 3
     for i in range(top, bottom):
         for j in range(width):
             key = keys[(i - top) * stride + j]
-            value = np.int32(key >> 32).view(np.float32)
+            value = np.float32(np.int64(key & ~INDEX_BITS).view(np.float64))
             depth[i, j] = value
-            winners[i, j] = np.int32(0xFFFFFFFF - (key & 0xFFFFFFFF)) if value > 0 else np.int32(-1)
+            winners[i, j] = np.int32(INDEX_BITS - (key & INDEX_BITS)) if value > 0 else np.int32(-1)
 
 
 @numba.njit(cache=True, parallel=True)
