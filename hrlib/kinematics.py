@@ -71,7 +71,9 @@ def euler_angles(rotations: Tensor) -> Tensor:
 
 def _safe_atan2(y: Tensor, x: Tensor) -> Tensor:
     """atan2 whose gradient is zero where both arguments vanish, instead of NaN or, close by, a million radians a unit."""
-    vanishing = (x.abs() < 1e-3) & (y.abs() < 1e-3)  # 0.1 degrees from the singular angle, where the sine is clamped too
+    vanishing = (x.abs() < 1e-3) & (
+        y.abs() < 1e-3
+    )  # 0.1 degrees from the singular angle, where the sine is clamped too
     angle = torch.atan2(torch.where(vanishing, torch.zeros_like(y), y), torch.where(vanishing, torch.ones_like(x), x))
     return torch.where(vanishing, torch.atan2(y.detach(), x.detach()), angle)
 

