@@ -7,18 +7,18 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import save_network
+from .checkpoint import load_network, save_network
 from .crop import Crops
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions, rotation_matrix
-from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm
+from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm, unfold_batch_norm
 from .pipeline import true_prediction, wrist_position
 from .results import write_bytes_atomically, write_json
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
@@ -29,7 +29,8 @@ class PretrainSettings:
     """steps of `batch` frames; a share `fresh` of each batch is drawn anew, the rest repeats frames of the last
     `memory` batches, since drawing costs as much as learning. The learning rate stays at 1e-3 (the paper's) and falls to
     zero along a cosine over the last `decay` of the steps. joint_weight: of the mean joint error, in units of the cube,
-    beside the paper's mean squared error of the rotations."""
+    beside the paper's mean squared error of the rotations. bfloat16: compute in it, None: where the CPU has instructions
+    for it (elsewhere it is emulated, twenty times slower than float32)."""
 
     steps: int = 6000
     batch: int = 200
@@ -40,7 +41,7 @@ class PretrainSettings:
     joint_weight: float = 5.0
     checkpoint_every: int = 250
     seed: int = 1
-    bfloat16: bool = True
+    bfloat16: bool | None = None
 
 
 class Memory:
@@ -105,10 +106,12 @@ def pretrain(
     settings: PretrainSettings = PretrainSettings(),
     network: NetworkSettings = NetworkSettings(batch_norm=True),
     frames: SyntheticSettings = SyntheticSettings(),
+    start: Path | None = None,
     progress: bool = True,
 ) -> dict:
     """Train a base model in the folder `out`; goes on where a stopped run of the same settings left off.
 
+    start: a checkpoint whose weights to begin with (its record becomes part of this one's), None for random ones.
     Writes state.pt (to resume), base.safetensors (float16, normalisation folded in) and training.json (settings, curve).
     Returns the record in training.json. Raises ValueError where `out` holds a run with other settings.
     """
@@ -122,7 +125,12 @@ def pretrain(
     }
     config = json.loads(json.dumps(config))
     torch.manual_seed(settings.seed)
-    net = PoseNet(network).to(memory_format=torch.channels_last)
+    frames_of = Synthesiser(hand, frames)
+    net = PoseNet(network)
+    if start is not None:
+        net, config["start"] = _started(start, hand, network, frames_of)
+    net = net.to(memory_format=torch.channels_last)
+    bfloat16 = has_bfloat16() if settings.bfloat16 is None else settings.bfloat16
     optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate)
     curve: list[dict] = []
     recent: list[list[float]] = []
@@ -135,7 +143,6 @@ def pretrain(
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"])
         first, curve, recent, seconds = state["step"], state["curve"], state["recent"], state["seconds"]
-    frames_of = Synthesiser(hand, frames)
     fresh_count = max(1, round(settings.batch * settings.fresh))
     memory = Memory(settings.memory * fresh_count)
     # rebuilt on resume from the same seeds, so that a resumed run sees the frames that an unbroken one would
@@ -168,7 +175,7 @@ def pretrain(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, settings)
             net.train()
-            with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
                 prediction = net(batch.crops.image)
             loss, error = pose_loss(prediction, batch, hand, settings.joint_weight)
             optimiser.zero_grad(set_to_none=True)
@@ -188,6 +195,21 @@ def pretrain(
                 tqdm.write(f"stopped after {done} of {settings.steps} steps; the same call goes on from {state_file}")
                 raise KeyboardInterrupt
     return record(done)
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU computes bfloat16 itself."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _started(start: Path, hand: HandRig, network: NetworkSettings, frames_of: Synthesiser) -> tuple[PoseNet, dict]:
+    """The network of a checkpoint in the wanted form, and its record without the curve."""
+    net, record = load_network(hand, start)
+    if replace(net.settings, batch_norm=network.batch_norm) != network:
+        raise ValueError(f"{start} holds a network with {net.settings}, not with {network}; train a new one, or that one")
+    if network.batch_norm and not net.settings.batch_norm:
+        net = unfold_batch_norm(net, frames_of.batch(300, 0).crops.image)
+    return net, {key: value for key, value in record.items() if key != "curve"}
 
 
 @contextmanager
