@@ -1,65 +1,198 @@
-"""What a depth sensor does to a clean depth image.
+"""What a depth sensor does to a clean depth image: shadows, lateral and axial noise, steps, grazed surfaces.
 
-Kinect v1 after Nguyen, Izadi, Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking" (2012):
-axial standard deviation 1.2 + 0.0019 (z/mm - 400)^2 / 1000 mm, lateral 0.8 px, the disparity's quantisation, and no
-measurement where the surface is grazed.
+Kinect v1 after Nguyen, Izadi, Lovell, "Modeling Kinect sensor noise for improved 3D reconstruction and tracking" (2012),
+with z in m and the angle t between surface normal and ray:
+
+    axial sigma   = 0.0012 + 0.0019 (z - 0.4)^2 m, and 0.0001 / sqrt(z) t^2 / (pi/2 - t)^2 m more from 60 degrees on
+    lateral sigma = 0.8 + 0.035 t / (pi/2 - t) px
+
+Their pixels err alike with their neighbours, since each is matched by a window of 9x9 (Konolige and Mihelich, "Technical
+description of Kinect calibration", 2012); without that, a simulated hand is three times as rough as a real one.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
 
+OUTLINE_MM = 15.0  # a larger step between neighbouring pixels is an outline
 
-def kinect_v1(depth_mm: np.ndarray, fx: np.ndarray, seed: int) -> np.ndarray:
-    """Noisy copies of clean images: depth_mm [B, H, W] (0 = nothing), fx [B] px -> [B, H, W] float32.
 
-    Image i of a batch draws from (seed, i): the same on any number of threads. The lateral noise moves the pixel that is
-    read by 0.8 px, which frays outlines; the axial noise is added and then quantised (2.85e-6 z^2 mm, Khoshelham &
-    Elberink 2012); a pixel whose surface is steeper than 78 degrees to the ray is lost.
+@dataclass(frozen=True)
+class DepthSensor:
+    """A triangulating depth sensor. axial_grain_px, lateral_grain_px: over how many pixels the errors are alike;
+    step_mm + step_growth z^2: the steps of its depth values; baseline_mm: how far to the right of its camera (negative:
+    left) the projector is, what that does not see has no depth; steepest_deg: a surface more grazed than that neither."""
+
+    name: str
+    axial_mm: float
+    axial_growth: float  # mm of sigma per (m - 0.4 m)^2
+    axial_grazing_mm: float
+    axial_grain_px: int
+    lateral_px: float
+    lateral_growth: float
+    lateral_grain_px: int
+    step_mm: float
+    step_growth: float  # 1/mm
+    baseline_mm: float
+    steepest_deg: float
+
+    def axial_sigma_mm(self, z_mm, angle_rad):
+        """Standard deviation of the depth (before it is cut into steps) at a distance and an angle to the surface."""
+        z, angle = np.asarray(z_mm) / 1000, np.clip(angle_rad, 0, np.radians(self.steepest_deg))
+        grazing = self.axial_grazing_mm / np.sqrt(z) * (angle / (np.pi / 2 - angle)) ** 2
+        return self.axial_mm + self.axial_growth * (z - 0.4) ** 2 + np.where(angle > np.pi / 3, grazing, 0)
+
+    def lateral_sigma_px(self, angle_rad):
+        """Standard deviation of where in the image a pixel looks."""
+        angle = np.clip(angle_rad, 0, np.radians(self.steepest_deg))
+        return self.lateral_px + self.lateral_growth * angle / (np.pi / 2 - angle)
+
+
+# Steps: disparity in eighths of a pixel (Khoshelham and Elberink 2012); projector 75 mm beside the camera.
+KINECT_V1 = DepthSensor("Kinect v1", 1.2, 1.9, 0.1, 9, 0.8, 0.035, 3, 0.0, 2.85e-6, 75.0, 78.0)
+# Intel SR300 (Zabatani et al., "Intel RealSense SR300 coded light depth camera", 2020): steps of 0.125 mm. Noise, grain
+# and the shadow's width are fitted to the real SR305 frames that notebook 02 shows beside it.
+SR300 = DepthSensor("SR300", 0.2, 0.6, 0.04, 4, 0.4, 0.02, 2, 0.125, 0.0, -50.0, 75.0)
+
+
+def measure(depth_mm: np.ndarray, fx: np.ndarray, sensor: DepthSensor, seed: int) -> np.ndarray:
+    """What `sensor` makes of clean images: depth_mm [B, H, W] (0 = nothing), fx [B] px -> [B, H, W] float32.
+
+    Image i of a batch draws from (seed, i): the same on any number of threads, whatever else is in the batch. The
+    lateral noise decides which surface a pixel at an outline sees; the axial noise is added and cut into steps.
     """
-    noisy = np.zeros_like(depth_mm, np.float32)
-    _kinect_v1(np.ascontiguousarray(depth_mm, np.float32), np.ascontiguousarray(fx, np.float64), seed, noisy)
+    noisy = np.zeros(depth_mm.shape, np.float32)
+    s = sensor
+    numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm, s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)
+    limits = (s.baseline_mm, math.tan(math.radians(s.steepest_deg)))
+    clean = np.ascontiguousarray(depth_mm, np.float32)
+    _measure(
+        clean, np.ascontiguousarray(fx, np.float64), numbers, limits, s.axial_grain_px, s.lateral_grain_px, seed, noisy
+    )
     return noisy
 
 
 @njit(cache=True)
-def _normal_pair(key):
-    """Two standard normal numbers from a 64-bit key: splitmix64 (Steele et al. 2014), then Box-Muller."""
+def _normal(key):
+    """A standard normal number from a 64-bit key: splitmix64 (Steele et al. 2014), then Box-Muller."""
     u = np.empty(2)
     for k in range(2):
-        z = key + np.uint64(k + 1) * np.uint64(0x9E3779B97F4A7C15)
+        z = key * np.uint64(2) + np.uint64(k + 1)
+        z = z * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         u[k] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0
-    radius = math.sqrt(-2 * math.log(u[0] + 1e-300))
-    return radius * math.cos(2 * math.pi * u[1]), radius * math.sin(2 * math.pi * u[1])
+    return math.sqrt(-2 * math.log(u[0] + 1e-300)) * math.cos(2 * math.pi * u[1])
+
+
+@njit(cache=True)
+def _lattice(height, width, grain, stream):
+    """Normal numbers on a grid `grain` pixels apart that covers the image."""
+    values = np.empty((height // grain + 2, width // grain + 2))
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            values[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * values.shape[1] + j))
+    return values
+
+
+@njit(cache=True)
+def _smooth(lattice, grain, v, u):
+    """The lattice between its nodes, of variance 1 everywhere."""
+    i, j = v // grain, u // grain
+    a, b = (v % grain) / grain, (u % grain) / grain
+    w00, w01, w10, w11 = (1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b
+    value = w00 * lattice[i, j] + w01 * lattice[i, j + 1] + w10 * lattice[i + 1, j] + w11 * lattice[i + 1, j + 1]
+    return value / math.sqrt(w00 * w00 + w01 * w01 + w10 * w10 + w11 * w11)
+
+
+@njit(cache=True)
+def _lit_by_projector(depth, fx, baseline):
+    """The image without the pixels that a nearer surface hides from the projector. Seen from the projector's side, the
+    column u - fx baseline / z of a surface must be a new extreme."""
+    height, width = depth.shape
+    lit = np.zeros_like(depth)
+    for v in range(height):
+        extreme = np.inf
+        for k in range(width):
+            u = width - 1 - k if baseline > 0 else k
+            if depth[v, u] > 0:
+                column = (u - fx * baseline / depth[v, u]) * (1 if baseline > 0 else -1)
+                if column < extreme:
+                    extreme = column
+                    lit[v, u] = depth[v, u]
+    return lit
 
 
 @njit(parallel=True, cache=True)
-def _kinect_v1(depth, fx, seed, noisy):
+def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy):
+    axial, growth, grazing, lateral, lateral_growth, step_mm, step_growth = numbers
+    baseline, steepest = limits
     height, width = depth.shape[1:]
-    steepest = math.tan(math.radians(78.0))
     for b in prange(len(depth)):
-        for v in range(height):
-            for u in range(width):
-                # two pixels away from any surface nothing can be read: 2.5 standard deviations of the lateral noise
-                if depth[b, max(v - 2, 0) : v + 3, max(u - 2, 0) : u + 3].max() == 0:
+        top, bottom, left, right = _box(depth[b])
+        stream = np.uint64((seed * 1000003 + b) * 3)
+        along_u = _lattice(height, width, lateral_grain, stream)
+        along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1))
+        along_z = _lattice(height, width, axial_grain, stream + np.uint64(2))
+        lit = _lit_by_projector(depth[b], fx[b], baseline)
+        tangent = _tangents(depth[b], fx[b])
+        for v in range(top, bottom):
+            for u in range(left, right):
+                angle = math.atan(min(tangent[v, u], steepest))
+                sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
+                su = u + int(np.rint(sigma * _smooth(along_u, lateral_grain, v, u)))
+                sv = v + int(np.rint(sigma * _smooth(along_v, lateral_grain, v, u)))
+                # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
+                outside = su < 0 or sv < 0 or su >= width or sv >= height
+                if outside or max(abs(su - u), abs(sv - v)) > 2:
+                    sv, su = v, u
+                if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
+                    sv, su = v, u  # the same surface: its error is in the axial noise
+                z = lit[sv, su]
+                if z <= 0 or tangent[sv, su] > steepest:
                     continue
-                pixel = np.uint64(((seed * 1000003 + b) * height + v) * width + u) * np.uint64(4)
-                du, dv = _normal_pair(pixel)
-                su, sv = u + int(np.rint(0.8 * du)), v + int(np.rint(0.8 * dv))
-                if su < 0 or sv < 0 or su >= width - 1 or sv >= height - 1:
-                    continue
-                z = depth[b, sv, su]
-                if z <= 0:
-                    continue
-                right, below = depth[b, sv, su + 1], depth[b, sv + 1, su]
-                per_pixel = z / fx[b]
-                # slopes towards the background count as outlines, not as surface
-                if right > 0 and below > 0 and math.hypot(right - z, below - z) > steepest * per_pixel:
-                    continue
-                axial, _ = _normal_pair(pixel + np.uint64(2))
-                value = z + axial * (1.2 + 0.0019 * (z - 400) ** 2 / 1000)
-                step = 2.85e-6 * z * z
-                noisy[b, v, u] = np.rint(value / step) * step
+                angle = math.atan(tangent[sv, su])
+                metres = z / 1000
+                sigma = axial + growth * (metres - 0.4) ** 2
+                if angle > math.pi / 3:
+                    sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
+                value = z + sigma * _smooth(along_z, axial_grain, v, u)
+                step = step_mm + step_growth * z * z
+                noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
+
+
+@njit(cache=True)
+def _box(image):
+    """Rows and columns (top, bottom, left, right) outside of which nothing is nearer than 2 px to any measurement."""
+    height, width = image.shape
+    top, bottom, left, right = height, 0, width, 0
+    for v in range(height):
+        for u in range(width):
+            if image[v, u] > 0:
+                top, bottom, left, right = min(top, v - 2), max(bottom, v + 3), min(left, u - 2), max(right, u + 3)
+    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+
+
+@njit(cache=True)
+def _tangents(depth, fx):
+    """Tangent of the angle between each pixel's surface and the image plane; steps between surfaces do not count."""
+    height, width = depth.shape
+    tangent = np.zeros_like(depth)
+    for v in range(height):
+        for u in range(width):
+            z = depth[v, u]
+            if z <= 0:
+                continue
+            slope = 0.0
+            for along_v in (False, True):
+                least = np.inf  # of the two sides, the one that does not lead over an outline
+                for side in (-1, 1):
+                    y, x = (v + side, u) if along_v else (v, u + side)
+                    if 0 <= y < height and 0 <= x < width and depth[y, x] > 0:
+                        least = min(least, abs(depth[y, x] - z))
+                if least < np.inf:
+                    slope += least * least
+            tangent[v, u] = math.sqrt(slope) * fx / z
+    return tangent

@@ -6,9 +6,10 @@ import torch
 from core_fixtures import FIST_DEG, clean_batch, pose, template
 
 from hrlib.kinematics import forward_kinematics
+from hrlib.poses import view_rotation
 from hrlib.rasterise import rasterise
 from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticSettings, view_rotation, window_cameras
+from hrlib.synthetic import Synthesiser, SyntheticSettings, window_cameras
 
 UNIT = np.array([[100.0, 100.0, 0.0, 0.0]])  # a point at depth 100 mm is seen at the pixel (x, y)
 
@@ -84,7 +85,8 @@ def posed_meshes() -> np.ndarray:
     wrist = torch.tensor([[20.0, 60, 500], [0, 0, 600], [-40, 30, 700]])
     T = forward_kinematics(hand, rotations, wrist)
     vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T))
-    stump = Synthesiser(hand).forearms(3, torch.Generator().manual_seed(0))
+    maker = Synthesiser(hand)
+    stump = maker.forearms(maker.sample_arms(3, torch.Generator().manual_seed(0)))
     stump = torch.einsum("brc,bvc->bvr", T[:, 0, :3, :3], stump) + wrist[:, None]
     return torch.cat([vertices, stump], 1).numpy()
 

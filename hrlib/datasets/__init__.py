@@ -12,12 +12,14 @@ class Truth:
     """What a simulator knows and a sensor does not; never read by anything that refines.
 
     joints_mm [21, 3] in the camera frame (wrist, then thumb, index, middle, ring, pinky x (base, middle, far, tip)),
-    rotations [16, 4] unit quaternions xyzw, wrist_mm [3] position of the wrist joint in the camera frame.
+    rotations [16, 4] unit quaternions xyzw, wrist_mm [3] position of the wrist joint in the camera frame, depth_mm [H, W]
+    what a sensor without errors would measure.
     """
 
     joints_mm: np.ndarray
     rotations: np.ndarray
     wrist_mm: np.ndarray
+    depth_mm: np.ndarray
 
 
 @dataclass(frozen=True)

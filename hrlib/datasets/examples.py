@@ -15,7 +15,7 @@ from . import Frame
 from .fingerspelling import LETTERS, Fingerspelling, letter_of
 from .folder import DepthFolder
 from .mirror import dataset_folder
-from .simulated import FIRST, SimulatedUser
+from .simulated import USERS, SimulatedUser
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Examples:
         return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
 
 
-def simulated_examples(template: HandRig, count: int, user: SimulatedUser = FIRST) -> Examples:
-    """Test frames of a simulated user, with exact truth."""
-    frames = user.frames(template, count, "test")
+def simulated_examples(template: HandRig, count: int, user: SimulatedUser = USERS["C"]) -> Examples:
+    """Test frames of a simulated user, each two seconds after the one before, with exact truth."""
+    frames = user.frames(template, count, "test", every=50)
     crops, kept, left_out = crop_frames(frames)
     joints, rotations, wrist = (
         torch.from_numpy(np.stack([getattr(frame.truth, key) for frame in kept]))
         for key in ("joints_mm", "rotations", "wrist_mm")
     )
     labels = [f"{i + 1}" for i in range(len(kept))]
-    source = f"simulated user '{user.name}', Kinect noise"
+    source = f"simulated user {user.name}: {user.description}"
     truth = (joints, rotations, wrist)
     return Examples("simulated", source, crops, kept, labels, left_out, *truth, user=user, seed=user.seed)
 

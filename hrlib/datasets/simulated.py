@@ -1,57 +1,190 @@
-"""Simulated users: people who differ from the template hand, before a sensor, with exact truth. No download."""
+"""Simulated users: four people who do not exist, each before a sensor, with exact truth. The benchmark that anyone can run.
+
+They stay as they are: another user gets another letter. What makes them as hard as real people: another hand than the
+template's, the sensor's noise and shadows, a forearm that is cut off without labels (`hrlib.segment`), as real frames are,
+and smooth movements instead of independent poses.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Generator
+import torch
+from torch import Generator, Tensor
+from tqdm import tqdm
 
+from .. import paths
 from ..camera import Camera
+from ..crop import Crops, concatenate, crop_hand
 from ..hand import HandRig
-from ..synthetic import Synthesiser, SyntheticSettings
+from ..kinematics import from_euler
+from ..pipeline import true_prediction
+from ..poses import smooth_angles, smooth_walk, view_rotation
+from ..results import write_bytes_atomically
+from ..segment import NoHandFound, check_mask, segment_hand
+from ..sensor import KINECT_V1, SR300
+from ..synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 from . import Frame, Truth
 
-# Kinect v1 at arm's length
+# Kinect v1 at arm's length; Intel SR300 nearer, where it measures
 KINECT = SyntheticSettings(
-    distance_mm=(500.0, 900.0), noise_share=1.0, focal_px=525.0, window_px=320, forearm_mm=30.0, off_axis=0.15
-)
+    (450.0, 800.0), off_axis=0.15, forearm_share=1.0, forearm_mm=220.0, sensor=KINECT_V1, noise_share=1.0,
+    focal_px=525.0, window_px=320,
+)  # fmt: skip
+SR300_NEAR = SyntheticSettings(
+    (350.0, 600.0), off_axis=0.15, forearm_share=1.0, forearm_mm=220.0, sensor=SR300, noise_share=1.0,
+    focal_px=476.0, window_px=384,
+)  # fmt: skip
+SEQUENCE = 200  # frames of one recording, about seven seconds
+FORMAT = 1  # of the cached crops; another number where the same user's frames would come out otherwise
 
 
 @dataclass(frozen=True)
 class SimulatedUser:
-    """A person who does not exist: shape morphs and a scale away from the template, a sensor, a seed of their own."""
+    """A person: shape morphs and a scale away from the template, a camera and sensor, a seed of their own."""
 
     name: str
+    description: str
     morphs: Mapping[str, float] = field(default_factory=dict)
     scale: float = 1.0
-    sensor: SyntheticSettings = KINECT
+    camera: SyntheticSettings = KINECT
     seed: int = 0
 
     def hand(self, template: HandRig) -> HandRig:
         """The user's true hand. Only a simulator and an evaluator may look at it."""
-        return template.morphed(dict(self.morphs), self.scale, name=self.name)
+        return template.morphed(dict(self.morphs), self.scale, name=f"user {self.name}")
 
-    def frames(self, template: HandRig, count: int, split: str = "train") -> list[Frame]:
-        """`count` frames of random poses with their truth; the same frames for the same split, however many are asked for.
+    def frames(self, template: HandRig, count: int, split: str = "train", every: int = 1) -> list[Frame]:
+        """The first `count` frames of the user's recordings, or every so manieth, with their truth and without a mask.
 
-        Raises ValueError for a split that is neither "train" nor "test".
+        The same frames for the same split, however many are asked for. Raises ValueError for a split that is neither
+        "train" nor "test".
         """
+        frames, recording = [], 0
+        while len(frames) < count:
+            drawing, rotations, wrist_mm = self._record(template, split, recording)
+            for i in range(0, SEQUENCE, every):
+                truth = Truth(
+                    drawing.joints_mm[i].numpy(), rotations[i].numpy(), wrist_mm[i].numpy(), drawing.clean_mm[i]
+                )
+                camera = Camera(*(float(x) for x in drawing.intrinsics[i]))
+                name = f"{self.name}/{split}/{recording:03d}/{i:03d}"
+                frames.append(Frame(name, drawing.depth_mm[i], camera, None, truth))
+            recording += 1
+        return frames[:count]
+
+    def _record(self, template: HandRig, split: str, recording: int):
+        """One recording of SEQUENCE frames: the drawing, rotations [S, 16, 4], wrist_mm [S, 3]."""
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
-        maker = Synthesiser(self.hand(template), self.sensor)
-        frames = []
-        for i in range(count):
-            generator = Generator().manual_seed(((self.seed * 2 + (split == "test")) << 32) + i)
-            rotations, wrist_mm = maker.sample(1, generator)
-            depth, intrinsics, joints = maker.draw(rotations, wrist_mm, generator)
-            truth = Truth(joints[0].numpy(), rotations[0].numpy(), wrist_mm[0].numpy())
-            camera = Camera(*(float(x) for x in intrinsics[0]))
-            frames.append(Frame(f"{self.name}/{split}/{i:05d}", depth[0], camera, depth[0] > 0, truth))
-        return frames
+        # torch's generator takes the lowest 32 bits of a seed
+        generator = Generator().manual_seed((self.seed * 2 + (split == "test")) * 10**6 + recording)
+        maker, s = Synthesiser(self.hand(template), self.camera), self.camera
+        rotations = from_euler(smooth_angles(SEQUENCE, maker.hand, generator))
+        path = smooth_walk(SEQUENCE, lambda k: _views_and_places(k, s, generator), (25, 70), generator)
+        rotations[:, 0] = view_rotation(*path[:, :3].T)
+        wrist_mm = torch.cat([path[:, 3:5] * path[:, 5:6], path[:, 5:6]], 1)
+        bends = smooth_walk(
+            SEQUENCE, lambda k: torch.randn(k, 2, generator=generator).clamp(-2, 2), (25, 70), generator
+        )
+        arms = torch.cat([torch.full((SEQUENCE, 1), s.forearm_mm), bends * torch.tensor([0.35, 0.15])], 1)
+        return maker.draw(rotations, wrist_mm, generator, arms), rotations, wrist_mm
 
 
-# The first user: a hand 6 % larger than the template's, fingers a little longer and thicker.
-FIRST = SimulatedUser("first", {"fingers-length+": 0.15, "fingers-diameter+": 0.5}, scale=1.06, seed=1)
+def _views_and_places(count: int, s: SyntheticSettings, generator: Generator) -> Tensor:
+    """[count, 6]: yaw, pitch, roll (rad), x / z, y / z, z (mm) as `Synthesiser.sample` draws them."""
+    yaw = (torch.rand(count, generator=generator) * 2 - 1) * torch.pi
+    pitch = (torch.randn(count, generator=generator) * np.radians(s.pitch_deg)).clamp(-1.4, 1.4)
+    roll = torch.randn(count, generator=generator) * np.radians(s.roll_deg)
+    xy = (torch.rand(count, 2, generator=generator) * 2 - 1) * s.off_axis
+    low, high = s.distance_mm
+    z = low + (high - low) * torch.rand(count, generator=generator)
+    return torch.cat([yaw[:, None], pitch[:, None], roll[:, None], xy, z[:, None]], 1)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A user's cropped frames with their truth; left_out: how many had no hand that segmentation could find."""
+
+    crops: Crops
+    rotations: Tensor
+    wrist_mm: Tensor
+    joints_mm: Tensor
+    left_out: int
+
+    def __len__(self):
+        return len(self.crops)
+
+    def __getitem__(self, index) -> SyntheticBatch:
+        return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
+
+    def true_prediction(self, hand: HandRig):
+        """The true pose as a perfect network would predict it, for the hand that it is to be posed with."""
+        return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
+
+
+def record(user: SimulatedUser, template: HandRig, count: int, split: str = "train", progress: bool = True) -> Recorded:
+    """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them."""
+    file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{user.hand(template).fingerprint}-{FORMAT}.pt"
+    if file.exists():
+        return Recorded(**_crops_back(torch.load(file, weights_only=True)))
+    parts, left_out = [], 0
+    bar = tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress)
+    for recording in range(-(-count // SEQUENCE)):
+        drawing, rotations, wrist_mm = user._record(template, split, recording)
+        crops, kept = [], []
+        for i in range(min(SEQUENCE, count - recording * SEQUENCE)):
+            camera = Camera(*(float(x) for x in drawing.intrinsics[i]))
+            try:
+                mask = segment_hand(drawing.depth_mm[i], camera)
+                if check_mask(drawing.depth_mm[i], camera, mask).reason is None:
+                    crops.append(crop_hand(drawing.depth_mm[i], camera, mask))
+                    kept.append(i)
+            except NoHandFound:
+                pass
+            bar.update()
+        left_out += min(SEQUENCE, count - recording * SEQUENCE) - len(kept)
+        parts.append((concatenate(crops), rotations[kept], wrist_mm[kept], drawing.joints_mm[kept]))
+    bar.close()
+    crops, rotations, wrist_mm, joints_mm = zip(*parts, strict=True)
+    recorded = Recorded(
+        concatenate(list(crops)), torch.cat(rotations), torch.cat(wrist_mm), torch.cat(joints_mm), left_out
+    )
+    _keep(file, recorded)
+    return recorded
+
+
+def _keep(file, recorded: Recorded):
+    import io
+
+    buffer, c = io.BytesIO(), recorded.crops
+    crops = {"image": c.image, "points": c.points, "centre_mm": c.centre_mm, "count": c.count, "cube_mm": c.cube_mm}
+    parts = {"rotations": recorded.rotations, "wrist_mm": recorded.wrist_mm, "joints_mm": recorded.joints_mm}
+    torch.save({"crops": crops, **parts, "left_out": recorded.left_out}, buffer)
+    write_bytes_atomically(file, buffer.getvalue())
+
+
+def _crops_back(stored: dict) -> dict:
+    return {**stored, "crops": Crops(**stored["crops"])}
+
+
+USERS = {
+    user.name: user
+    for user in (
+        SimulatedUser("A", "the template's hand, Kinect", seed=1),
+        SimulatedUser("B", "a hand 15 % smaller, Kinect", scale=0.85, seed=2),
+        SimulatedUser(
+            "C", "long thin fingers, Kinect", {"fingers-length+": 0.45, "fingers-diameter-": 0.9, "wrist-": 1.0}, seed=3
+        ),
+        SimulatedUser(
+            "D",
+            "short thick fingers, SR300",
+            {"fingers-length-": 0.9, "fingers-diameter+": 1.0, "wrist+": 1.0},
+            camera=SR300_NEAR,
+            seed=4,
+        ),
+    )
+}
 
 
 def mean_size_mm(hand: HandRig) -> float:
