@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .crop import Crops
@@ -82,6 +83,19 @@ def draw_skeleton(axes: Axes, joints_mm, crops: Crops, index: int, size: int, **
         if parent >= 0:
             colour = FINGER_COLOURS[(child - 1) // 4]
             axes.plot(*p[[parent, child]].T, **({"color": colour, "lw": 1.6, "solid_capstyle": "round"} | line))
+
+
+def with_skeleton(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The same without matplotlib, for pictures that must be quick: bones between 21 points [21, 3] of the crop frame over
+    an RGB picture [S, S, 3]. It is drawn at twice its size and reduced, so that lines are smooth."""
+    size = len(picture)
+    image = Image.fromarray(picture).resize((2 * size, 2 * size), Image.Resampling.NEAREST)
+    draw, xy = ImageDraw.Draw(image), points[:, :2] * 2 * size
+    width = max(2, size // 60)
+    for child in np.argsort(-points[1:, 2]) + 1:  # far bones first
+        draw.line([*xy[POINT_PARENTS[child]], *xy[child]], FINGER_COLOURS[(child - 1) // 4], width)
+        draw.circle(tuple(xy[child]), width, INK)
+    return np.asarray(image.reduce(2))
 
 
 def show_cloud(axes: Axes, cloud, values=None, title: str = "", limits=None, cmap="viridis", **scatter):
