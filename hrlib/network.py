@@ -6,30 +6,40 @@ from dataclasses import dataclass, replace
 import roma
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad, pixel_unshuffle
+from torch.nn.functional import conv2d, one_hot, pad, pixel_unshuffle
+
+from .kinematics import from_euler
 
 IMAGE_SIZE = 120  # Sec. 4.1
-ROTATIONS = {"quaternion": 4, "6d": 6}
+# numbers a joint, and those of the joint's neutral orientation
+ROTATIONS = {"quaternion": (0.0, 0.0, 0.0, 1.0), "6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "euler": (0.0, 0.0, 0.0)}
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
     """What a PoseNet is made of; stored with every checkpoint.
 
-    rotation: what the last layer regresses to for each joint, "quaternion" (the paper's theta) or "6d" (Zhou et al. 2019,
-    "On the continuity of rotation representations"). offset: predict where the hand is in the cube as well; the paper's
-    theta has no translation. batch_norm: normalise after each convolution while pretraining; `fold_batch_norm` turns
-    such a network into an equal one without.
+    rotation: what the last layer regresses to for each joint: "quaternion" (the paper's theta), "6d" (Zhou et al. 2019,
+    "On the continuity of rotation representations") or "euler" (flexion, deviation, twist in radians; singular where the
+    deviation is 90 degrees, which no finger reaches but the wrist, turned to any side, does). backbone: "alexnet" (the
+    paper's) or "resnet" (a small one). offset: predict where the hand is in the cube as well; the paper's theta has no
+    translation. batch_norm: normalise after each convolution while pretraining; `fold_batch_norm` turns such a network
+    into an equal one without.
     """
 
     rotation: str = "quaternion"
     offset: bool = True
     batch_norm: bool = False
     keep_probability: float = 0.75  # Sec. 4.1
+    backbone: str = "alexnet"  # a checkpoint that does not name one is from before there were two
 
     def __post_init__(self):
         if self.rotation not in ROTATIONS:
             raise ValueError(f"rotation must be one of {sorted(ROTATIONS)}, got {self.rotation!r}")
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone must be one of {sorted(BACKBONES)}, got {self.backbone!r}")
+        if not 0 < self.keep_probability <= 1:
+            raise ValueError(f"keep_probability must be in (0, 1], got {self.keep_probability}; 1 turns dropout off")
 
 
 @dataclass(frozen=True)
@@ -57,43 +67,88 @@ class FirstConv(nn.Conv2d):
         return conv2d(blocks.contiguous(memory_format=fast), weight.contiguous(memory_format=fast), self.bias)
 
 
+def alexnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """AlexNet's kernels, strides and order (Krizhevsky et al. 2012) with about half its channels and without its response
+    normalisation. The layers [B, 1, 120, 120] -> [B, n], their n, and the width of the fully connected layer after them."""
+
+    def conv(c_in, c_out, kernel, pool=False):
+        layers = [nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2) if c_in > 1 else FirstConv(c_out)]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(c_out))
+        if pool:
+            layers.append(nn.MaxPool2d(3, 2, 1))  # before the ReLU, which commutes with it and has less to do then
+        return [*layers, nn.ReLU()]
+
+    layers = nn.Sequential(
+        *conv(1, 48, 11, pool=True),  # 120 -> 30 -> 15 pixels
+        *conv(48, 128, 5, pool=True),  # 8
+        *conv(128, 192, 3),
+        *conv(192, 192, 3),
+        *conv(192, 80, 3, pool=True),  # 4
+        nn.Flatten(),
+    )  # fmt: skip
+    return layers, 80 * 4 * 4, 4096
+
+
+def resnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """AlexNet's first layer and five residual blocks (He et al. 2016), as costly as AlexNet. Flattened, not averaged:
+    where in the image something is seen tells the pose. Returns what `alexnet` does."""
+    layers = nn.Sequential(
+        FirstConv(48),
+        nn.BatchNorm2d(48) if batch_norm else nn.Identity(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.ReLU(),  # 15 pixels
+        Residual(48, 48, 1, batch_norm),
+        Residual(48, 128, 2, batch_norm),  # 8
+        Residual(128, 128, 1, batch_norm),
+        Residual(128, 256, 2, batch_norm),  # 4
+        Residual(256, 256, 1, batch_norm),
+        nn.Flatten(),
+    )
+    return layers, 256 * 4 * 4, 512
+
+
+BACKBONES = {"alexnet": alexnet, "resnet": resnet}
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the size changes."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, batch_norm: bool):
+        super().__init__()
+
+        def conv(c_from, kernel, stride):
+            norm = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+            return nn.Sequential(nn.Conv2d(c_from, c_out, kernel, stride, kernel // 2), norm)
+
+        self.first, self.second = conv(c_in, 3, stride), conv(c_out, 3, 1)
+        self.shortcut = conv(c_in, 1, stride) if (c_in, stride) != (c_out, 1) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+
 class PoseNet(nn.Module):
     """The paper's slightly modified AlexNet: five convolutions, one fully connected layer of 4096, dropout, theta.
 
-    AlexNet's kernels, strides and order (Krizhevsky et al. 2012) with about half its channels and without its response
-    normalisation: 7 million weights. Input [B, 120, 120] depth in the crop, output a `Prediction`.
+    7 million weights; or another backbone in place of its layers (`NetworkSettings`). Input [B, 120, 120] depth in the
+    crop, output a `Prediction`. ValueError for another size.
     """
 
     def __init__(self, settings: NetworkSettings | None = None):
         super().__init__()
         self.settings = settings = settings or NetworkSettings()
-
-        def conv(c_in, c_out, kernel, pool=False):
-            layers = [nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2) if c_in > 1 else FirstConv(c_out)]
-            if settings.batch_norm:
-                layers.append(nn.BatchNorm2d(c_out))
-            if pool:
-                layers.append(nn.MaxPool2d(3, 2, 1))  # before the ReLU, which commutes with it and has less to do then
-            return [*layers, nn.ReLU()]
-
-        self.features = nn.Sequential(
-            *conv(1, 48, 11, pool=True),  # 120 -> 30 -> 15 pixels
-            *conv(48, 128, 5, pool=True),  # 8
-            *conv(128, 192, 3),
-            *conv(192, 192, 3),
-            *conv(192, 80, 3, pool=True),  # 4
-            nn.Flatten(),
-        )  # fmt: skip
-        self.hidden = nn.Linear(80 * 4 * 4, 4096)
+        self.features, seen, width = BACKBONES[settings.backbone](settings.batch_norm)
+        neutral = torch.tensor(ROTATIONS[settings.rotation])
+        self.hidden = nn.Linear(seen, width)
         self.dropout = nn.Dropout(1 - settings.keep_probability)
-        self.theta = nn.Linear(4096, 16 * ROTATIONS[settings.rotation])
-        self.offset = nn.Linear(4096, 3) if settings.offset else None
+        self.theta = nn.Linear(width, 16 * len(neutral))
+        self.offset = nn.Linear(width, 3) if settings.offset else None
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         nn.init.normal_(self.theta.weight, std=1e-3)
-        identity = [0.0, 0.0, 0.0, 1.0] if settings.rotation == "quaternion" else [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-        self.theta.bias.data = torch.tensor(identity).repeat(16)
+        self.theta.bias.data = neutral.repeat(16)
         if self.offset is not None:
             nn.init.zeros_(self.offset.weight)
             nn.init.zeros_(self.offset.bias)
@@ -107,23 +162,50 @@ class PoseNet(nn.Module):
         return Prediction(to_quaternion(raw), offset)
 
 
+# -- rotation heads: finite in value and gradient for every number, zeros included -----------------------------------------
+
+
 def to_quaternion(raw: Tensor) -> Tensor:
-    """The last layer's numbers [B, 16, 4 or 6] -> unit quaternions xyzw [B, 16, 4]."""
-    if raw.shape[-1] == 4:
-        return raw / raw.norm(dim=-1, keepdim=True).clamp_min(1e-8)
-    return roma.rotmat_to_unitquat(roma.special_gramschmidt(raw.unflatten(-1, (2, 3)).mT))
+    """The last layer's numbers [..., 4, 6 or 3] -> unit quaternions xyzw [..., 4]: normalised, by Gram-Schmidt, or from
+    Euler angles. Where the numbers name no rotation (all zero), it is the neutral one, with a gradient of zero."""
+    heads = {4: _from_quaternion, 6: _from_sixd, 3: from_euler}
+    if raw.shape[-1] not in heads:
+        raise ValueError(f"raw must end in 4 (quaternion), 6 (6d) or 3 (euler) numbers a joint, got {list(raw.shape)}")
+    return heads[raw.shape[-1]](raw)
+
+
+def _from_quaternion(raw: Tensor) -> Tensor:
+    return _unit(raw, raw.new_tensor(ROTATIONS["quaternion"]))
+
+
+def _from_sixd(raw: Tensor) -> Tensor:
+    """Gram-Schmidt on two columns; a second column along the first is replaced by the axis farthest from that."""
+    first, second = raw.unflatten(-1, (2, 3)).unbind(-2)
+    x = _unit(first, raw.new_tensor([1.0, 0.0, 0.0]))
+    away = one_hot(x.detach().abs().argmin(-1), 3).to(raw)
+    across = second - (x * second).sum(-1, keepdim=True) * x
+    other = away - (x * away).sum(-1, keepdim=True) * x
+    y = _unit(across, other / other.norm(dim=-1, keepdim=True))
+    return roma.rotmat_to_unitquat(torch.stack([x, y, torch.linalg.cross(x, y)], -1))
+
+
+def _unit(v: Tensor, otherwise: Tensor) -> Tensor:
+    """v / |v|, `otherwise` where v all but vanishes (there the quotient's gradient would be 1 / |v|)."""
+    vanishing = v.detach().norm(dim=-1, keepdim=True) < 1e-6
+    v = torch.where(vanishing, otherwise, v)
+    return v / v.norm(dim=-1, keepdim=True)
+
+
+# -- with and without normalisation ---------------------------------------------------------------------------------------
 
 
 def fold_batch_norm(net: PoseNet) -> PoseNet:
     """An equal network (in eval mode) whose normalisation is folded into its convolutions, as it is shipped and refined."""
-    folded = PoseNet(replace(net.settings, batch_norm=False))
-    fused = copy.deepcopy(net).eval()
-    layers = iter(m for m in fused.features if not isinstance(m, nn.BatchNorm2d))
-    norms = iter(m for m in fused.features if isinstance(m, nn.BatchNorm2d))
-    plain = [nn.utils.fuse_conv_bn_eval(m, next(norms)) if isinstance(m, nn.Conv2d) else m for m in layers]
-    folded.features = nn.Sequential(*plain)
+    folded, fused = PoseNet(replace(net.settings, batch_norm=False)), copy.deepcopy(net).eval()
+    for target, conv, norm in zip(_convs(folded), _convs(fused), _norms(fused), strict=True):
+        target.load_state_dict(nn.utils.fuse_conv_bn_eval(conv, norm).state_dict())
     folded.hidden, folded.theta, folded.offset = fused.hidden, fused.theta, fused.offset
-    return folded.train(net.training)
+    return folded.to(fused.theta.weight).train(net.training)
 
 
 def unfold_batch_norm(net: PoseNet, image: Tensor) -> PoseNet:
@@ -131,21 +213,29 @@ def unfold_batch_norm(net: PoseNet, image: Tensor) -> PoseNet:
 
     image [B, 120, 120]: a batch that is typical of the training; its statistics start the running ones.
     """
-    unfolded = PoseNet(replace(net.settings, batch_norm=True))
-    plain = [copy.deepcopy(m) for m in net.features]
-    layers, x = iter(unfolded.features), image[:, None]
+    unfolded, plain = PoseNet(replace(net.settings, batch_norm=True)), copy.deepcopy(net)
+    for conv, target, norm in zip(_convs(plain), _convs(unfolded), _norms(unfolded), strict=True):
+        target.load_state_dict(conv.state_dict())
+
+        def measure(conv, inputs, output, norm=norm):
+            variance, mean = torch.var_mean(output, (0, 2, 3))
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.copy_(mean)
+
+        conv.register_forward_hook(measure)
     with torch.no_grad():
-        for module in plain:
-            target = next(layers)
-            target.load_state_dict(module.state_dict())
-            x = module(x)
-            if isinstance(module, nn.Conv2d):
-                norm = next(layers)
-                variance, mean = torch.var_mean(x, (0, 2, 3))
-                norm.running_mean.copy_(mean)
-                norm.running_var.copy_(variance)
-                norm.weight.copy_((variance + norm.eps).sqrt())
-                norm.bias.copy_(mean)
+        plain.features(image[:, None])
     for part in ("hidden", "theta", "offset"):
         setattr(unfolded, part, copy.deepcopy(getattr(net, part)))
-    return unfolded.train(net.training)
+    return unfolded.to(net.theta.weight).train(net.training)
+
+
+def _convs(net: PoseNet) -> list[nn.Module]:
+    """The convolutions in the order they were made in, which is also that of their normalisations."""
+    return [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+
+
+def _norms(net: PoseNet) -> list[nn.Module]:
+    return [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]

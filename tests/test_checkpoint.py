@@ -1,10 +1,12 @@
 """Checkpoints: round trip, the right hand, and files that are broken or half written."""
 
+import json
 import os
 
 import pytest
 import torch
 from core_fixtures import template
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hrlib.checkpoint import load_network, save_network
@@ -45,7 +47,9 @@ def test_float16_halves_the_file_and_costs_little(saved, tmp_path):
     assert all(p.dtype == torch.float32 for p in net.parameters()), "the network that was saved stays as it was"
 
 
-@pytest.mark.parametrize("settings", [{"rotation": "6d"}, {"offset": False}, {"batch_norm": True}])
+@pytest.mark.parametrize(
+    "settings", [{"rotation": "6d"}, {"offset": False}, {"batch_norm": True}, {"backbone": "resnet"}]
+)
 def test_settings_travel_with_the_weights(tmp_path, settings):
     net = network(**settings)
     save_network(tmp_path / "net.safetensors", net, template(), {}, torch.float16)
@@ -53,6 +57,16 @@ def test_settings_travel_with_the_weights(tmp_path, settings):
     assert loaded.settings == net.settings
     with torch.no_grad():
         loaded(torch.zeros(1, 120, 120))
+
+
+def test_a_checkpoint_from_before_there_were_two_backbones_loads(saved, tmp_path):
+    path, net = saved
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    settings = json.loads(meta["network"])
+    assert settings.pop("backbone") == "alexnet"
+    save_file(load_file(path), tmp_path / "old.safetensors", meta | {"network": json.dumps(settings)})
+    assert load_network(template(), tmp_path / "old.safetensors")[0].settings == net.settings
 
 
 def test_another_hand_is_refused(saved):
@@ -73,8 +87,6 @@ def test_broken_files_are_no_checkpoints(saved, tmp_path):
     (tmp_path / "text.safetensors").write_text("weights")
     (tmp_path / "empty.safetensors").write_bytes(b"")
     save_file(load_file(path), tmp_path / "bare.safetensors")  # weights without a word about them
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         meta = file.metadata()
     part = {k: v for k, v in load_file(path).items() if not k.startswith("theta")}
