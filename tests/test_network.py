@@ -188,7 +188,8 @@ def test_unfolding_changes_nothing_and_starts_with_the_batch_it_is_given(backbon
     running = [m.running_mean.clone() for m in norms]
     unfolded.train()(images())  # the same batch: its statistics are the running ones already
     for before, norm in zip(running, norms, strict=True):
-        torch.testing.assert_close(norm.running_mean, before, rtol=1e-3, atol=1e-3)
+        # float32 through eleven layers, beside how far the layer's numbers spread
+        assert ((norm.running_mean - before).abs() < 1e-3 * norm.running_var.sqrt()).all()
 
 
 def test_folding_leaves_the_network_alone_and_keeps_its_mode():
