@@ -188,8 +188,8 @@ def test_unfolding_changes_nothing_and_starts_with_the_batch_it_is_given(backbon
     running = [m.running_mean.clone() for m in norms]
     unfolded.train()(images())  # the same batch: its statistics are the running ones already
     for before, norm in zip(running, norms, strict=True):
-        # float32 through eleven layers, beside how far the layer's numbers spread
-        assert ((norm.running_mean - before).abs() < 1e-3 * norm.running_var.sqrt()).all()
+        # in training the variance is divided by n, the running one by n - 1; n is 48 at the last of the layers
+        assert ((norm.running_mean - before).abs() < 1e-2 * norm.running_var.sqrt()).all()
 
 
 def test_folding_leaves_the_network_alone_and_keeps_its_mode():
