@@ -1,14 +1,17 @@
 """splat_depth (paper Eq. 3-5): from hand-computed images up to agreement of the back ends and their memory."""
 
 import math
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from hrlib.render import BACKENDS, splat_depth
+from hrlib.render import splat_depth
 
+# Triton's interpreter takes tensors on the CPU: with it, test_render_gpu.py runs these tests once more.
+BACKENDS = ("reference", "cpu", "gpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("reference", "cpu")
 both = pytest.mark.parametrize("backend", BACKENDS)
 
 
@@ -358,7 +361,7 @@ def test_refuses_size(size):
 
 
 def test_refuses_backend():
-    with pytest.raises(ValueError, match='backend must be None or one of "reference", "cpu", got \'cuda\''):
+    with pytest.raises(ValueError, match='backend must be None or one of "reference", "cpu", "gpu", got \'cuda\''):
         splat_depth(GOOD, 5, (8, 8), "cuda")
     with pytest.raises(ValueError, match='"cpu" takes float32 points on the CPU, got torch.float64 on cpu'):
         splat_depth(GOOD.double(), 5, (8, 8), "cpu")

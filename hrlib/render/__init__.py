@@ -4,16 +4,19 @@ One function, `splat_depth`, over several back ends that give the same image, wi
 
 - `reference.py`: plain torch, any device, float32 or float64. The oracle: slow, but every equation is in sight.
 - `cpu.py`: numba, float32. Imported (and compiled, once per machine) at its first use.
+- `gpu.py`: Triton, float32 on CUDA devices; through Triton's interpreter also, slowly, on the CPU. Imported likewise.
 """
 
 import math
 import operator
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
-BACKENDS = ("reference", "cpu")
+BACKENDS = ("reference", "cpu", "gpu")
 
 
 def splat_depth(
@@ -37,7 +40,9 @@ def splat_depth(
         points: [B, N, 3], columns (u px, v px, z in [0, 1]), float32 or float64. B and N may be 0.
         radius: r in pixels, > 0.
         size: (H, W) in pixels.
-        backend: "reference" or "cpu"; None takes "cpu" for float32 tensors on the CPU and "reference" otherwise.
+        backend: "reference", "cpu" or "gpu"; None takes "cpu" for float32 tensors on the CPU, "gpu" for those on a CUDA
+            device where triton is installed, and "reference" otherwise. Gradients of "gpu" vary in their last bits from
+            run to run.
         return_winners: also return the index of each pixel's winner.
 
     Returns:
@@ -92,7 +97,11 @@ def _check(points: torch.Tensor, radius: float, size: tuple[int, int]) -> tuple[
 
 def _choose_backend(backend: str | None, points: torch.Tensor) -> str:
     if backend is None:
-        return "cpu" if points.device.type == "cpu" and points.dtype == torch.float32 else "reference"
+        if points.dtype != torch.float32:
+            return "reference"
+        if points.device.type == "cpu":
+            return "cpu"
+        return "gpu" if points.device.type == "cuda" and has_triton() else "reference"
     if backend not in BACKENDS:
         valid = ", ".join(f'"{name}"' for name in BACKENDS)
         raise ValueError(f"backend must be None or one of {valid}, got {backend!r}; None picks one by device and dtype")
@@ -101,4 +110,22 @@ def _choose_backend(backend: str | None, points: torch.Tensor) -> str:
             f'backend "cpu" takes float32 points on the CPU, got {points.dtype} on {points.device}; '
             'convert them, or use backend="reference"'
         )
+    if backend == "gpu":
+        if not has_triton():
+            raise ValueError(
+                'backend "gpu" needs the package triton, which is not installed: pip install triton (CUDA builds of '
+                'torch for Linux bring it), or use backend="reference"'
+            )
+        on_device = points.device.type == "cuda" or import_module(".gpu", __name__).INTERPRETED
+        if not on_device or points.dtype != torch.float32:
+            raise ValueError(
+                f'backend "gpu" takes float32 points on a CUDA device, got {points.dtype} on {points.device}; convert '
+                "them, leave backend out, or set TRITON_INTERPRET=1 before Python starts to try the kernels on the CPU"
+            )
     return backend
+
+
+@cache
+def has_triton() -> bool:
+    """Whether the package triton is installed (it has no builds for macOS and Windows)."""
+    return find_spec("triton") is not None
