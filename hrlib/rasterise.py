@@ -4,39 +4,53 @@ It makes the synthetic frames. The differentiable renderer of the paper is `hrli
 """
 
 import numpy as np
+import torch
 from numba import njit, prange
 
+from .render import has_triton
 
-def rasterise(
-    vertices_mm: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int], closed: bool = False
-) -> np.ndarray:
+
+def rasterise(vertices_mm, faces, intrinsics, size: tuple[int, int], closed: bool = False) -> np.ndarray | torch.Tensor:
     """Depth images of B meshes.
 
     vertices_mm [B, V, 3] in the camera frame; faces [F, 3]; intrinsics [B, 4] = (fx, fy, cx, cy) px, one camera an image
     (shift cx, cy to draw a window of a larger image); size (H, W) -> depth_mm [B, H, W] float32: z of the nearest
     surface at each pixel's centre, 0 where there is none. Triangles that reach behind 1 mm are left out.
     closed: the mesh has no opening, so that triangles seen from behind are hidden and need not be drawn.
+    Takes arrays and gives an array; vertices that are a tensor on a CUDA device are drawn there (in Triton; without that
+    package on the CPU) and give a tensor on that device, without gradients.
     Raises ValueError for wrong shapes, vertices that are not finite, or faces that name no vertex.
     """
+    if isinstance(vertices_mm, torch.Tensor) and vertices_mm.is_cuda:
+        if has_triton():
+            from .rasterise_gpu import rasterise as rasterise_on_device
+
+            return rasterise_on_device(vertices_mm, faces, intrinsics, size, closed)
+        arrays = (x.detach().cpu() if isinstance(x, torch.Tensor) else x for x in (vertices_mm, faces, intrinsics))
+        return torch.from_numpy(rasterise(*arrays, size, closed)).to(vertices_mm.device)
     vertices = np.ascontiguousarray(vertices_mm, np.float32)
     intrinsics = np.ascontiguousarray(intrinsics, np.float32)
-    if vertices.ndim != 3 or vertices.shape[2] != 3:
-        raise ValueError(f"vertices_mm must be [B, V, 3], got {list(vertices.shape)}")
-    if intrinsics.shape != (len(vertices), 4):
-        raise ValueError(f"intrinsics must be [B, 4] with B = {len(vertices)}, got {list(intrinsics.shape)}")
-    if not np.isfinite(vertices).all():
-        raise ValueError("vertices_mm holds NaN or infinite numbers; the pose that made them is broken")
     faces = np.ascontiguousarray(faces, np.int64)
     lowest, highest = int(faces.min(initial=0)), int(faces.max(initial=0))
-    # the kernel does not check: a wrong index would read foreign memory
-    if faces.ndim != 2 or faces.shape[1] != 3 or lowest < 0 or highest >= vertices.shape[1]:
-        raise ValueError(
-            f"faces must be [F, 3] indices below V = {vertices.shape[1]}, "
-            f"got {list(faces.shape)} from {lowest} to {highest}"
-        )
+    check(vertices.shape, intrinsics.shape, np.isfinite(vertices).all(), faces.shape, lowest, highest)
     depth = np.zeros((len(vertices), *size), np.float32)
     _rasterise(vertices, faces, intrinsics, depth, closed)
     return depth
+
+
+def check(vertices: tuple, intrinsics: tuple, finite: bool, faces: tuple, lowest: int, highest: int) -> None:
+    """Refuse what the kernels cannot draw, by the arguments' shapes and the faces' extremes (0 among them)."""
+    if len(vertices) != 3 or vertices[2] != 3:
+        raise ValueError(f"vertices_mm must be [B, V, 3], got {list(vertices)}")
+    if tuple(intrinsics) != (vertices[0], 4):
+        raise ValueError(f"intrinsics must be [B, 4] with B = {vertices[0]}, got {list(intrinsics)}")
+    if not finite:
+        raise ValueError("vertices_mm holds NaN or infinite numbers; the pose that made them is broken")
+    # the kernels do not check: a wrong index would read foreign memory
+    if len(faces) != 2 or faces[1] != 3 or lowest < 0 or (highest >= vertices[1] and faces[0]):
+        raise ValueError(
+            f"faces must be [F, 3] indices below V = {vertices[1]}, got {list(faces)} from {lowest} to {highest}"
+        )
 
 
 @njit(parallel=True, cache=True, fastmath={"contract", "arcp", "nsz"})
