@@ -44,8 +44,8 @@ class Angle:
     name: str
     joint: int
     axis: int
-    low: float
-    high: float
+    low: int
+    high: int
     finger: str
     place: str
     plain: str
@@ -182,8 +182,8 @@ class Explorer(widgets.VBox):
         self._hand, self._size, self._quiet, self.redraw_ms = hand, size, False, math.nan
         self.sliders = {name: _slider(a.plain, a.low, a.high, name) for name, a in ANGLES.items()}
         self.view = {name: _slider(plain, -limit, limit, name) for name, (plain, limit) in VIEW_DEG.items()}
-        layout = widgets.Layout(width=f"{size}px", height=f"{size}px", margin="0 8px 0 0", border="1px solid #9aa5b1")
-        self.mesh, self.depth = (widgets.Image(format="png", layout=layout) for _ in range(2))
+        frame = {"width": f"{size}px", "object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
+        self.mesh, self.depth = (widgets.Image(format="png", layout=frame) for _ in range(2))
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
         presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS
         self.buttons = {name: widgets.Button(description=name) for name in presets}
@@ -206,14 +206,13 @@ class Explorer(widgets.VBox):
         return _row(*(widgets.VBox(column) for column in columns.values()))
 
     def set(self, angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None):
-        """Move all sliders and redraw once: angles that are not named go to zero; the view stays unless it is given."""
+        """Move all sliders, to whole degrees, and redraw once. What is not named goes to zero; the view stays unless given."""
         pose(angles_deg, view_deg)  # refuses what the sliders would silently clip
         self._quiet = True
         try:
-            for name, slider in self.sliders.items():
-                slider.value = angles_deg.get(name, 0)
-            for name, slider in self.view.items() if view_deg is not None else ():
-                slider.value = view_deg.get(name, 0)
+            values = {**angles_deg, **(view_deg or {})}
+            for name, slider in (self.sliders if view_deg is None else self.sliders | self.view).items():
+                slider.value = round(values.get(name, 0))
         finally:
             self._quiet = False
         self._redraw()
@@ -243,7 +242,7 @@ def _row(*children: widgets.Widget) -> widgets.Widget:
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))  # a narrow window gets columns
 
 
-def _slider(plain: str, low: float, high: float, name: str) -> widgets.FloatSlider:
-    width, words = widgets.Layout(width="300px"), f"{name}, {low} to {high} degrees"
-    look = {"readout_format": ".0f", "tooltip": words, "style": {"description_width": "96px"}, "layout": width}
-    return widgets.FloatSlider(description=plain, min=low, max=high, step=1, **look)
+def _slider(plain: str, low: int, high: int, name: str) -> widgets.IntSlider:
+    """Whole degrees: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
+    look = {"style": {"description_width": "96px"}, "layout": {"width": "300px"}}
+    return widgets.IntSlider(0, low, high, description=plain, tooltip=f"{name}, {low} to {high} degrees", **look)

@@ -64,9 +64,9 @@ def figure_hand(
     _write_limits(axes[3])
 
     _head(figure, middle, "(e) presets as mesh and depth image, with their collision (Eq. 7) and physical term (Eq. 8)")
-    cells = middle.subgridspec(1, 2 * len(presets), wspace=0.03)
-    for k, (name, seen) in enumerate(presets.items()):
-        pair = [figure.add_subplot(cells[0, 2 * k + i]) for i in (0, 1)]
+    pairs = middle.subgridspec(1, len(presets), wspace=0.06)
+    for cell, (name, seen) in zip(pairs, presets.items(), strict=True):
+        pair = [figure.add_subplot(half) for half in cell.subgridspec(1, 2, wspace=0.0)]
         _show_mesh(pair[0], seen, f"{name}: collision {seen.collision_mm:.1f} mm")
         _show_depth(pair[1], seen, f"physical {seen.physical_rad:.1f} rad")
     angle, joint = ANGLES[swept], swept.rsplit("_", 1)[0].replace("_", " ")
@@ -116,7 +116,7 @@ def _write_limits(axes: Axes):
     """The table of the joints with the limits of their angles."""
     axes.set_box_aspect(1)
     plots._bare(axes, "(d) limits of the angles, degrees")
-    places = {"flexion": 0.6, "deviation": 0.83, "twist": 1.02}
+    places = {"flexion": 0.58, "deviation": 0.8, "twist": 1.01}
     for head, x in places.items():
         axes.text(x, 0.965, head, fontsize=7.5, color=MUTED, ha="right", va="center")
     for j, name in enumerate(JOINT_NAMES):

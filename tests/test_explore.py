@@ -2,6 +2,8 @@
 
 import io
 
+import ipywidgets as widgets
+import numba
 import numpy as np
 import pytest
 import torch
@@ -85,11 +87,14 @@ def test_every_slider_moves_both_pictures():
 
 
 def test_same_pose_same_pictures_and_threads_as_they_were():
-    threads = torch.get_num_threads()
+    threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    torch.set_num_threads(2)
+    numba.set_num_threads(most)
     first, second = (look(template(), pose(PRESETS["fist"]), SIZE) for _ in range(2))
     assert np.array_equal(first.mesh, second.mesh) and np.array_equal(first.depth, second.depth)
     assert first.mesh.shape == (SIZE, SIZE, 3) and first.depth.shape == (120, 120)
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2 and numba.get_num_threads() == most
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("value", [95, -21, float("nan"), float("inf")])
@@ -133,7 +138,8 @@ def test_sliders_cover_45_angles_within_the_limits(explorer):
     limits = np.degrees(limits_rad())
     for name, slider in explorer.sliders.items():
         low, high = limits[ANGLES[name].joint, ANGLES[name].axis]
-        assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9 and slider.step == 1, name
+        assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9, name
+        assert isinstance(slider, widgets.IntSlider), "a slider that rounds in the browser would send its value back"
     tabs = explorer.children[-1]
     assert tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky")
     placed = [slider for tab in tabs.children for column in tab.children for slider in column.children[1:]]
@@ -159,7 +165,8 @@ def test_presets_and_reset(explorer, monkeypatch):
     assert explorer.sliders["ring_middle_flexion"].value == 95 and explorer.view["yaw"].value == 30
     assert explorer.depth.value == png(look(template(), pose(PRESETS["fist"], {"yaw": 30}), SIZE).depth, SIZE)
     explorer.buttons["as modelled"].click()
-    assert {n: s.value for n, s in explorer.sliders.items()} == rest_angles(template())
+    for angle, exact in rest_angles(template()).items():
+        assert abs(explorer.sliders[angle].value - exact) <= 0.5
     explorer.buttons["reset"].click()
     assert shown(explorer) == neutral and explorer.view["yaw"].value == 0
 
