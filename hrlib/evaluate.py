@@ -1,6 +1,13 @@
 """How far off: joints in millimetres, synthesized images in squared depth."""
 
+import torch
 from torch import Tensor
+
+from .crop import Crops
+from .hand import HandRig
+from .kinematics import forward_kinematics, joint_positions
+from .network import PoseNet, Prediction
+from .pipeline import wrist_position
 
 
 def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
@@ -13,3 +20,21 @@ def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
 def image_mse(rendered: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference of the synthesized images, [B, H, W] x 2 -> [B] (Fig. 7's measure)."""
     return (rendered - target).square().mean((-2, -1))
+
+
+@torch.no_grad()
+def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
+    """The network's predictions for any number of crops, `batch` at a time; dropout is off, the network stays as it is."""
+    training = net.training
+    net.eval()
+    parts = [net(crops.image[i : i + batch]) for i in range(0, len(crops), batch)]
+    net.train(training)
+    rotations = torch.cat([part.rotations for part in parts])
+    return Prediction(rotations, None if parts[0].offset is None else torch.cat([part.offset for part in parts]))
+
+
+def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm in the camera frame that the network predicts, posed with `hand`."""
+    prediction = predict(net, crops)
+    wrist_mm = wrist_position(prediction, hand, crops)
+    return joint_positions(hand, forward_kinematics(hand, prediction.rotations, wrist_mm))

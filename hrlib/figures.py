@@ -10,7 +10,7 @@ from . import plots
 from .datasets.examples import Examples
 from .evaluate import joint_error_mm
 from .hand import HandRig
-from .joints import POINT_PARENTS
+from .joints import FINGERS, POINT_PARENTS
 from .kinematics import forward_kinematics, joint_positions
 from .pipeline import Step
 from .plots import ACCENT, GOOD, INK, MUTED
@@ -105,7 +105,7 @@ def figure_pose_fits(
     after = plots.shaded_hands(hand, fit.after.T_cam_joint, examples.crops, 160)
     for band, sheet in enumerate(sheets):
         axes = sheet.subplots(5, columns, squeeze=False)
-        sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.93, bottom=0.02)
+        sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.91, bottom=0.01)
         for axis in axes.flat:
             axis.axis("off")
         for i, column in zip(range(band * columns, count), axes.T, strict=False):
@@ -187,4 +187,119 @@ def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 
     left.legend(frameon=False)
     right.hist(travel.flatten().numpy(), bins=40, range=(0, 20), color=GOOD)
     right.set(xlabel="distance of a point from its place on the template (mm)", ylabel="points")
+    return figure
+
+
+def figure_data(rows: dict[str, Tensor], columns: int = 12) -> Figure:
+    """Synthetic and real crops under one another: a name and images [K, 120, 120] a row."""
+    figure, axes = plots.grid(len(rows), columns, 1.15)
+    figure.subplots_adjust(left=0.12, right=0.998, hspace=0.06)
+    for row, (name, images) in zip(axes, rows.items(), strict=True):
+        row[0].text(-0.08, 0.5, name, transform=row[0].transAxes, ha="right", va="center", color=INK, fontsize=9)
+        for axis, image in zip(row, images, strict=False):
+            plots.show_depth(axis, image)
+        for axis in row[len(images) :]:
+            axis.axis("off")
+    return figure
+
+
+def figure_sensors(planes: dict, roughness: dict[str, tuple]) -> Figure:
+    """Depth noise against distance and angle: the published curve, what the simulation does, and real frames.
+
+    planes: "distance_mm", "by_distance_mm" and "published_by_distance_mm", "angle_deg", "by_angle_mm" and
+    "published_by_angle_mm"; roughness: a name and (distances mm, median local roughness mm, is it real) each.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 3.7))
+    figure.subplots_adjust(wspace=0.28, bottom=0.16)
+    for axis, x, y in ((left, "distance_mm", "by_distance_mm"), (middle, "angle_deg", "by_angle_mm")):
+        axis.plot(planes[x], planes[f"published_{y}"], color=INK, lw=1.2, label="Nguyen et al. 2012, and steps")
+        axis.plot(planes[x], planes[y], "o", color=GOOD, ms=5, label="simulated Kinect v1")
+        axis.set(ylabel="standard deviation of depth (mm)", ylim=(0, None))
+    left.set(xlabel="distance (mm)", title="on a wall")
+    middle.set(xlabel="angle to the surface (degrees)", title="at 700 mm")
+    left.legend(frameon=False, fontsize=9)
+    for name, (distance, sigma, real) in roughness.items():
+        colour = ACCENT if "Kinect" in name else GOOD
+        right.plot(
+            distance, sigma, "s" if real else "o", color=colour, mfc=colour if real else "white", ms=6, label=name
+        )
+    right.set(xlabel="distance (mm)", ylabel="residual of 5x5 px planes (mm)", ylim=(0, None), title="on hands")
+    right.legend(frameon=False, fontsize=8, loc="upper left")
+    right.set_ylim(0, 1.35 * right.get_ylim()[1])
+    return figure
+
+
+def figure_base(curve: dict, names: list[str], joint_mm: Tensor, yaw_deg: Tensor, frame_mm: Tensor, angle_deg: Tensor):
+    """The base model: its training, and its error by point [21], by view (yaw_deg, frame_mm [B]) and by joint angle
+    [15, 3] (mean absolute error in degrees of flexion, deviation, twist)."""
+    figure, axes = plt.subplots(2, 2, figsize=(12, 7.6), width_ratios=[1, 1.25])
+    figure.subplots_adjust(hspace=0.42, wspace=0.22)
+    training, points, views, angles = axes.flat
+    training.plot(curve["images"], curve["joint_error_mm"], color=GOOD, lw=1.8)
+    training.set(
+        xlabel="images seen in training", ylabel="mean joint error (mm)", title="training of the shipped model"
+    )
+    training.set_ylim(0, None)
+    colours = [INK] + [plots.FINGER_COLOURS[i // 4] for i in range(20)]
+    points.bar(range(21), joint_mm, color=colours)
+    points.set_xticks(range(21), [name.replace("_", " ") for name in names], rotation=65, ha="right", fontsize=7.5)
+    points.set(ylabel="mean error (mm)", title="error of each joint, fresh clean frames")
+    bins = np.linspace(-180, 180, 13)
+    which = np.digitize(yaw_deg.numpy(), bins) - 1
+    groups = [frame_mm.numpy()[which == k] for k in range(12)]
+    views.boxplot(
+        groups, positions=(bins[1:] + bins[:-1]) / 2, widths=20, showfliers=False, medianprops={"color": ACCENT}
+    )
+    views.set_xticks([-180, -90, 0, 90, 180], ["back", "side", "palm", "side", "back"])
+    views.set(
+        xlim=(-185, 185), xlabel="side that faces the camera", ylabel="mean joint error (mm)", title="error by view"
+    )
+    shown = angles.imshow(angle_deg.T, cmap="magma_r", vmin=0, aspect="auto")
+    angles.set_xticks(range(15), [f"{finger} {part}" for finger in FINGERS for part in ("base", "middle", "far")])
+    angles.tick_params(axis="x", rotation=65, labelsize=7.5)
+    angles.set_yticks(range(3), ["flexion", "deviation", "twist"])
+    angles.set_title("mean error of each rotation angle (degrees)")
+    for i in range(15):
+        for j in range(3):
+            value = float(angle_deg[i, j])
+            dark = value > 0.55 * float(angle_deg.max())
+            angles.text(i, j, f"{value:.0f}", ha="center", va="center", fontsize=7.5, color="white" if dark else INK)
+    figure.colorbar(shown, ax=angles, fraction=0.03, pad=0.02)
+    return figure
+
+
+def figure_users(users: dict[str, dict], clean_mm: float) -> Figure:
+    """How far the simulated users are: the base model's error and a supervised oracle's, 16 joints, mm.
+
+    users: name -> {"description", "base_mm", "oracle_mm" (or None), "bones_mm": error of the true pose on the
+    template's bones}.
+    """
+    figure, axes = plt.subplots(figsize=(9, 4))
+    x = np.arange(len(users))
+    bars = (
+        ("base_mm", "base model", ACCENT),
+        ("oracle_mm", "supervised oracle", GOOD),
+        ("bones_mm", "wrong bones alone", MUTED),
+    )
+    for k, (key, label, colour) in enumerate(bars):
+        values = [user[key] for user in users.values()]
+        if all(value is None for value in values):
+            continue
+        drawn = axes.bar(x + 0.27 * (k - 1), [value or 0 for value in values], 0.25, color=colour, label=label)
+        axes.bar_label(drawn, fmt="%.1f", fontsize=8, color=INK)
+    axes.axhline(clean_mm, color=INK, lw=0.9, ls=":", label="base model on clean frames of the template")
+    axes.set_xticks(x, [f"{name}: {user['description']}".replace(", ", ",\n") for name, user in users.items()], fontsize=9)
+    axes.set(ylabel="mean error of 16 joints (mm)", title="Simulated users, test frames")
+    axes.legend(frameon=False, fontsize=9, ncols=2)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
+    return figure
+
+
+def figure_watch(curve: list[dict], neutral_mm: float) -> Figure:
+    """The short training that one can watch, from its record's curve."""
+    figure, axes = plt.subplots(figsize=(6.5, 3.4))
+    axes.plot([c["step"] for c in curve], [c["joint_error_mm"] for c in curve], color=GOOD, lw=2, marker="o", ms=4)
+    axes.axhline(neutral_mm, color=MUTED, ls=":", label="always the neutral hand, palm to the camera")
+    axes.set(xlabel="step", ylabel="mean joint error (mm)", ylim=(0, None), title="two minutes of training")
+    axes.legend(frameon=False)
     return figure

@@ -22,6 +22,9 @@ TIP_PARENTS = tuple(3 + 3 * finger for finger in range(5))  # each tip belongs t
 # The 21 points that files and reports use: wrist, then each finger's base, middle, far, tip.
 POINT_NAMES = ("wrist",) + tuple(f"{finger}_{part}" for finger in FINGERS for part in ("base", "middle", "far", "tip"))
 POINT_ORDER = tuple((JOINT_NAMES + TIP_NAMES).index(name) for name in POINT_NAMES)
+JOINT_POINTS = tuple(
+    i for i, name in enumerate(POINT_NAMES) if name in JOINT_NAMES
+)  # the 16 joints among the 21 points
 POINT_PARENTS = (-1,) + tuple(0 if part == 0 else 4 * finger + part for finger in range(5) for part in range(4))
 
 # Neutral orientation of each finger's base in the wrist's frame, as angles (x, z, y) in degrees of R_x R_z R_y. The

@@ -96,6 +96,13 @@ def view_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     return q
 
 
+def yaw_of(views: Tensor) -> Tensor:
+    """By how much a raised hand is turned about its own axis, wrist rotations [B, 4] -> [B] rad: 0 shows the palm, +-pi
+    the back. Inverse of `view_rotation` in its first angle."""
+    R = rotation_matrix(views)
+    return torch.atan2(-R[:, 2, 0], -R[:, 2, 2])
+
+
 # -- poses of another skeleton --------------------------------------------------------------------------------------------
 
 

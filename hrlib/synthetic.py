@@ -63,6 +63,10 @@ class Synthesiser:
         """`count` cropped frames of random poses and views."""
         generator = Generator().manual_seed(seed)
         rotations, wrist_mm = self.sample(count, generator)
+        return self.frames_of(rotations, wrist_mm, generator)
+
+    def frames_of(self, rotations: Tensor, wrist_mm: Tensor, generator: Generator) -> SyntheticBatch:
+        """Cropped frames of given poses [B, 16, 4] at given places [B, 3] mm; the generator draws camera, arm and noise."""
         drawing = self.draw(rotations, wrist_mm, generator)
         crops = crop_batch(drawing.depth_mm, drawing.intrinsics, self.settings.cube_mm)
         return SyntheticBatch(crops, rotations, wrist_mm, drawing.joints_mm)

@@ -22,6 +22,7 @@ from hrlib.poses import (
     smooth_angles,
     smooth_walk,
     view_rotation,
+    yaw_of,
 )
 
 
@@ -87,6 +88,11 @@ def test_view_of_zero_angles_shows_the_palm_with_the_fingers_up():
     back = roma.unitquat_to_rotmat(view_rotation(torch.tensor([torch.pi]), zero, zero))[0]
     torch.testing.assert_close(back[:, 2], torch.tensor([0.0, 0, 1]), rtol=0, atol=1e-6)
     torch.testing.assert_close(back[:, 1], torch.tensor([0.0, -1, 0]), rtol=0, atol=1e-6)
+
+
+def test_yaw_is_read_off_a_view():
+    yaw, other = torch.linspace(-3.1, 3.1, 20), torch.linspace(-1.0, 1.0, 20)
+    torch.testing.assert_close(yaw_of(view_rotation(yaw, other, other.flip(0))), yaw, rtol=0, atol=1e-4)
 
 
 # -- poses of another skeleton --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from hrlib.sensor import KINECT_V1, SR300, measure
+from hrlib.sensor import KINECT_V1, SR300, local_noise, measure
 
 FX = np.array([525.0])
 SENSORS = pytest.mark.parametrize("sensor", [KINECT_V1, SR300], ids=lambda sensor: sensor.name)
@@ -122,3 +122,13 @@ def test_the_same_on_any_number_of_threads():
     finally:
         numba.set_num_threads(before)
     assert all(np.array_equal(images[0], other) for other in images)
+
+
+def test_local_noise_of_a_known_surface():
+    depth = slanted(700, 30, 1)[0].copy()
+    depth += np.random.default_rng(1).normal(0, 0.5, depth.shape)
+    depth[:, 150:] += 200  # another surface: windows across the step do not count
+    z, angle, sigma = local_noise(depth, 525.0)
+    assert np.median(sigma) == pytest.approx(0.5, rel=0.05)
+    assert np.rad2deg(np.median(angle)) == pytest.approx(30, abs=3)
+    assert 600 < z.min() and np.percentile(sigma, 99) < 1

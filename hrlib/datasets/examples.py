@@ -11,6 +11,7 @@ from ..camera import Camera
 from ..crop import Crops, crop_frames
 from ..hand import HandRig
 from ..pipeline import true_prediction
+from ..poses import read_tracked_poses
 from . import Frame
 from .fingerspelling import LETTERS, Fingerspelling, letter_of
 from .folder import DepthFolder
@@ -87,13 +88,28 @@ def real_examples(count: int = 24) -> Examples:
 
 def available_examples(template: HandRig, count: int) -> list[Examples]:
     """Simulated examples, and real ones where HRLIB_DATA_MIRROR has them; says so where it has not."""
-    examples = [simulated_examples(template, count)]
+    real = real_examples_if_any(count)
+    return [simulated_examples(template, count), *([] if real is None else [real])]
+
+
+def real_examples_if_any(count: int = 24) -> Examples | None:
+    """`real_examples`, or None (and a line that says why) where they are not on this computer."""
     try:
         dataset_folder("asl_fingerspelling")
     except FileNotFoundError as error:
         print(f"simulated frames only: {error}")
-        return examples
-    return [*examples, real_examples(count)]
+        return None
+    return real_examples(count)
+
+
+def available_tracked_poses() -> Tensor | None:
+    """Real tracked poses [K, 16, 4], or None (and a line that says why) where they are not on this computer."""
+    try:
+        folder = dataset_folder("poses")
+    except FileNotFoundError as error:
+        print(f"without tracked poses: {error}")
+        return None
+    return read_tracked_poses(folder / "animbank.pose.gz", folder / "model_hand.json")
 
 
 def available_sensors() -> dict[str, DepthFolder]:

@@ -1,0 +1,133 @@
+"""How good the shipped base model is, how far the simulated users are from it, and what labels would bring.
+
+Writes benchmarks/results/users.json: the floor (the base model) and the ceiling (a supervised oracle with true poses and
+true bones) of every refinement. About 15 minutes on two cores with the default numbers.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from hrlib import results
+from hrlib.checkpoint import load_network
+from hrlib.datasets.simulated import USERS, record
+from hrlib.evaluate import predict_joints
+from hrlib.hand import load_hand
+from hrlib.joints import JOINT_POINTS
+from hrlib.kinematics import forward_kinematics, joint_positions
+from hrlib.oracle import OracleSettings, fit_oracle
+from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.pipeline import wrist_position
+from hrlib.synthetic import Synthesiser, SyntheticSettings
+
+CLEAN_SEED = 4_000_000_000  # of frames that no training has drawn
+JOINTS = list(JOINT_POINTS)
+
+
+def error_mm(joints, truth) -> dict:
+    """Mean and median over the frames, of 16 joints and of all 21 points."""
+    distance = (joints - truth).norm(dim=-1)
+    frame = distance[:, JOINTS].mean(1)
+    return {"mean16": frame.mean(), "median16": frame.median(), "mean21": distance.mean()}
+
+
+def clean_error(net, template, frames: int, noise_share: float) -> dict:
+    """The base model on fresh synthetic frames of the template's hand."""
+    maker = Synthesiser(template, SyntheticSettings(noise_share=noise_share))
+    joints, truth = [], []
+    for start in range(0, frames, 250):
+        batch = maker.batch(min(250, frames - start), CLEAN_SEED + start)
+        joints.append(predict_joints(net, template, batch.crops))
+        truth.append(batch.joints_mm)
+    return error_mm(torch.cat(joints), torch.cat(truth))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=4000, help="frames that each oracle learns from")
+    parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
+    parser.add_argument("--clean", type=int, default=2000, help="fresh frames of the template's hand")
+    parser.add_argument("--epochs", type=int, default=OracleSettings.epochs)
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "users.json")
+    arguments = parser.parse_args()
+    template = load_hand()
+    net, training = load_network(template)
+    metrics = {
+        "clean": clean_error(net, template, arguments.clean, 0.0),
+        "kinect_noise": clean_error(net, template, arguments.clean, 1.0),
+        "users": {},
+    }
+    for name, user in USERS.items():
+        hand, test = user.hand(template), record(user, template, arguments.test, "test")
+        train = record(user, template, arguments.train, "train")
+        oracle = fit_oracle(net, hand, train, OracleSettings(epochs=arguments.epochs))
+        # what the template's bones cost alone: the true pose, posed with them
+        truth = test.true_prediction(template)
+        with_template = joint_positions(
+            template, forward_kinematics(template, truth.rotations, wrist_position(truth, template, test.crops))
+        )
+        metrics["users"][name] = row = {
+            "description": user.description,
+            "test_frames": len(test),
+            "test_left_out": test.left_out,
+            "train_frames": len(train),
+            "base": error_mm(predict_joints(net, template, test.crops), test.joints_mm),
+            "base_true_bones": error_mm(predict_joints(net, hand, test.crops), test.joints_mm),
+            "oracle": error_mm(predict_joints(oracle, hand, test.crops), test.joints_mm),
+            "true_pose_template_bones": error_mm(with_template, test.joints_mm),
+        }
+        print(f"{name}: base {row['base']['mean16']:.1f} mm, oracle {row['oracle']['mean16']:.1f} mm")
+    record_ = {
+        "name": "users",
+        "profile": "quick" if arguments.train >= 4000 else "smoke",
+        "metrics": metrics,
+        "claims": make_claims(metrics),
+        "provenance": results.provenance(
+            {"train": arguments.train, "test": arguments.test, "clean": arguments.clean, "epochs": arguments.epochs}
+            | {"trained": {key: training[key] for key in ("steps_done", "seconds") if key in training}},
+            seed=0,
+            data={"hand": HAND_ASSET, "base model": BASE_MODEL},
+            ground_truth="simulated joints: for evaluation, and poses and bones to train the oracles (nothing else)",
+        ),
+    }
+    for claim in record_["claims"]:
+        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+    results.write_json(arguments.out, record_)
+    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+
+
+def make_claims(metrics: dict) -> list[results.Claim]:
+    clean = float(metrics["clean"]["mean16"])
+    ratio = min(float(user["base"]["mean16"]) for user in metrics["users"].values()) / clean
+    gap = min(float(user["base"]["mean16"] - user["oracle"]["mean16"]) for user in metrics["users"].values())
+    return [
+        results.Claim(
+            "base-clean",
+            "mean error over 16 joints of the shipped base model on fresh clean frames of the template's hand",
+            "Sec. 4.1",
+            "<= 6.5 mm",
+            clean,
+            clean <= 6.5,
+        ),
+        results.Claim(
+            "users-far",
+            "the base model's error on the nearest user's test frames, over its clean error",
+            "-",
+            ">= 2",
+            ratio,
+            ratio >= 2,
+        ),
+        results.Claim(
+            "users-room",
+            "by how much a supervised oracle is better than the base model, on the user where it is least",
+            "-",
+            "> 0 mm",
+            gap,
+            gap > 0,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()
