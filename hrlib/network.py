@@ -21,17 +21,17 @@ class NetworkSettings:
 
     rotation: what the last layer regresses to for each joint: "quaternion" (the paper's theta), "6d" (Zhou et al. 2019,
     "On the continuity of rotation representations") or "euler" (flexion, deviation, twist in radians; singular where the
-    deviation is 90 degrees, which no finger reaches but the wrist, turned to any side, does). backbone: "alexnet" (the
-    paper's) or "resnet" (a small one). offset: predict where the hand is in the cube as well; the paper's theta has no
-    translation. batch_norm: normalise after each convolution while pretraining; `fold_batch_norm` turns such a network
-    into an equal one without.
+    deviation is 90 degrees, which no finger reaches but the wrist, turned to any side, does). offset: predict where the
+    hand is in the cube as well; the paper's theta has no translation. batch_norm: normalise after each convolution while
+    pretraining; `fold_batch_norm` turns such a network into an equal one without. backbone: "alexnet" (the paper's; older
+    checkpoints name none and have it) or "resnet" (a small one).
     """
 
     rotation: str = "quaternion"
     offset: bool = True
     batch_norm: bool = False
     keep_probability: float = 0.75  # Sec. 4.1
-    backbone: str = "alexnet"  # a checkpoint that does not name one is from before there were two
+    backbone: str = "alexnet"
 
     def __post_init__(self):
         if self.rotation not in ROTATIONS:
