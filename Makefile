@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab lock clean
+.PHONY: help setup system-libraries figures test lint format lab lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -72,11 +72,15 @@ lock:  ## remake requirements.lock from pyproject.toml in a clean environment (L
 	@build/lock/bin/python -m pip check
 	@{ echo '# Exact versions of everything, tests and open3d included (without anny). Remake: make lock'; \
 	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude hrlib \
-	  | grep -viE '^(nvidia-|cuda-|triton)' \
+	  | grep -viE '^(nvidia-|cuda-)' \
 	  | sed -E -e 's/\+cpu$$//' \
+	    -e "s/^triton==.*/&; sys_platform == 'linux' and platform_machine == 'x86_64'/" \
 	    -e "s/^open3d-cpu==(.*)/open3d==\1; sys_platform != 'linux' or platform_machine != 'x86_64'\nopen3d-cpu==\1; sys_platform == 'linux' and platform_machine == 'x86_64'/" \
 	  | LC_ALL=C sort -f; } > build/requirements.lock
 	@mv build/requirements.lock requirements.lock && rm -rf build/lock && wc -l requirements.lock
+
+gpu-check: $(STAMP)  ## on a CUDA machine: back ends agree, timings, a piece of training, within 10 minutes (ARGS="--minutes 5")
+	@$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 clean:  ## remove build products and caches; .venv stays
 	@rm -rf build .pytest_cache .ruff_cache *.egg-info

@@ -43,10 +43,11 @@ def rasterise(
     finite = torch.isfinite(vertices).all()
     finite, lowest, highest = torch.stack([finite.int(), *extremes]).tolist()
     check(vertices.shape, intrinsics.shape, bool(finite), faces.shape, lowest, highest)
-    depth = torch.full((len(vertices), *size), torch.inf, device=device)
+    height, width = (int(side) for side in size)
+    depth = torch.full((len(vertices), height, width), torch.inf, device=device)
     blocks = triton.cdiv(len(faces), FACES)
     if depth.numel() and blocks:
-        sizes = (vertices.shape[1], len(faces), blocks, *size)
+        sizes = (vertices.shape[1], len(faces), blocks, height, width)
         with torch.cuda.device_of(vertices):  # does nothing for a tensor on the CPU, which the interpreter takes
             _draw[len(vertices) * blocks,](
                 vertices,

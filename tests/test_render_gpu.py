@@ -192,3 +192,11 @@ def test_refuses_what_it_cannot_draw():
 def test_import_leaves_triton_alone():
     code = "import hrlib.render, sys; assert not {'triton', 'hrlib.render.gpu'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="this machine has a CUDA device")
+def test_gpu_check_says_in_one_line_that_there_is_none():
+    done = subprocess.run([sys.executable, ROOT / "benchmarks/gpu_check.py"], capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "needs a CUDA device" in line

@@ -1,0 +1,259 @@
+"""All that needs a CUDA device, in one go of at most ten minutes: do the back ends agree, how fast are they, and training.
+
+    python benchmarks/gpu_check.py               # writes benchmarks/results/gpu.json; exit status 2 without a CUDA device
+
+Renderer (Eq. 3-5, forward + backward) and rasteriser are compared with the reference and the numba kernel before anything
+is timed. The rest of the time goes to a long training of the base model in build/gpu-check: each call goes on where the
+last one stopped, until all steps are done.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import threading
+import time
+from _thread import interrupt_main
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
+
+from bench_render import BASE, BYTES_TARGET, make_case  # noqa: E402
+
+from hrlib import results  # noqa: E402
+from hrlib.hand import load_hand  # noqa: E402
+from hrlib.kinematics import forward_kinematics  # noqa: E402
+from hrlib.pretrain import PretrainSettings, pretrain  # noqa: E402
+from hrlib.rasterise import rasterise  # noqa: E402
+from hrlib.render import has_triton, splat_depth  # noqa: E402
+from hrlib.skinning import skin, skinning_transforms  # noqa: E402
+from hrlib.synthetic import Synthesiser, SyntheticSettings, window_cameras  # noqa: E402
+
+BATCHES = [32, 1000]  # a training step's, and what fills the device
+AGREEMENT = [  # batch, points, radius (px), image size
+    (32, 2048, 5.0, (120, 120)),
+    (3, 300, 1.3, (61, 20)),
+    (2, 40, 40.0, (9, 70)),
+    (1, 20000, 5.0, (480, 640)),
+]
+SPEED_UP_TARGET = 100  # over the reference on the same device
+STRAYS_TARGET = 1e-4  # share of drawn pixels next to an edge where float32 and float64 may decide differently
+
+
+def forward_backward(backend, points, weight, radius, size):
+    points.grad = None
+    depth = splat_depth(points, radius, size, backend)
+    depth.backward(weight)
+    return depth.detach(), points.grad
+
+
+def device_case(batch, count, size):
+    points, weight = make_case(batch, count, size)
+    return points.detach().cuda().requires_grad_(), weight.cuda()
+
+
+def agreement() -> list[dict]:
+    """Largest differences of the gpu back end from the reference on the same device and from the cpu back end."""
+    rows = []
+    for batch, count, radius, size in AGREEMENT:
+        points, weight = device_case(batch, count, size)
+        depth, grad = forward_backward("gpu", points, weight, radius, size)
+        row = {"batch": batch, "count": count, "radius": radius, "size": size}
+        for other in ("reference", "cpu"):
+            leaf, weights = (points, weight) if other == "reference" else (points.detach().cpu(), weight.cpu())
+            other_depth, other_grad = forward_backward(other, leaf.requires_grad_(), weights, radius, size)
+            image = (depth - other_depth.to(depth.device)).abs().max().item()
+            gradient = (grad - other_grad.to(grad.device)).abs().max() / other_grad.abs().max()
+            row[other] = {"image": image, "gradient_relative": gradient.item()}
+        rows.append(row)
+    return rows
+
+
+def milliseconds(function, repeats: int) -> float:
+    """Median time of a call, launches included, after one that compiles."""
+    function()
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        torch.cuda.synchronize()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def renderer(repeats: int) -> list[dict]:
+    """Forward + backward at the base setting: gpu against reference, and the memory that gpu adds to its inputs."""
+    rows = []
+    for batch in tqdm(BATCHES, desc="renderer"):
+        points, weight = device_case(batch, BASE["count"], BASE["size"])
+        case = points, weight, BASE["radius"], BASE["size"]
+        row = {"batch": batch, "gpu_ms": milliseconds(lambda case=case: forward_backward("gpu", *case), repeats)}
+        points.grad = None
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        forward_backward("gpu", *case)
+        units = batch * (BASE["count"] + BASE["size"][0] * BASE["size"][1])
+        row["bytes_per_point_and_pixel"] = (torch.cuda.max_memory_allocated() - before) / units
+        slow_repeats = 5 if batch == BATCHES[0] else 2
+        row["reference_ms"] = milliseconds(lambda case=case: forward_backward("reference", *case), slow_repeats)
+        row["speed_up"] = row["reference_ms"] / row["gpu_ms"]
+        rows.append(row)
+    return rows
+
+
+def posed_meshes(hand, maker: Synthesiser, count: int):
+    """Random hands with a forearm: vertices [count, V, 3] mm and the cameras [count, 4] that look at them."""
+    generator = torch.Generator().manual_seed(0)
+    rotations, wrist_mm = maker.sample(count, generator)
+    T_cam_joint = forward_kinematics(hand, rotations, wrist_mm)
+    vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T_cam_joint))
+    stump = maker.forearms(maker.sample_arms(count, generator))
+    stump = torch.einsum("brc,bvc->bvr", T_cam_joint[:, 0, :3, :3], stump) + wrist_mm[:, None]
+    cameras = window_cameras(vertices.numpy(), maker.settings, generator)
+    return torch.cat([vertices, stump], 1), cameras
+
+
+def rasteriser(hand, repeats: int) -> list[dict]:
+    """Hands drawn on the device and by numba on this machine's CPU: times, and the share of pixels that differ."""
+    maker = Synthesiser(hand, SyntheticSettings())
+    size = (maker.settings.window_px,) * 2
+    rows = []
+    for batch in tqdm(BATCHES, desc="rasteriser"):
+        vertices, cameras = posed_meshes(hand, maker, batch)
+        arrays = vertices.numpy(), maker.faces, cameras
+        tensors = [torch.as_tensor(x).cuda() for x in arrays]
+        expected = torch.from_numpy(rasterise(*arrays, size, closed=True))
+        drawn = rasterise(*tensors, size, closed=True).cpu()
+        strays = ((drawn - expected).abs() > 0.01).sum() / (expected > 0).sum()
+        row = {"batch": batch, "size": size, "share_that_differs": strays.item()}
+        row["gpu_ms"] = milliseconds(lambda t=tensors: rasterise(*t, size, closed=True), repeats)
+        row["numba_ms"] = milliseconds(lambda a=arrays: rasterise(*a, size, closed=True), 3)
+        row["speed_up"] = row["numba_ms"] / row["gpu_ms"]
+        rows.append(row)
+    return rows
+
+
+def train(hand, folder: Path, steps: int, seconds: float) -> dict:
+    """Go on with the base model's training in `folder` for about `seconds`, or until all steps are done."""
+    # The same as Ctrl-C: the step is finished and saved.
+    alarm = threading.Timer(seconds, interrupt_main)
+    alarm.start()
+    began = time.perf_counter()
+    try:
+        record = pretrain(hand, folder, PretrainSettings(steps=steps), device="cuda")
+    except KeyboardInterrupt:
+        saved = folder / "training.json"
+        record = json.loads(saved.read_text()) if saved.exists() else {"steps_done": 0, "curve": [], "seconds": 0.0}
+    finally:
+        alarm.cancel()
+    last = record["curve"][-1] if record["curve"] else None
+    done = {"steps": steps, "steps_done": record["steps_done"], "seconds": record["seconds"], "last": last}
+    return done | {"seconds_of_this_call": time.perf_counter() - began}
+
+
+def make_claims(metrics: dict) -> list[dict]:
+    def claim(name, sentence, target, value, holds):
+        return {"id": name, "claim": sentence, "paper": "-", "target": target, "value": value, "holds": holds}
+
+    compared = [row[other] for row in metrics["agreement"] for other in ("reference", "cpu")]
+    image = max(row["image"] for row in compared)
+    gradient = max(row["gradient_relative"] for row in compared)
+    speed_up = min(row["speed_up"] for row in metrics["renderer"])
+    memory = max(row["bytes_per_point_and_pixel"] for row in metrics["renderer"])
+    strays = max(row["share_that_differs"] for row in metrics["rasteriser"])
+    setting = f"N={BASE['count']}, r={BASE['radius']:g} px, 120x120, B={' and '.join(map(str, BATCHES))}"
+    return [
+        claim(
+            "gpu-equal",
+            "The gpu renderer's image equals the reference's and the cpu renderer's (largest difference)",
+            "0",
+            image,
+            image == 0,
+        ),
+        claim(
+            "gpu-gradient",
+            "The gpu renderer's gradient equals theirs (largest difference, of the largest gradient)",
+            "<= 1e-5",
+            gradient,
+            gradient <= 1e-5,
+        ),
+        claim(
+            "gpu-speed",
+            f"The gpu renderer is many times faster than plain torch on the same device (forward + backward, {setting})",
+            f">= {SPEED_UP_TARGET} times",
+            speed_up,
+            speed_up >= SPEED_UP_TARGET,
+        ),
+        claim(
+            "gpu-memory",
+            f"The gpu renderer's memory: bytes per point and pixel at worst ({setting})",
+            f"<= {BYTES_TARGET}",
+            memory,
+            memory <= BYTES_TARGET,
+        ),
+        claim(
+            "gpu-rasteriser",
+            "The gpu rasteriser's image of hands differs from the numba kernel's in few pixels (share of those drawn)",
+            f"<= {STRAYS_TARGET}",
+            strays,
+            strays <= STRAYS_TARGET,
+        ),
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=9.5, help="all of it; training takes what the rest leaves")
+    parser.add_argument("--steps", type=int, default=60000, help="of the whole training; 0 leaves it out")
+    parser.add_argument("--repeats", type=int, default=21, help="of each timing on the device")
+    parser.add_argument("--training", type=Path, default=ROOT / "build/gpu-check", help="where the training is kept")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    if not torch.cuda.is_available() or not has_triton():
+        print(
+            "gpu_check needs a CUDA device, a CUDA build of torch and triton; "
+            f"here: torch {torch.__version__}, {torch.cuda.device_count()} CUDA device(s), "
+            f"triton {'installed' if has_triton() else 'missing'}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    hand = load_hand()
+    metrics = {
+        "setting": BASE | {"batch": BATCHES},
+        "device": torch.cuda.get_device_name(),
+        "agreement": agreement(),
+        "renderer": renderer(arguments.repeats),
+        "rasteriser": rasteriser(hand, arguments.repeats),
+    }
+
+    def write():
+        result = {"name": "gpu", "profile": "quick", "metrics": metrics, "claims": make_claims(metrics)}
+        parameters = {"repeats": arguments.repeats, "steps": arguments.steps}
+        truth = "none for the timings (random points and hands); simulated poses for the training"
+        result["provenance"] = results.provenance(parameters, seed=0, data=None, ground_truth=truth)
+        results.write_json(arguments.out, result)
+        return result["claims"]
+
+    claims = write()  # before the training, which may be killed
+    for row in claims:
+        print(f"{row['id']}: {row['value']:.3g} (target {row['target']}) {'holds' if row['holds'] else 'FAILS'}")
+    for name in ("renderer", "rasteriser"):
+        for row in metrics[name]:
+            print(f"{name}, B={row['batch']}: {row['gpu_ms']:.3f} ms, {row['speed_up']:.0f} times faster")
+    # what is left, but for what the training needs to stop: its last step and a checkpoint
+    seconds = 60 * arguments.minutes - (time.perf_counter() - started) - 15
+    if arguments.steps and seconds > 0:
+        metrics["training"] = train(hand, arguments.training, arguments.steps, seconds)
+        write()
+        print(f"training: {metrics['training']}")
+    sys.exit(0 if all(row["holds"] for row in claims) else 1)
+
+
+if __name__ == "__main__":
+    main()
