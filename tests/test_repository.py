@@ -156,7 +156,9 @@ def test_ci_runs_what_the_readme_says():
     script = text(".ci/run")
     assert os.access(paths.ROOT / ".ci/run", os.X_OK)
     assert "set -euo pipefail" in script and "\nmake test\n" in script and "HRLIB_DATA_MIRROR" in script
-    assert json.loads(text(".jupyter/labconfig/page_config.json")) == {"buildCheck": False}
+    page = json.loads(text(".jupyter/labconfig/page_config.json"))
+    assert page["buildCheck"] is False
+    assert page["disabledExtensions"] == {"@jupyterlab/apputils-extension:announcements": True}, "asks to be online"
 
 
 # ---- notebooks
