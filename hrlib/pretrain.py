@@ -309,7 +309,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
     steps = range(first, settings.steps)
     bar = tqdm(steps, initial=first, total=settings.steps, desc="pretrain", disable=not progress)
     hand = hand.to(device)
-    made = ahead(batches, steps) if device.type == "cuda" else map(batches, steps)
+    made = ahead(batches, steps) if frames_ahead(device) else map(batches, steps)
     with finish_the_step() as interrupted:
         for step, batch in zip(bar, made, strict=True):
             torch.manual_seed(step_seed(settings, step, MAX_LANES + rank))  # dropout: the same after a resume
@@ -317,7 +317,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
                 group["lr"] = learning_rate(step, settings)
             model.train()
             part = len(batch.rotations) / batches.total(step)
-            numbers = train_step(model, optimiser, _to(batch, device), hand, settings, bfloat16, part * world)
+            numbers = train_step(model, optimiser, batch_to(batch, device), hand, settings, bfloat16, part * world)
             # in one message: the mean over all frames, and whether any process is to stop, so that all of them do
             numbers = torch.cat([numbers * part, numbers.new_tensor([len(interrupted)])])
             if world > 1:
@@ -342,6 +342,11 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
     return record(done)
 
 
+def frames_ahead(device: torch.device) -> bool:
+    """Whether frames are made while the device learns; a CPU that learns has no core left for that."""
+    return device.type != "cpu"
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes bfloat16 itself."""
     if device.type == "cuda":
@@ -349,7 +354,8 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _to(batch: SyntheticBatch, device: torch.device) -> SyntheticBatch:
+def batch_to(batch: SyntheticBatch, device: torch.device) -> SyntheticBatch:
+    """The batch on another device."""
     parts = (batch.rotations, batch.wrist_mm, batch.joints_mm)
     return SyntheticBatch(batch.crops.to(device), *(part.to(device) for part in parts))
 
