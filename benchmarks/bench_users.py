@@ -61,7 +61,7 @@ def main():
     for name, user in USERS.items():
         hand, test = user.hand(template), record(user, template, arguments.test, "test")
         train = record(user, template, arguments.train, "train")
-        oracle = fit_oracle(net, hand, train, OracleSettings(epochs=arguments.epochs))
+        oracle = fit_oracle(net, user, template, train, OracleSettings(epochs=arguments.epochs))
         # what the template's bones cost alone: the true pose, posed with them
         truth = test.true_prediction(template)
         with_template = joint_positions(

@@ -288,7 +288,9 @@ def figure_users(users: dict[str, dict], clean_mm: float) -> Figure:
         drawn = axes.bar(x + 0.27 * (k - 1), [value or 0 for value in values], 0.25, color=colour, label=label)
         axes.bar_label(drawn, fmt="%.1f", fontsize=8, color=INK)
     axes.axhline(clean_mm, color=INK, lw=0.9, ls=":", label="base model on clean frames of the template")
-    axes.set_xticks(x, [f"{name}: {user['description']}".replace(", ", ",\n") for name, user in users.items()], fontsize=9)
+    axes.set_xticks(
+        x, [f"{name}: {user['description']}".replace(", ", ",\n") for name, user in users.items()], fontsize=9
+    )
     axes.set(ylabel="mean error of 16 joints (mm)", title="Simulated users, test frames")
     axes.legend(frameon=False, fontsize=9, ncols=2)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)

@@ -4,32 +4,44 @@ The ceiling of every label-free method, on simulated users only.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm import tqdm
 
-from .datasets.simulated import Recorded
+from .crop import concatenate
+from .datasets.simulated import Recorded, SimulatedUser
 from .hand import HandRig
 from .network import PoseNet
 from .pretrain import pose_loss
+from .synthetic import Synthesiser, SyntheticBatch
 
 
 @dataclass(frozen=True)
 class OracleSettings:
-    """Adam over `epochs` of the user's frames, from the base model; the rate falls to zero along a cosine."""
+    """Adam over `epochs` of the user's frames, from the base model; the rate falls to zero along a cosine. Each batch has
+    `synthetic` frames of random poses of the user's hand before the user's camera beside those of the user, without which
+    a few thousand frames are learnt by heart."""
 
-    epochs: int = 8
+    epochs: int = 4
     batch: int = 100
-    learning_rate: float = 2e-4
+    synthetic: int = 50
+    learning_rate: float = 1e-4
     joint_weight: float = 5.0
     seed: int = 0
 
 
 def fit_oracle(
-    net: PoseNet, hand: HandRig, frames: Recorded, settings: OracleSettings = OracleSettings(), progress: bool = True
+    net: PoseNet,
+    user: SimulatedUser,
+    template: HandRig,
+    frames: Recorded,
+    settings: OracleSettings = OracleSettings(),
+    progress: bool = True,
 ) -> PoseNet:
-    """A copy of `net` trained on the true poses of a simulated user's `frames`, for the user's true `hand`."""
+    """A copy of `net` trained on the true poses of a simulated user's `frames`, for the user's true hand."""
+    hand = user.hand(template)
+    maker = Synthesiser(hand, replace(user.camera, forearm_mm=60.0, forearm_share=0.5))
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)  # dropout has no generator of its own
     net = copy.deepcopy(net).train()
@@ -40,6 +52,8 @@ def fit_oracle(
     for _ in range(settings.epochs):
         for index in torch.randperm(len(frames), generator=generator).split(settings.batch):
             truth = frames[index]
+            if settings.synthetic:
+                truth = joined(truth, maker.batch(settings.synthetic, settings.seed + 1 + bar.n))
             loss, error = pose_loss(net(truth.crops.image), truth, hand, settings.joint_weight)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -49,3 +63,9 @@ def fit_oracle(
             bar.set_postfix(joints=f"{error.item():.1f} mm")
     bar.close()
     return net.eval()
+
+
+def joined(a: SyntheticBatch, b: SyntheticBatch) -> SyntheticBatch:
+    """Two batches as one."""
+    parts = (torch.cat([getattr(a, key), getattr(b, key)]) for key in ("rotations", "wrist_mm", "joints_mm"))
+    return SyntheticBatch(concatenate([a.crops, b.crops]), *parts)

@@ -35,8 +35,9 @@ SR300_NEAR = SyntheticSettings(
     (350.0, 600.0), off_axis=0.15, forearm_share=1.0, forearm_mm=220.0, sensor=SR300, noise_share=1.0,
     focal_px=476.0, window_px=384,
 )  # fmt: skip
-SEQUENCE = 200  # frames of one recording, about seven seconds
-FORMAT = 1  # of the cached crops; another number where the same user's frames would come out otherwise
+SEQUENCE = 200  # frames of one recording, about 13 seconds at 15 a second
+POSE_FRAMES, VIEW_FRAMES = (6, 20), (12, 35)  # from one pose, or view, to the next
+FORMAT = 2  # of the cached crops; another number where the same user's frames would come out otherwise
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class SimulatedUser:
         # torch's generator takes the lowest 32 bits of a seed
         generator = Generator().manual_seed((self.seed * 2 + (split == "test")) * 10**6 + recording)
         maker, s = Synthesiser(self.hand(template), self.camera), self.camera
-        rotations = from_euler(smooth_angles(SEQUENCE, maker.hand, generator))
-        path = smooth_walk(SEQUENCE, lambda k: _views_and_places(k, s, generator), (25, 70), generator)
+        rotations = from_euler(smooth_angles(SEQUENCE, maker.hand, generator, POSE_FRAMES))
+        path = smooth_walk(SEQUENCE, lambda k: _views_and_places(k, s, generator), VIEW_FRAMES, generator)
         rotations[:, 0] = view_rotation(*path[:, :3].T)
         wrist_mm = torch.cat([path[:, 3:5] * path[:, 5:6], path[:, 5:6]], 1)
         bends = smooth_walk(
