@@ -54,7 +54,7 @@ class Examples:
 
 
 def simulated_examples(template: HandRig, count: int, user: SimulatedUser = USERS["C"]) -> Examples:
-    """Test frames of a simulated user, each two seconds after the one before, with exact truth."""
+    """Test frames of a simulated user, every fiftieth of the recordings, with exact truth."""
     frames = user.frames(template, count, "test", every=50)
     crops, kept, left_out = crop_frames(frames)
     joints, rotations, wrist = (
@@ -86,10 +86,10 @@ def real_examples(count: int = 24) -> Examples:
     return Examples("real", source, crops, kept, labels, left_out, data=data)
 
 
-def available_examples(template: HandRig, count: int) -> list[Examples]:
-    """Simulated examples, and real ones where HRLIB_DATA_MIRROR has them; says so where it has not."""
+def available_examples(template: HandRig, count: int, user: str = "C") -> list[Examples]:
+    """Simulated examples of a user, and real ones where HRLIB_DATA_MIRROR has them; says so where it has not."""
     real = real_examples_if_any(count)
-    return [simulated_examples(template, count), *([] if real is None else [real])]
+    return [simulated_examples(template, count, USERS[user]), *([] if real is None else [real])]
 
 
 def real_examples_if_any(count: int = 24) -> Examples | None:
