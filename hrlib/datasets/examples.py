@@ -56,10 +56,10 @@ class Examples:
 def simulated_examples(template: HandRig, count: int, user: SimulatedUser = USERS["C"]) -> Examples:
     """Test frames of a simulated user, every fiftieth of the recordings, with exact truth.
 
-    The hand is cut out of them by its true outline, with 30 mm of forearm, as the paper's user wore a wristband for: these
+    The hand is cut out of them at the wrist, for which the user of the paper wore a dark wristband: these
     experiments are about a single frame's pose or shape, not about segmentation.
     """
-    user = replace(user, camera=replace(user.camera, forearm_mm=30.0))
+    user = replace(user, camera=replace(user.camera, forearm_mm=2.0))
     frames = [replace(f, mask=f.depth_mm > 0) for f in user.frames(template, count, "test", every=50)]
     crops, kept, left_out = crop_frames(frames)
     joints, rotations, wrist = (
