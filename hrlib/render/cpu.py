@@ -1,9 +1,9 @@
 """The renderer (paper section 3.3.2, Eq. 3-5) in numba: float32 on the CPU, memory linear in B (HW + N).
 
-Forward walks each point's window and keeps, per pixel, one 64-bit key: the bits of the value as a float64, whose low 29
-bits a float32 leaves free, and in these the complement of the point's index. A positive float orders like its bits, so
-the largest key is the largest value and, among equals, the lowest index: Eq. 3 with its tie rule is one integer maximum,
-which the compiler turns into vector instructions.
+Forward walks each point's window and keeps, per pixel, the largest value so far and the point it came from: Eq. 3, with
+ties to the lowest index, since points come in order and only a larger value wins. A positive float orders like its bits,
+so the comparison is a difference of 32-bit integers, whose sign selects what is stored. No branch: a branch, a `max` or
+an `if` is compiled to masked stores, which are slow on many processors.
 Backward visits each pixel once and hands its gradient to its winner.
 
 A thread owns whole images (or whole rows of one, when images are fewer than threads), so nothing is written by two.
@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-LANES = 16  # pixels per step along a row: a constant, so that the compiler vectorises the step (8 it merely unrolls)
-INDEX_BITS = np.int64(2**29 - 1)  # float64's mantissa is 29 bits longer than float32's
+LANES = (
+    16  # pixels per step along a row: a constant, so that the compiler vectorises the step (fewer it merely unrolls)
+)
+SIGN = np.int32(31)  # shifted by so many bits, an integer is all ones where it was negative, else zero
 ONE, TWO = np.float32(1), np.float32(2)
 # In float32 a pixel can count as inside although its true distance is up to a few rounding errors (6e-8) beyond r.
 ROUNDING_MARGIN = 1 + 1e-6
@@ -69,10 +71,11 @@ def _forward(points, radius, depth, winners, threads):
 
 @numba.njit(cache=True)
 def _splat_rows(points, radius, depth, winners, top, bottom):
-    """Rows top <= i < bottom of one image. The keys' rows are longer, for the last step may pass the image's edge."""
+    """Rows top <= i < bottom of one image. The rows kept are longer, for the last step may pass the image's edge."""
     width = depth.shape[1]
     stride = width + LANES - 1
-    keys = np.zeros((bottom - top) * stride, np.int64)
+    best = np.zeros((bottom - top) * stride, np.int32)  # the bits of the largest value
+    winner = np.full((bottom - top) * stride, -1, np.int32)
     inverse_r_squared = np.float32(1 / (radius * radius))
     reach = radius * ROUNDING_MARGIN
     for k in range(len(points)):
@@ -83,26 +86,27 @@ def _splat_rows(points, radius, depth, winners, top, bottom):
         if brightness <= 0 or left > right or upper > lower:
             continue
         first, last = math.ceil(left), math.floor(right)
-        low_bits = INDEX_BITS - np.int64(k)
+        index = np.int32(k)
         for j in range(first, last + 1, LANES):
+            column = np.float32(j)
             for i in range(math.ceil(upper), math.floor(lower) + 1):
                 dy = np.float32(i) - p_y
                 dy_squared = dy * dy
                 start = np.uint64((i - top) * stride + j)  # unsigned: a check for negative indices would be no vector
                 for lane in range(LANES):
-                    dx = np.float32(j + lane) - p_x
+                    dx = (column + np.float32(lane)) - p_x
                     bracket = ONE - (dx * dx + dy_squared) * inverse_r_squared
                     bracket = max(bracket, np.float32(0))  # Eq. 5's condition dist < r
-                    value = brightness * (bracket * bracket)  # Eq. 4
-                    key = np.float64(value).view(np.int64) | low_bits
+                    value = np.float32(brightness * (bracket * bracket)).view(np.int32)  # Eq. 4
                     at = start + np.uint64(lane)
-                    keys[at] = max(keys[at], key)  # Eq. 3
+                    old, before = best[at], winner[at]
+                    brighter = np.int32(np.int32(old - value) >> SIGN)
+                    best[at] = np.int32(old + (np.int32(value - old) & brighter))  # Eq. 3
+                    winner[at] = np.int32(before + (np.int32(index - before) & brighter))
     for i in range(top, bottom):
         for j in range(width):
-            key = keys[(i - top) * stride + j]
-            value = np.float32(np.int64(key & ~INDEX_BITS).view(np.float64))
-            depth[i, j] = value
-            winners[i, j] = np.int32(INDEX_BITS - (key & INDEX_BITS)) if value > 0 else np.int32(-1)
+            depth[i, j] = np.int32(best[(i - top) * stride + j]).view(np.float32)
+            winners[i, j] = winner[(i - top) * stride + j]
 
 
 @numba.njit(cache=True, parallel=True)
