@@ -6,14 +6,10 @@ One process, or several that share every batch: `torchrun --nproc-per-node 2 -m 
 import io
 import json
 import math
-import os
 import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,6 +28,7 @@ from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm, unfo
 from .pipeline import true_prediction, wrist_position
 from .results import write_bytes_atomically, write_json
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from .workers import finish_the_step, workers
 
 MAX_LANES = 32
 
@@ -399,41 +396,3 @@ def _started(start: Path, hand: HandRig, network: NetworkSettings, frames_of: Sy
     if net.settings.batch_norm and not network.batch_norm:
         net = fold_batch_norm(net)
     return net, {key: value for key, value in record.items() if key != "curve"}
-
-
-@contextmanager
-def workers(device: str | torch.device | None) -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world, device) of this process among those that torchrun started, 0 of 1 without it."""
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
-    launched = dist.is_available() and dist.is_torchelastic_launched()
-    if device.type == "cuda":
-        if device.index is None:
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if launched else torch.cuda.current_device())
-        torch.cuda.set_device(device)
-    ours = launched and not dist.is_initialized()
-    if ours:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        several = dist.is_available() and dist.is_initialized()
-        yield (dist.get_rank(), dist.get_world_size(), device) if several else (0, 1, device)
-    finally:
-        if ours:
-            dist.destroy_process_group()
-
-
-@contextmanager
-def finish_the_step():
-    """Ctrl-C and SIGTERM inside only fill the list that this yields, so that a step is never left half done."""
-    interrupted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread hears of signals
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: interrupted.append(number)) for number in signals]
-    try:
-        yield interrupted
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

@@ -1,0 +1,48 @@
+"""What every long training needs of its surroundings: the processes that share it, and a stop that breaks no step."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+
+@contextmanager
+def workers(device: str | torch.device | None) -> Iterator[tuple[int, int, torch.device]]:
+    """(rank, world, device) of this process among those that torchrun started, 0 of 1 without it."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    launched = dist.is_available() and dist.is_torchelastic_launched()
+    if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]) if launched else torch.cuda.current_device())
+        torch.cuda.set_device(device)
+    ours = launched and not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        several = dist.is_available() and dist.is_initialized()
+        yield (dist.get_rank(), dist.get_world_size(), device) if several else (0, 1, device)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def finish_the_step():
+    """Ctrl-C and SIGTERM inside only fill the list that this yields, so that a step is never left half done."""
+    interrupted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted  # only the main thread hears of signals
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: interrupted.append(number)) for number in signals]
+    try:
+        yield interrupted
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
