@@ -178,7 +178,8 @@ def pose_loss(
     """Supervised loss and mean joint error in mm.
 
     The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
-    the mean distance of the 21 joints, which weighs each rotation by what it moves, and the squared error of the offset.
+    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that the network votes for, and the
+    squared error of the offset.
     """
     wanted = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
     rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
@@ -187,6 +188,9 @@ def pose_loss(
     loss = rotation + joint_weight * joint_error_mm / truth.crops.cube_mm
     if prediction.offset is not None:
         loss = loss + (prediction.offset - wanted.offset).square().sum(-1).mean()
+    if prediction.points is not None:
+        seen = (truth.joints_mm - truth.crops.centre_mm[:, None]) / truth.crops.cube_mm
+        loss = loss + joint_weight * (prediction.points - seen).norm(dim=-1).mean()
     return loss, joint_error_mm.detach()
 
 
