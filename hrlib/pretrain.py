@@ -178,8 +178,8 @@ def pose_loss(
     """Supervised loss and mean joint error in mm.
 
     The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
-    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that the network votes for, and the
-    squared error of the offset.
+    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that
+    the network votes for, and the squared error of the offset.
     """
     wanted = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
     rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
