@@ -29,8 +29,11 @@ def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
     net.eval()
     parts = [net(crops.image[i : i + batch]) for i in range(0, len(crops), batch)]
     net.train(training)
-    rotations = torch.cat([part.rotations for part in parts])
-    return Prediction(rotations, None if parts[0].offset is None else torch.cat([part.offset for part in parts]))
+    def joined(name):
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values)
+
+    return Prediction(joined("rotations"), joined("offset"), joined("points"))
 
 
 def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:

@@ -14,7 +14,7 @@ from .joints import FINGERS, POINT_PARENTS
 from .kinematics import forward_kinematics, joint_positions
 from .pipeline import Step
 from .plots import ACCENT, GOOD, INK, MUTED
-from .refine import Fit
+from .fit import Fit
 
 
 def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> Figure:

@@ -8,7 +8,7 @@ from hrlib.evaluate import image_mse, joint_error_mm
 from hrlib.kinematics import from_euler
 from hrlib.network import PoseNet
 from hrlib.pipeline import PipelineSettings, evaluate_step, true_prediction
-from hrlib.refine import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape
+from hrlib.fit import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape
 
 
 def true_of(crops_index=slice(0, 1), hand=None):

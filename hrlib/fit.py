@@ -1,4 +1,4 @@
-"""Adapt to unlabelled frames by gradient descent on Eq. 1: one frame's pose (Fig. 3), one frame's shape (Fig. 4)."""
+"""Gradient descent on Eq. 1 for single frames: one frame's pose (Fig. 3), one frame's shape (Fig. 4)."""
 
 import copy
 from dataclasses import dataclass
