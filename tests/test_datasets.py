@@ -7,7 +7,7 @@ from PIL import Image
 from hrlib.camera import Camera
 from hrlib.datasets import Frame, Truth
 from hrlib.datasets.examples import available_examples, real_examples, simulated_examples
-from hrlib.datasets.fingerspelling import FOCAL_PX, LETTERS, Fingerspelling, letter_of
+from hrlib.datasets.fingerspelling import FINGER_STATES, FOCAL_PX, LETTERS, Fingerspelling, letter_of
 from hrlib.datasets.folder import DepthFolder, mirrored, natural_order, read_depth
 from hrlib.datasets.mirror import ORIGINS, dataset_folder
 
@@ -220,6 +220,18 @@ def test_fingerspelling_frames():
     for wrong, message in ((("dev",), 'split must be "train" or "test"'), (("test", "j"), "letters must be some of")):
         with pytest.raises(ValueError, match=message):
             Fingerspelling(*wrong)
+
+
+def test_finger_states_are_those_of_the_alphabet():
+    assert set(FINGER_STATES) <= set(LETTERS), "letters as the data set's folders are named"
+    assert all(len(state) == 4 and set(state) <= {0, 1} for state in FINGER_STATES.values())
+    # of a "b" all four fingers stand, of a fist none; "w" folds the pinky, "f" the index, "i" and "y" raise the pinky alone
+    extended = {letter: sum(state) for letter, state in FINGER_STATES.items()}
+    assert extended == {"a": 0, "s": 0, "d": 1, "l": 1, "i": 1, "y": 1, "u": 2, "v": 2, "f": 3, "w": 3, "b": 4}
+    assert FINGER_STATES["w"][3] == FINGER_STATES["f"][0] == 0
+    assert all(FINGER_STATES[letter] == (0, 0, 0, 1) for letter in "iy")
+    assert all(FINGER_STATES[letter] == (1, 0, 0, 0) for letter in "dl")
+    assert all(FINGER_STATES[letter] == (1, 1, 0, 0) for letter in "uv")
 
 
 @pytest.mark.mirror

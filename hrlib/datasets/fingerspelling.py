@@ -23,6 +23,23 @@ from .mirror import dataset_folder
 LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the data
 FOCAL_PX = 525.0  # Kinect v1 depth, the maker's nominal value
 
+# Which of index, middle, ring, pinky are extended (1) or folded into the palm (0), for the letters whose handshape says so
+# for all four without doubt (left out: half bent, crossed and hidden fingers, as in c, e, k, m, r, x). From the chart of the
+# American Manual Alphabet, as in Baker-Shenk and Cokely, "American Sign Language" (1980).
+FINGER_STATES = {
+    "a": (0, 0, 0, 0),
+    "b": (1, 1, 1, 1),
+    "d": (1, 0, 0, 0),
+    "f": (0, 1, 1, 1),
+    "i": (0, 0, 0, 1),
+    "l": (1, 0, 0, 0),
+    "s": (0, 0, 0, 0),
+    "u": (1, 1, 0, 0),
+    "v": (1, 1, 0, 0),
+    "w": (1, 1, 1, 0),
+    "y": (0, 0, 0, 1),
+}
+
 
 class Fingerspelling(Sequence):
     """The frames of a split, by letter and then in time. Names are like A/a/depth_0_0001.png; depth in mm.
