@@ -9,12 +9,12 @@ from torch import Tensor
 from . import plots
 from .datasets.examples import Examples
 from .evaluate import joint_error_mm
+from .fit import Fit
 from .hand import HandRig
 from .joints import FINGERS, POINT_PARENTS
 from .kinematics import forward_kinematics, joint_positions
 from .pipeline import Step
 from .plots import ACCENT, GOOD, INK, MUTED
-from .fit import Fit
 
 
 def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> Figure:

@@ -1,0 +1,256 @@
+"""Explain a user's frames one by one: the pose of each, and one hand shape for all of them (bundle adjustment).
+
+Where Eq. 1 asks the network's weights to explain the frames, here the poses themselves do, beginning with what the network
+predicts: no network is in the loop, a frame gets as many steps as it needs, and a pose that explains its frame well is a
+label that nobody had to give. `hrlib.refine` teaches the network by those.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+from tqdm import tqdm
+
+from .crop import Crops
+from .hand import HandRig
+from .kinematics import forward_kinematics, joint_positions
+from .losses import collision_loss, depth_loss, physical_loss
+from .network import IMAGE_SIZE, Prediction
+from .pipeline import PipelineSettings, to_crop, to_pixels, wrist_position
+from .render import splat_depth
+from .shape import HandShape, shaped
+from .skinning import skin, skinning_transforms
+
+CHUNK = 100  # frames that are worked on together
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """iterations of Adam for each frame. rotation_rate: step of a quaternion's numbers, offset_rate: of the hand's place in
+    units of the cube, shape_rate: of `HandShape`; all fall along a cosine. shape_frames: frames that tell the shape.
+
+    Weights: depth (Eq. 6), physical (Eq. 8, per rad), collision (Eq. 7, per mm), and of terms that the paper has not: data
+    (distance from the frame's points to the nearest of the model, in units of the cube, beyond `slack_mm`: a point that no
+    splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
+    in the recording is no movement), shape (`HandShape.improbability`, per frame).
+    wrist_mm: points of the frame farther than this behind the wrist are forearm, which the model has not, and do not count.
+    """
+
+    iterations: int = 60
+    rotation_rate: float = 0.015
+    offset_rate: float = 0.005
+    shape_rate: float = 0.01
+    shape_frames: int = 200
+    depth: float = 10.0
+    data: float = 4.0
+    physical: float = 0.5
+    collision: float = 0.02
+    smooth: float = 2.0
+    shape: float = 2e-4
+    slack_mm: float = 3.0
+    jump_mm: float = 12.0
+    wrist_mm: float = 8.0
+    points: int = 256
+    pipeline: PipelineSettings = PipelineSettings()
+
+    def __post_init__(self):
+        for name in ("iterations", "shape_frames", "points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """prediction: the fitted poses; loss [B]: how badly each explains its frame (depth and data terms, weighted);
+    joints_mm [B, 21, 3] with the fitted hand."""
+
+    prediction: Prediction
+    loss: Tensor
+    joints_mm: Tensor
+
+
+def fit_hand(
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings(), shape=None
+) -> HandShape:
+    """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
+
+    shape: where to begin, None for the template's. Raises ValueError for no frames.
+    """
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
+    count = min(settings.shape_frames, len(crops))
+    some = torch.linspace(0, len(crops) - 1, count).round().long()
+    shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
+    alone = replace(settings, smooth=0.0)  # they are no sequence
+    _descend(hand, crops[some], _part(prediction, some), alone, shape, learn_shape=True)
+    return shape.detach()
+
+
+def fit_poses(
+    hand: HandRig,
+    crops: Crops,
+    prediction: Prediction,
+    settings: BundleSettings = BundleSettings(),
+    shape: HandShape | None = None,
+    progress: bool = True,
+) -> Explained:
+    """The pose of each frame, `hand` having the given shape (None: its own). Frames are taken for one after the other."""
+    parts, starts = [], range(0, len(crops), CHUNK)
+    for first in tqdm(starts, desc="explain the frames", disable=not progress or len(starts) < 3):
+        piece = slice(first, first + CHUNK)
+        parts.append(_descend(hand, crops[piece], _part(prediction, piece), settings, shape))
+    joined = [torch.cat([getattr(part.prediction, key) for part in parts]) for key in ("rotations", "offset")]
+    return Explained(
+        Prediction(*joined, prediction.points),
+        torch.cat([part.loss for part in parts]),
+        torch.cat([part.joints_mm for part in parts]),
+    )
+
+
+def again_from_neighbours(
+    hand: HandRig, crops: Crops, first: Explained, settings: BundleSettings = BundleSettings(), shape=None, share=0.4
+) -> Explained:
+    """Fit the worst `share` of the frames once more, from the best pose within five frames; what explains better stays."""
+    bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
+    if not len(bad):
+        return first
+    around = (bad[:, None] + torch.arange(-5, 6)).clamp(0, len(crops) - 1)
+    best = around.gather(1, first.loss[around].argmin(1, keepdim=True))[:, 0]
+    near = first.prediction
+    # the neighbour's place in the camera's frame, counted from this frame's crop
+    offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
+    start = Prediction(near.rotations[best], offset)
+    second = fit_poses(hand, crops[bad], start, replace(settings, smooth=0.0), shape, progress=False)
+    better = second.loss < first.loss[bad]
+    rotations, offset = near.rotations.clone(), near.offset.clone()
+    loss, joints = first.loss.clone(), first.joints_mm.clone()
+    where = bad[better]
+    rotations[where], offset[where] = second.prediction.rotations[better], second.prediction.offset[better]
+    loss[where], joints[where] = second.loss[better], second.joints_mm[better]
+    return Explained(Prediction(rotations, offset, near.points), loss, joints)
+
+
+def _part(prediction: Prediction, index) -> Prediction:
+    points = None if prediction.points is None else prediction.points[index]
+    return Prediction(prediction.rotations[index], prediction.offset[index], points)
+
+
+def _descend(
+    hand, crops, prediction, s: BundleSettings, shape: HandShape | None, learn_shape: bool = False
+) -> Explained:
+    rotations = prediction.rotations.detach().clone().requires_grad_(True)
+    offset = prediction.offset.detach().clone().requires_grad_(True)
+    groups = [{"params": [rotations], "lr": s.rotation_rate}, {"params": [offset], "lr": s.offset_rate}]
+    if learn_shape:
+        groups.append({"params": shape.parts(), "lr": s.shape_rate})
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda i: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * i / s.iterations))
+    )
+    own, frames = hand if shape is None else shaped(hand, shape), _Frames(crops, s)
+    for i in range(s.iterations):
+        own = shaped(hand, shape) if learn_shape else own
+        q = rotations / rotations.norm(dim=-1, keepdim=True)
+        explains, joints_mm = frames.explained_by(Prediction(q, offset), own, anew=i)
+        loss = explains + s.physical * physical_loss(q, own.limits_rad) + s.collision * collision_loss(joints_mm)
+        total = loss.sum()
+        if s.smooth and len(crops) > 2:
+            total = total + s.smooth * acceleration(joints_mm, s.jump_mm).sum() / crops.cube_mm
+        if learn_shape:
+            total = total + len(crops) * s.shape * shape.improbability()
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        fitted = Prediction(rotations / rotations.norm(dim=-1, keepdim=True), offset.detach(), prediction.points)
+        return Explained(fitted, *frames.explained_by(fitted, own))
+
+
+@torch.no_grad()
+def surprise(
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
+) -> Tensor:
+    """How badly each prediction explains its frame, [B]: the depth and data terms of a fit, weighted, without fitting."""
+    parts = []
+    for first in range(0, len(crops), CHUNK):
+        piece = slice(first, first + CHUNK)
+        parts.append(_Frames(crops[piece], settings).explained_by(_part(prediction, piece), hand)[0])
+    return torch.cat(parts)
+
+
+class _Frames:
+    """Frames to explain, and what of them depends on the pose but is not worth computing anew in each iteration."""
+
+    def __init__(self, crops: Crops, settings: BundleSettings):
+        self.crops, self.settings, self.data = crops, settings, spread_out(crops, settings.points)
+
+    def explained_by(self, prediction: Prediction, hand: HandRig, anew: int = 0) -> tuple[Tensor, Tensor]:
+        """Depth and data terms [B], weighted, and joints_mm [B, 21, 3]; anew: number of the iteration."""
+        s, crops = self.settings, self.crops
+        T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
+        cloud = to_crop(skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, T)), crops)
+        if anew % 5 == 0:
+            self.target = without_forearm(crops, T, s)
+            self.counts = on_the_hand(self.data, T, crops, s.wrist_mm)
+        if anew % 4 == 0:
+            self.nearest = nearest_points(self.data, cloud.detach())
+        rendered = splat_depth(to_pixels(cloud), s.pipeline.radius_px, self.target.shape[1:], s.pipeline.backend)
+        near = torch.gather(cloud, 1, self.nearest[..., None].expand(-1, -1, 3))
+        apart = ((near - self.data).square().sum(-1) + 1e-8).sqrt() - s.slack_mm / crops.cube_mm
+        apart = (apart.clamp_min(0) * self.counts).sum(1) / self.counts.sum(1).clamp_min(1)
+        return s.depth * depth_loss(rendered, self.target) + s.data * apart, joint_positions(hand, T)
+
+
+def acceleration(joints_mm: Tensor, jump_mm: float) -> Tensor:
+    """Mean second difference of the joints [B, 21, 3] in time, [B - 2] mm, saturating at `jump_mm`."""
+    size = (joints_mm[2:] - 2 * joints_mm[1:-1] + joints_mm[:-2]).norm(dim=-1).mean(1)
+    return jump_mm * (1 - torch.exp(-size / jump_mm))
+
+
+def spread_out(crops: Crops, count: int) -> Tensor:
+    """`count` of each frame's points P_D, evenly taken, [B, count, 3] in the crop frame."""
+    index = (torch.arange(count) * crops.count.clamp_min(1)[:, None] / count).long()
+    return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
+
+
+def on_the_hand(points: Tensor, T_cam_joint: Tensor, crops: Crops, wrist_mm: float) -> Tensor:
+    """[B, M]: 1 for points [B, M, 3] (crop frame) that lie no farther than `wrist_mm` behind the wrist, else 0."""
+    R, wrist = T_cam_joint[:, 0, :3, 1].detach(), T_cam_joint[:, 0, :3, 3].detach()
+    place = (points - 0.5) * crops.cube_mm + (crops.centre_mm - wrist)[:, None]
+    return ((place * R[:, None]).sum(-1) > -wrist_mm).to(points.dtype)
+
+
+def without_forearm(crops: Crops, T_cam_joint: Tensor, settings: BundleSettings) -> Tensor:
+    """The target image of the frame's points without those of the forearm, [B, 120, 120]; T_cam_joint [B, 16, 4, 4]."""
+    keep = on_the_hand(crops.points, T_cam_joint, crops, settings.wrist_mm)[..., None] > 0
+    aside = crops.points.new_tensor([-2.0, -2.0, 0.5])  # too far off for any pixel
+    points = torch.where(keep, crops.points, aside)
+    return splat_depth(
+        to_pixels(points), settings.pipeline.radius_px, (IMAGE_SIZE, IMAGE_SIZE), settings.pipeline.backend
+    )
+
+
+def nearest_points(data: Tensor, model: Tensor) -> Tensor:
+    """For each of the points data [B, M, 3] the index of the nearest of model [B, N, 3]; [B, M]."""
+    if data.device.type != "cpu":
+        return torch.cdist(data, model).argmin(-1)
+    index = np.empty(data.shape[:2], np.int64)
+    _nearest(data.float().contiguous().numpy(), model.float().contiguous().numpy(), index)
+    return torch.from_numpy(index)
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _nearest(data, model, index):
+    for b in prange(len(data)):
+        x, y, z = model[b, :, 0].copy(), model[b, :, 1].copy(), model[b, :, 2].copy()
+        for i in range(data.shape[1]):
+            best, which = np.float32(1e30), 0
+            for k in range(len(x)):
+                d = (x[k] - data[b, i, 0]) ** 2 + (y[k] - data[b, i, 1]) ** 2 + (z[k] - data[b, i, 2]) ** 2
+                if d < best:
+                    best, which = d, k
+            index[b, i] = which
