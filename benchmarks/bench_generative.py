@@ -1,0 +1,111 @@
+"""Pose by optimisation alone (particle swarm, ICP) on the simulated users' frames, beside the shipped base model.
+
+Writes benchmarks/results/generative.json: for each user, joint error, image MSE and seconds a frame of the base model, of
+a particle swarm from scratch and from the base model's prediction, and of ICP from that prediction. All of them pose the
+template's hand, as nothing is known of the user's.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from hrlib import results
+from hrlib.checkpoint import load_network
+from hrlib.datasets.simulated import USERS, record
+from hrlib.evaluate import image_mse, predict
+from hrlib.generative import GenerativeSettings, fit_frames
+from hrlib.hand import load_hand
+from hrlib.joints import JOINT_POINTS
+from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.pipeline import evaluate_step
+
+RECORDED = 200  # test frames of each user that are cut out and kept; the first of them are fitted
+DEFAULT_FRAMES = 40
+JOINTS = list(JOINT_POINTS)
+
+
+@torch.no_grad()
+def measured(predicted, seconds: float, hand, frames) -> dict:
+    """Joint error (mm, 16 joints, mean and median over the frames), mean image MSE, and seconds a frame."""
+    step = evaluate_step(predicted, hand, frames.crops)
+    error = (step.joints_mm - frames.joints_mm).norm(dim=-1)[:, JOINTS].mean(1)
+    return {
+        "mean16": error.mean(),
+        "median16": error.median(),
+        "image_mse": image_mse(step.rendered, step.target).mean(),
+        "seconds_per_frame": seconds / len(frames.crops),
+    }
+
+
+def compare(net, template, frames, pso: GenerativeSettings, icp: GenerativeSettings) -> dict:
+    """The four methods on the same frames."""
+    predict(net, frames.crops[:1])  # the first call is not the one that is timed
+    started = time.perf_counter()
+    base = predict(net, frames.crops)
+    rows = {"base": measured(base, time.perf_counter() - started, template, frames)}
+    for name, settings, start in (("pso_scratch", pso, None), ("pso_base", pso, base), ("icp_base", icp, base)):
+        started = time.perf_counter()
+        fitted = fit_frames(template, frames.crops, settings, start)
+        rows[name] = measured(fitted, time.perf_counter() - started, template, frames)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=DEFAULT_FRAMES, help="first test frames of each user")
+    parser.add_argument("--particles", type=int, default=GenerativeSettings.particles)
+    parser.add_argument("--generations", type=int, default=GenerativeSettings.generations)
+    parser.add_argument("--iterations", type=int, default=GenerativeSettings.iterations, help="of ICP")
+    parser.add_argument("--seed", type=int, default=GenerativeSettings.seed)
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "generative.json")
+    arguments = parser.parse_args()
+    if not 0 < arguments.frames <= RECORDED:
+        parser.error(f"--frames must be between 1 and {RECORDED}, got {arguments.frames}")
+    pso = GenerativeSettings(
+        method="pso", particles=arguments.particles, generations=arguments.generations, seed=arguments.seed
+    )
+    icp = GenerativeSettings(method="icp", iterations=arguments.iterations, seed=arguments.seed)
+    template = load_hand()
+    net, _ = load_network(template)
+    users, taken = {}, {}
+    for name, user in USERS.items():
+        frames = record(user, template, RECORDED, "test")[: arguments.frames]
+        taken[name] = len(frames.crops)
+        users[name] = compare(net, template, frames, pso, icp)
+        print(
+            name, ", ".join(f"{k} {r['mean16']:.1f} mm {r['seconds_per_frame']:.2f} s" for k, r in users[name].items())
+        )
+    metrics = {"test_frames": taken, "users": users, "mean": mean_over_users(users)}
+    full = arguments.frames >= DEFAULT_FRAMES and (pso, icp) == (
+        GenerativeSettings(method="pso", seed=arguments.seed),
+        GenerativeSettings(method="icp", seed=arguments.seed),
+    )
+    record_ = {
+        "name": "generative",
+        "profile": "quick" if full else "smoke",
+        "metrics": metrics,
+        "claims": [],
+        "provenance": results.provenance(
+            {"frames": arguments.frames, "pso": pso, "icp": icp, "threads": torch.get_num_threads()},
+            seed=arguments.seed,
+            data={"hand": HAND_ASSET, "base model": BASE_MODEL},
+            ground_truth="simulated joints, for evaluation only",
+        ),
+    }
+    results.write_json(arguments.out, record_)
+    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+
+
+def mean_over_users(users: dict) -> dict:
+    """Each method's numbers, averaged over the users."""
+    methods = next(iter(users.values()))
+    return {
+        method: {key: sum(float(rows[method][key]) for rows in users.values()) / len(users) for key in methods[method]}
+        for method in methods
+    }
+
+
+if __name__ == "__main__":
+    main()
