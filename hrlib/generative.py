@@ -3,9 +3,9 @@
 Two of them, over the same 26 numbers a frame (3 position, 3 rotation, 4 angles a finger):
 
 - "pso": particle swarm optimisation as Oikonomidis et al., "Efficient model-based 3D tracking of hand articulations using
-  Kinect" (2011): hypotheses are drawn and compared with the frame; no gradient. Their objective's two parts are here
-  `hrlib.losses`' depth (Eq. 6) and collision (Eq. 7) terms on the splatted images.
-- "icp": articulated ICP by gradient descent, the data term of Tagliasacchi et al., "Robust articulated-ICP for real-time
+  Kinect" (2011): hypotheses are drawn and compared with the frame; no gradient. In the place of their objective (clamped
+  depth differences, skin and abduction) stand the depth and collision terms of Eq. 6 and 7, as in refinement.
+- "icp": articulated ICP by gradient descent, with the data-to-model direction of Tagliasacchi et al., "Robust articulated-ICP for real-time
   hand tracking" (2015): each measured point pulls the model's nearest point; the limits (Eq. 8) hold the joints.
 
 Both start at a network's prediction, or at an open hand in the middle of the crop, turned to several sides.
@@ -34,8 +34,8 @@ METHODS = ("pso", "icp")
 MOVING = tuple(3 * (1 + 3 * f) + k for f in range(5) for k in (0, 1, 3, 6))
 PARAMETERS = 6 + len(MOVING)
 UNIT_MM = 100.0  # of the position: 0.1 of it moves a fingertip about as far as turning the wrist by 0.1 rad does
-# Oikonomidis et al. 2011 take both from Clerc and Kennedy, "The particle swarm" (2002): with c1 + c2 = 4.1 the swarm
-# contracts by 0.7298 a generation, which multiplies 4.1 / 2 as well
+# Clerc and Kennedy, "The particle swarm: explosion, stability, and convergence" (2002): for c1 + c2 = 4.1 the factor is
+# 0.7298, and it multiplies c1 = c2 = 2.05 as well. Oikonomidis et al. share 4.1 out unevenly.
 CONSTRICTION, ATTRACTION = 0.7298, 1.496
 REACH = 1.0  # how far from the start a particle may go, along each axis, in UNIT_MM
 VIEWS_DEG = tuple((yaw, roll) for yaw in (0, 90, 180, -90) for roll in (-40, 0, 40))  # of an open hand, fingers up

@@ -24,8 +24,8 @@ LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the da
 FOCAL_PX = 525.0  # Kinect v1 depth, the maker's nominal value
 
 # Which of index, middle, ring, pinky are extended (1) or folded into the palm (0), for the letters whose handshape says so
-# for all four without doubt (left out: half bent, crossed and hidden fingers, as in c, e, k, m, r, x). From the chart of the
-# American Manual Alphabet, as in Baker-Shenk and Cokely, "American Sign Language" (1980).
+# for all four without doubt (left out: half bent, crossed and hidden fingers, as in c, e, k, m, r, x). From the handshapes
+# of the American Manual Alphabet (the ASL alphabet), as its charts show them; nothing was read off this data set.
 FINGER_STATES = {
     "a": (0, 0, 0, 0),
     "b": (1, 1, 1, 1),
