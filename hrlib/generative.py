@@ -5,8 +5,8 @@ Two of them, over the same 26 numbers a frame (3 position, 3 rotation, 4 angles 
 - "pso": particle swarm optimisation as Oikonomidis et al., "Efficient model-based 3D tracking of hand articulations using
   Kinect" (2011): hypotheses are drawn and compared with the frame; no gradient. In the place of their objective (clamped
   depth differences, skin and abduction) stand the depth and collision terms of Eq. 6 and 7, as in refinement.
-- "icp": articulated ICP by gradient descent, with the data-to-model direction of Tagliasacchi et al., "Robust articulated-ICP for real-time
-  hand tracking" (2015): each measured point pulls the model's nearest point; the limits (Eq. 8) hold the joints.
+- "icp": articulated ICP by gradient descent, from data to model as Tagliasacchi et al., "Robust articulated-ICP for
+  real-time hand tracking" (2015): each measured point pulls the model's nearest point; the limits (Eq. 8) hold the joints.
 
 Both start at a network's prediction, or at an open hand in the middle of the crop, turned to several sides.
 """
