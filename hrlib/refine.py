@@ -1,0 +1,404 @@
+"""Refinement (Eq. 1, Sec. 4.4): adapt the network, and the hand, to one user's unlabelled depth frames.
+
+Two recipes. `paper`: gradient descent on Eq. 1 through network, skinning and renderer, on the weights and the points P.
+`best`: explain the frames (`hrlib.bundle`), adapt the hand to the user and the network to the hand: it learns from the
+poses that explain its own frames well, and from synthetic frames of the adapted hand, whose labels are exact.
+"""
+
+import copy
+import io
+import json
+import math
+import pickle
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from tqdm import tqdm
+
+from .bundle import BundleSettings, Explained, again_from_neighbours, fit_hand, fit_poses, surprise
+from .crop import Crops
+from .evaluate import predict
+from .fit import bounded
+from .hand import HandRig
+from .kinematics import forward_kinematics, joint_positions
+from .network import PoseNet, Prediction
+from .oracle import joined
+from .pipeline import PipelineSettings, evaluate_step, splat_target, wrist_position
+from .pretrain import pose_loss
+from .results import write_bytes_atomically
+from .shape import HandShape, shaped
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from .workers import finish_the_step, workers
+
+FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
+NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.10)
+
+
+@dataclass(frozen=True)
+class PaperSettings:
+    """Sec. 4.4: Adam on Eq. 1 for `epochs`, the network's weights and P together. `batch` frames a step, gradients
+    accumulated over `micro` at a time (the memory is theirs). cloud_rate_mm: step of each coordinate of P; reach_mm: no
+    point of P gets farther from the template than this.
+
+    The paper has a rate of 1e-5 and 1000 frames a step, of 72,757: 730 steps. A user here has 4,000 frames, which would
+    make 40 steps of it; we keep the number of steps about the same instead, with fewer frames in each.
+    """
+
+    epochs: int = 10
+    batch: int = 100
+    micro: int = 100
+    learning_rate: float = 1e-5
+    cloud_rate_mm: float = 0.02
+    reach_mm: float = 25.0
+    pipeline: PipelineSettings = PipelineSettings()
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("epochs", "batch", "micro"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class BestSettings:
+    """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them.
+
+    own, synthetic: frames of each kind in a batch; own ones are the share `keep` that is explained best. Synthetic frames
+    show the adapted hand in the poses of the user's frames from other sides (half of them) and in random poses. The
+    rate falls along a cosine in each round. joint_weight as in pretraining. The parts are switches for the ablation:
+    reshape (learn the hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, neighbours (fit bad frames
+    again from good ones).
+    """
+
+    rounds: int = 2
+    frames: int = 2000
+    steps: int = 300
+    own: int = 50
+    synthetic: int = 50
+    keep: float = 0.85
+    learning_rate: float = 3e-4
+    joint_weight: float = 5.0
+    reshape: bool = True
+    neighbours: bool = True
+    bundle: BundleSettings = BundleSettings()
+    synthesis: SyntheticSettings = SyntheticSettings()
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("rounds", "frames", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.own < 0 or self.synthetic < 0 or self.own + self.synthetic < 1:
+            raise ValueError(f"own + synthetic must be at least 1, got {self.own} + {self.synthetic}")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
+
+
+RECIPES = {
+    "paper": PaperSettings(),
+    "depth": PaperSettings(pipeline=PipelineSettings(terms=("depth",))),  # Fig. 5's self-comparison
+    "best": BestSettings(),
+}
+
+
+@dataclass(frozen=True)
+class Refined:
+    """net: the adapted network (eval mode); hand: the rig to pose with; cloud_mm [N, 3]: P; curve: one record a step or
+    stage; warnings: what the run has to say against itself."""
+
+    net: PoseNet
+    hand: HandRig
+    cloud_mm: Tensor
+    curve: list[dict]
+    warnings: tuple[str, ...]
+
+
+def refine(
+    net: PoseNet,
+    hand: HandRig,
+    crops: Crops,
+    settings: PaperSettings | BestSettings,
+    out: Path | None = None,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+) -> Refined:
+    """Adapt a copy of `net` to the frames of one user, in the order in which they were taken.
+
+    out: folder for state.pt, from which the same call goes on after a stop (None: nothing is kept). Under torchrun the
+    processes share each batch of the learning (the fits are repeated by each of them).
+    Raises ValueError for no frames, for frames without depth, or where `out` holds a run of other settings or frames;
+    OSError where the state cannot be written; KeyboardInterrupt after Ctrl-C or SIGTERM, when the state is saved.
+    """
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
+    if not torch.isfinite(crops.centre_mm).all():
+        bad = int((~torch.isfinite(crops.centre_mm).all(1)).nonzero()[0])
+        raise ValueError(f"frame {bad} has no measured depth (its centre is NaN); leave it out, as crop_frames does")
+    with workers(device or "cpu") as (rank, world, device):
+        if out is not None:
+            Path(out).mkdir(parents=True, exist_ok=True)
+        state = _State(net, hand, crops, settings, out, rank)
+        run = _refine_paper if isinstance(settings, PaperSettings) else _refine_best
+        net, hand = copy.deepcopy(net).eval().to(device), hand.to(device)
+        return run(net, hand, crops.to(device), settings, state, progress and rank == 0, rank, world)
+
+
+# -- the paper's recipe ---------------------------------------------------------------------------------------------------
+
+
+def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress, rank, world) -> Refined:
+    free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
+    parameters = [*net.parameters(), free]
+    groups = [{"params": parameters[:-1]}, {"params": [free], "lr": s.cloud_rate_mm}]
+    optimiser = torch.optim.Adam(groups, s.learning_rate)
+    state.restore(net=net, optimiser=optimiser, free=free)
+    with torch.no_grad():
+        targets = torch.cat([splat_target(crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
+    steps = s.epochs * -(-len(crops) // s.batch)
+    bar = tqdm(total=steps, initial=state.done, desc="refine", disable=not progress)
+    with finish_the_step() as interrupted:
+        for epoch in range(s.epochs):
+            order = torch.randperm(len(crops), generator=torch.Generator().manual_seed(s.seed * 1000 + epoch))
+            for k, index in enumerate(order.split(s.batch)):
+                if epoch * -(-len(crops) // s.batch) + k < state.done:
+                    continue
+                optimiser.zero_grad(set_to_none=True)
+                sums = {}
+                for part in index[rank::world].split(s.micro):
+                    cloud = hand.cloud_mm + bounded(free, s.reach_mm)
+                    step = evaluate_step(net(crops.image[part]), hand, crops[part], s.pipeline, cloud, targets[part])
+                    (step.loss.sum() / len(index)).backward()
+                    mse = (step.rendered - step.target).square().mean((1, 2))
+                    for name, value in {"mse": mse, "loss": step.loss, **step.terms}.items():
+                        sums[name] = sums.get(name, 0.0) + value.sum().item() / len(index)
+                _add_gradients(parameters, world)
+                optimiser.step()
+                state.done += 1
+                state.curve.append({"step": state.done, **sums})
+                bar.update()
+                bar.set_postfix(mse=f"{sums['mse']:.4f}")
+                if interrupted:
+                    state.stop(net=net, optimiser=optimiser, free=free)
+            state.save(net=net, optimiser=optimiser, free=free)
+    bar.close()
+    with torch.no_grad():
+        moved = bounded(free, s.reach_mm).detach()
+    warnings = []
+    if moved.norm(dim=-1).max() > 8:
+        far, mean = moved.norm(dim=-1).max(), moved.norm(dim=-1).mean()
+        warnings.append(f"P swells: its points moved {mean:.1f} mm on average, {far:.1f} mm at most; look at the hand")
+    return Refined(net.eval(), hand, hand.cloud_mm + moved, state.curve, tuple(warnings))
+
+
+def _add_gradients(parameters, world: int):
+    """Sum over the processes, each of which has its share of the batch."""
+    if world > 1:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+
+# -- the best recipe ------------------------------------------------------------------------------------------------------
+
+
+def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, rank, world) -> Refined:
+    """After each round the curve has the mean surprise of the network on frames that it has not learnt from."""
+    held_out = torch.arange(4, len(crops), 10) if len(crops) >= 50 else torch.arange(len(crops))
+    learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
+    # a recording's frames stay neighbours: the first ones of many short pieces would not
+    learn = learn[: s.frames] if len(learn) <= s.frames else learn[_pieces(len(learn), s.frames)]
+    shape, kept = HandShape.template(), {"round": -1}
+    best, warnings = copy.deepcopy(net), []
+    explained = own = None
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+    if not state.curve:
+        state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
+    stored = state.restore(net=net, best=best, optimiser=optimiser, extra=kept)
+    with finish_the_step() as interrupted:
+        for turn in range(state.done // s.steps, s.rounds):
+            if kept["round"] == turn:
+                shape = HandShape(*stored["shape"])
+                fits = Prediction(stored["rotations"], stored["offset"])
+                explained = Explained(fits, stored["loss"], torch.empty(0))
+                own = shaped(hand, shape)
+            else:
+                shape = HandShape(*kept["shape"]) if "shape" in kept else shape
+                shape, own, explained = _explain(net, hand, crops[learn], s, shape, progress)
+                kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
+                kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
+                optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+                state.save(net=net, best=best, optimiser=optimiser, extra=kept)
+            stop = lambda: bool(interrupted)  # noqa: E731
+            _teach(net, own, crops[learn], explained, s, optimiser, turn, state, progress, rank, world, stop)
+            if interrupted:
+                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
+            after = _surprise(net, own, crops[held_out], s)
+            row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
+            row |= dict(
+                zip(("log_scale", "log_length", "log_thickness"), (p.tolist() for p in shape.parts()), strict=True)
+            )
+            lowest = min(r["surprise"] for r in state.curve if "surprise" in r)
+            state.curve.append(row)
+            if after < lowest:
+                best.load_state_dict(net.state_dict())
+            state.save(net=net, best=best, optimiser=optimiser, extra=kept)
+    rounds = [row for row in state.curve if "surprise" in row]
+    own = own or shaped(hand, HandShape(*kept["shape"]))
+    warnings += _alarms(rounds, len(crops))
+    return Refined(best.eval(), replace(own, name=f"{hand.name}, adapted"), own.cloud_mm, state.curve, tuple(warnings))
+
+
+def _pieces(total: int, count: int, length: int = 100) -> Tensor:
+    """`count` of `total` indices, in runs of `length` that are evenly spread."""
+    runs = -(-count // length)
+    starts = torch.linspace(0, total - length, runs).round().long()
+    return torch.cat([torch.arange(start, start + length) for start in starts.tolist()]).unique()[:count]
+
+
+def _explain(net, hand, crops, s, shape, progress) -> tuple[HandShape, HandRig, Explained]:
+    """The user's hand, and the pose of each frame."""
+    guess = predict(net, crops)
+    if s.reshape:
+        shape = fit_hand(hand, crops, guess, s.bundle, shape)
+    own = shaped(hand, shape)
+    explained = fit_poses(own, crops, guess, s.bundle, progress=progress)
+    if s.neighbours:
+        explained = again_from_neighbours(own, crops, explained, s.bundle)
+    return shape, own, explained
+
+
+def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop):
+    """`steps` of supervised learning, each on frames of the user as explained and on synthetic frames of their hand."""
+    rotations = explained.prediction.rotations
+    wrist_mm = wrist_position(explained.prediction, own, crops)
+    good = explained.loss.argsort()[: max(1, int(s.keep * len(crops)))]
+    maker = Synthesiser(own.to("cpu"), s.synthesis)
+    parameters = list(net.parameters())
+    net.eval()  # without dropout: there is no lack of frames to learn from
+    done = state.done - turn * s.steps
+    bar = tqdm(range(done, s.steps), initial=done, total=s.steps, desc=f"learn, round {turn + 1}", disable=not progress)
+    for step in bar:
+        seed = ((s.seed * 64 + turn) * 8192 + step) * 16
+        generator = torch.Generator().manual_seed(seed)
+        batch = None
+        if s.own:
+            pick = good[torch.randint(len(good), (s.own,), generator=generator)][rank::world]
+            joints = joint_positions(own, forward_kinematics(own, rotations[pick], wrist_mm[pick]))
+            batch = SyntheticBatch(crops[pick], rotations[pick], wrist_mm[pick], joints)
+        if s.synthetic:
+            made = _synthetic(maker, rotations.cpu(), s.synthetic, generator, rank, world)
+            batch = made if batch is None else joined(batch, made)
+        for group in optimiser.param_groups:
+            group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / s.steps))
+        loss, error = pose_loss(net(batch.crops.image), batch, own, s.joint_weight)
+        optimiser.zero_grad(set_to_none=True)
+        (loss / world).backward()
+        _add_gradients(parameters, world)
+        optimiser.step()
+        state.done += 1
+        if step % 10 == 9:
+            state.curve.append({"step": state.done, "loss": loss.item(), "to_labels_mm": error.item()})
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+        if stop():
+            return
+
+
+def _synthetic(maker: Synthesiser, poses: Tensor, count: int, generator, rank: int, world: int) -> SyntheticBatch:
+    """Frames of the adapted hand: random poses, half of which get the fingers of one of the user's frames."""
+    rotations, wrist_mm = maker.sample(count, generator)
+    pick = torch.randint(len(poses), (count // 2,), generator=generator)
+    rotations[: count // 2, 1:] = poses[pick, 1:]
+    mine = slice(rank, None, world)
+    return maker.frames_of(rotations[mine], wrist_mm[mine], generator)
+
+
+def _surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:
+    return surprise(hand, crops, predict(net, crops), s.bundle).mean().item()
+
+
+def _alarms(rounds: list[dict], frames: int) -> list[str]:
+    """What a user must know who has no labels to see it by."""
+    said = []
+    if frames < FEW_FRAMES:
+        said.append(f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more")
+    fitted = rounds[-1]["fitted_surprise"]
+    if fitted > NO_HAND:
+        said.append(
+            f"the frames do not look like a hand: fitted poses explain them with {fitted:.2f}, where hands come to less "
+            f"than {NO_HAND}; check camera, unit and side, or keep the base model"
+        )
+    if min(row["surprise"] for row in rounds[1:]) >= rounds[0]["surprise"]:
+        said.append("refinement explains frames it has not seen no better than the base model, which is kept")
+    return said
+
+
+# -- going on after a stop ------------------------------------------------------------------------------------------------
+
+
+class _State:
+    """What a run needs to go on: steps done, the curve, and the tensors that it names itself."""
+
+    def __init__(self, net, hand, crops, settings, out, rank):
+        self.file = None if out is None else Path(out) / "state.pt"
+        self.writes = rank == 0
+        data = [
+            len(crops),
+            round(crops.image.double().sum().item(), 3),
+            round(crops.centre_mm.double().sum().item(), 3),
+        ]
+        weights = round(sum(p.double().abs().sum().item() for p in net.parameters()), 3)
+        self.config = json.loads(json.dumps({"settings": asdict(settings), "frames": data, "start": weights}))
+        self.config["hand"] = hand.fingerprint
+        self.done, self.curve = 0, []
+
+    def restore(self, extra: dict | None = None, **parts):
+        """Put the stored state into the given modules, optimisers and tensors, if there is one; returns its `extra`."""
+        if self.file is None or not self.file.exists():
+            return {}
+        try:
+            stored = torch.load(self.file, weights_only=True)
+            config = stored["config"]
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.file} is no state of a refinement ({error!r}); delete it to begin anew") from error
+        if config != self.config:
+            changed = [k for k in self.config if config.get(k) != self.config[k]]
+            raise ValueError(
+                f"{self.file.parent} holds a refinement with other {', '.join(changed)}; choose another folder or delete it"
+            )
+        self.done, self.curve = stored["done"], stored["curve"]
+        for name, part in parts.items():
+            if isinstance(part, Tensor):
+                part.data.copy_(stored["parts"][name])
+            else:
+                part.load_state_dict(stored["parts"][name])
+        if extra is not None:
+            extra.update(stored["extra"])
+        return stored["extra"]
+
+    def save(self, extra: dict | None = None, **parts):
+        if self.file is None or not self.writes:
+            return
+        tensors = {
+            name: part.detach() if isinstance(part, Tensor) else part.state_dict() for name, part in parts.items()
+        }
+        stored = {"config": self.config, "done": self.done, "curve": self.curve, "parts": tensors, "extra": extra or {}}
+        buffer = io.BytesIO()
+        torch.save(stored, buffer)
+        try:
+            write_bytes_atomically(self.file, buffer.getvalue())
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"cannot save the refinement to {self.file.parent}: {error.strerror}. Free space there and run the same "
+                "again; what was saved before is kept and goes on",
+            ) from error
+
+    def stop(self, **parts):
+        self.save(**parts)
+        if self.file is not None and self.writes:
+            tqdm.write(f"stopped after {self.done} steps; the same again goes on from {self.file}")
+        raise KeyboardInterrupt
