@@ -13,6 +13,7 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 DATA = ROOT / "data"
 HAND_ASSET = DATA / "hand" / "template_right.safetensors"
 BASE_MODEL = DATA / "base" / "base.safetensors"
+PAPER_MODEL = DATA / "base" / "alexnet.safetensors"  # the paper's network
 BUILD = ROOT / "build"
 EXECUTED = BUILD / "notebooks"
 MIRROR_VARIABLE = "HRLIB_DATA_MIRROR"

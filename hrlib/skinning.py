@@ -27,5 +27,11 @@ def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
             f"points must be [N, 3] or [B, N, 3] and weights [N, {M.shape[1]}], "
             f"got {list(points.shape)} and {list(weights.shape)}"
         )
+    if points.ndim == 2:
+        # sum_j M_j (w_ij p_i): one matrix product for the whole batch, and no blended matrix for each point
+        at = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+        columns = M[:, :, :3].permute(1, 3, 0, 2).flatten(2).flatten(0, 1)  # [16 joints x 4, B x 3]
+        posed = (weights[:, :, None] * at[:, None]).flatten(1) @ columns
+        return posed.unflatten(1, (len(M), 3)).transpose(0, 1).contiguous()
     blended = torch.matmul(weights, M[:, :, :3].flatten(2)).unflatten(-1, (3, 4))  # sum_j w_ij M_j, [B, N, 3, 4]
     return (blended[..., :3] * points[..., None, :]).sum(-1) + blended[..., 3]
