@@ -78,7 +78,7 @@ def _pretrain() -> Callable[..., int]:
         from .hand import load_hand
 
         record = pretrain.pretrain(load_hand(), out, settings, network, frames, start, device=device)
-        if os.environ.get("RANK", "0") == "0":  # the first of torchrun's processes
+        if _first_process():
             last = record["curve"][-1:]
             error = f", mean joint error {last[0]['joint_error_mm']:.1f} mm on training frames" if last else ""
             print(f"pretrain: {record['steps_done']} steps{error}; model in {out / 'base.safetensors'}, ", end="")
@@ -88,10 +88,148 @@ def _pretrain() -> Callable[..., int]:
     return pretrain
 
 
+def _crops(folder: Path, camera: tuple[float, ...], unit_mm: float, side: str, limit: int | None = None):
+    """Crops of a folder's first frames, and those frames; says which were left out."""
+    from .camera import Camera
+    from .crop import crop_frames
+    from .datasets.folder import DepthFolder
+
+    if limit is not None and limit < 1:
+        raise ValueError(f"--frames must be at least 1, got {limit}")
+    images = DepthFolder(folder, Camera(*camera) if len(camera) == 4 else camera, unit_mm, side=side)
+    names = images.names[:limit]
+    crops, kept, left_out = crop_frames(images[i] for i in range(len(names)))
+    if left_out and _first_process():
+        some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        print(f"{len(left_out)} of {len(names)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
+    return crops, kept
+
+
+def _first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"  # of torchrun's
+
+
+def _refine() -> Callable[..., int]:
+    import tyro
+
+    def refine(
+        folder: Annotated[Path, tyro.conf.Positional],
+        camera: tuple[float, float] | tuple[float, float, float, float],
+        unit_mm: float,
+        out: Path,
+        side: Literal["right", "left"] = "right",
+        recipe: Literal["best", "paper", "depth"] = "best",
+        model: Path | None = None,
+        frames: int | None = None,
+        epochs: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+    ) -> int:
+        """Adapt model and hand to the hand in a folder of depth images. The same command again goes on where it stopped.
+
+        Args:
+            folder: depth images of one hand in the order they were taken: 16-bit PNG or .npy, subfolders included.
+            camera: focal lengths and principal point in pixels, FX FY [CX CY]; without the latter, each image's centre.
+            unit_mm: millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
+            out: folder for model, hand (safetensors, npz, ply), curve.json, and state.pt (to go on).
+            side: which hand it is.
+            recipe: best; paper (Eq. 1, weights and point cloud); depth (the same with the depth term alone).
+            model: checkpoint to begin with, by default the shipped base model.
+            frames: use no more than the first so many images.
+            epochs: of the recipes paper and depth.
+            steps: of learning in each round of the recipe best.
+            seed: of all that is random.
+        """
+        from dataclasses import asdict, replace
+
+        from . import paths
+        from .adapted import save_refined
+        from .checkpoint import load_network
+        from .hand import load_hand
+        from .refine import RECIPES, PaperSettings, refine
+
+        settings, lengths = RECIPES[recipe], {"epochs": epochs, "steps": steps}
+        of_recipe = "epochs" if isinstance(settings, PaperSettings) else "steps"
+        for name, value in lengths.items():
+            if value is not None and name != of_recipe:
+                raise ValueError(f"--{name} is no option of the recipe {recipe}, whose length is --{of_recipe}")
+        chosen = {} if lengths[of_recipe] is None else {of_recipe: lengths[of_recipe]}
+        settings, hand = replace(settings, seed=seed, **chosen), load_hand()
+        net, _ = load_network(hand, model or paths.BASE_MODEL)
+        crops, _ = _crops(folder, camera, unit_mm, side, frames)
+        refined = refine(net, hand, crops, settings, out)
+        if _first_process():
+            start = (model or paths.BASE_MODEL).name
+            record = {"recipe": recipe, "frames": len(crops), "side": side, "start": start, "refine": asdict(settings)}
+            save_refined(out, refined, hand, record)
+            for warning in refined.warnings:
+                print(f"warning: {warning}")
+            print(
+                f"refine: {len(crops)} frames, recipe {recipe}; model, hand and curve in {out}; use them with ", end=""
+            )
+            print(f"hrlib predict --model {out}")
+        return 0
+
+    return refine
+
+
+def _predict() -> Callable[..., int]:
+    import tyro
+
+    def predict(
+        folder: Annotated[Path, tyro.conf.Positional],
+        camera: tuple[float, float] | tuple[float, float, float, float],
+        unit_mm: float,
+        out: Path,
+        side: Literal["right", "left"] = "right",
+        model: Path | None = None,
+    ) -> int:
+        """Predict the 21 joints of the hand in each depth image of a folder.
+
+        Args:
+            folder: depth images of one hand: 16-bit PNG or .npy, subfolders included.
+            camera: focal lengths and principal point in pixels, FX FY [CX CY]; without the latter, each image's centre.
+            unit_mm: millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
+            out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
+            side: which hand it is.
+            model: folder that hrlib refine has written; without it, the shipped base model.
+        """
+        import csv
+        import io
+
+        from .adapted import confidence, load_refined, predicted_joints
+        from .checkpoint import load_network
+        from .evaluate import predict
+        from .hand import load_hand
+        from .joints import POINT_NAMES
+        from .results import write_bytes_atomically
+
+        hand = load_hand()
+        net, hand = (load_network(hand)[0], hand) if model is None else load_refined(model, hand)
+        crops, kept = _crops(folder, camera, unit_mm, side)
+        prediction = predict(net, crops)
+        joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
+        if side == "left":
+            joints_mm = joints_mm * joints_mm.new_tensor([-1.0, 1.0, 1.0])  # back from the mirror
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"))
+        for frame, points, value in zip(kept, joints_mm.tolist(), sure.tolist(), strict=True):
+            for name, point in zip(POINT_NAMES, points, strict=True):
+                table.writerow((frame.name, name, *(f"{x:.2f}" for x in point), f"{value:.4g}"))
+        write_bytes_atomically(out, text.getvalue().encode())
+        print(f"predict: {len(kept)} frames, median confidence {sure.median():.2f}; joints in {out}")
+        return 0
+
+    return predict
+
+
 COMMANDS = {
     "reproduce": reproduce,
     "claims": claims,
     "pretrain": Options(_pretrain, "Train the base model on synthetic frames."),
+    "refine": Options(_refine, "Adapt model and hand to one user's depth images."),
+    "predict": Options(_predict, "Predict the joints in a folder of depth images."),
 }
 
 
