@@ -79,11 +79,12 @@ def fit_hand(
 
     shape: where to begin, None for the template's. Raises ValueError for no frames.
     """
-    if not len(crops):
-        raise ValueError("crops must hold at least one frame, got none")
+    _require(crops, prediction)
     count = min(settings.shape_frames, len(crops))
     some = torch.linspace(0, len(crops) - 1, count).round().long()
-    shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
+    shape = HandShape(
+        *(part.requires_grad_(True) for part in (shape or HandShape.template(hand.vertices_mm)).detach().parts())
+    )
     alone = replace(settings, smooth=0.0)  # they are no sequence
     _descend(hand, crops[some], _part(prediction, some), alone, shape, learn_shape=True)
     return shape.detach()
@@ -97,7 +98,11 @@ def fit_poses(
     shape: HandShape | None = None,
     progress: bool = True,
 ) -> Explained:
-    """The pose of each frame, `hand` having the given shape (None: its own). Frames are taken for one after the other."""
+    """The pose of each frame, `hand` having the given shape (None: its own). Frames are taken for one after the other.
+
+    Raises ValueError for no frames.
+    """
+    _require(crops, prediction)
     parts, starts = [], range(0, len(crops), CHUNK)
     for first in tqdm(starts, desc="explain the frames", disable=not progress or len(starts) < 3):
         piece = slice(first, first + CHUNK)
@@ -117,7 +122,7 @@ def again_from_neighbours(
     bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
     if not len(bad):
         return first
-    around = (bad[:, None] + torch.arange(-5, 6)).clamp(0, len(crops) - 1)
+    around = (bad[:, None] + torch.arange(-5, 6, device=bad.device)).clamp(0, len(crops) - 1)
     best = around.gather(1, first.loss[around].argmin(1, keepdim=True))[:, 0]
     near = first.prediction
     # the neighbour's place in the camera's frame, counted from this frame's crop
@@ -131,6 +136,13 @@ def again_from_neighbours(
     rotations[where], offset[where] = second.prediction.rotations[better], second.prediction.offset[better]
     loss[where], joints[where] = second.loss[better], second.joints_mm[better]
     return Explained(Prediction(rotations, offset, near.points), loss, joints)
+
+
+def _require(crops: Crops, prediction: Prediction):
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
+    if prediction.offset is None:
+        raise ValueError("prediction must say where the hand is: take a network with offset=True")
 
 
 def _part(prediction: Prediction, index) -> Prediction:
@@ -175,6 +187,8 @@ def surprise(
     hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
 ) -> Tensor:
     """How badly each prediction explains its frame, [B]: the depth and data terms of a fit, weighted, without fitting."""
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
     parts = []
     for first in range(0, len(crops), CHUNK):
         piece = slice(first, first + CHUNK)
@@ -213,7 +227,7 @@ def acceleration(joints_mm: Tensor, jump_mm: float) -> Tensor:
 
 def spread_out(crops: Crops, count: int) -> Tensor:
     """`count` of each frame's points P_D, evenly taken, [B, count, 3] in the crop frame."""
-    index = (torch.arange(count) * crops.count.clamp_min(1)[:, None] / count).long()
+    index = (torch.arange(count, device=crops.count.device) * crops.count.clamp_min(1)[:, None] / count).long()
     return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
 
 

@@ -27,7 +27,7 @@ from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
 from .oracle import joined
 from .pipeline import PipelineSettings, evaluate_step, splat_target, wrist_position
-from .pretrain import pose_loss
+from .pretrain import batch_to, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
@@ -140,7 +140,7 @@ def refine(
     with workers(device or "cpu") as (rank, world, device):
         if out is not None:
             Path(out).mkdir(parents=True, exist_ok=True)
-        state = _State(net, hand, crops, settings, out, rank)
+        state = _State(net, hand, crops, settings, out, rank, device)
         run = _refine_paper if isinstance(settings, PaperSettings) else _refine_best
         net, hand = copy.deepcopy(net).eval().to(device), hand.to(device)
         return run(net, hand, crops.to(device), settings, state, progress and rank == 0, rank, world)
@@ -177,10 +177,11 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
                 _add_gradients(parameters, world)
                 optimiser.step()
                 state.done += 1
+                sums = _add_numbers(sums, world, free)
                 state.curve.append({"step": state.done, **sums})
                 bar.update()
                 bar.set_postfix(mse=f"{sums['mse']:.4f}")
-                if interrupted:
+                if _any_of(interrupted, world, free):
                     state.stop(net=net, optimiser=optimiser, free=free)
             state.save(net=net, optimiser=optimiser, free=free)
     bar.close()
@@ -202,6 +203,20 @@ def _add_gradients(parameters, world: int):
             dist.all_reduce(parameter.grad)
 
 
+def _add_numbers(numbers: dict[str, float], world: int, like: Tensor) -> dict[str, float]:
+    """Sums over the processes; `like` is of the device that they talk through."""
+    if world == 1:
+        return numbers
+    total = torch.tensor(list(numbers.values()), device=like.device)
+    dist.all_reduce(total)
+    return dict(zip(numbers, total.tolist(), strict=True))
+
+
+def _any_of(interrupted: list, world: int, like: Tensor) -> bool:
+    """Whether any process was asked to stop: all stop after the same step, or one waits for the others for ever."""
+    return _add_numbers({"stop": float(len(interrupted))}, world, like)["stop"] > 0
+
+
 # -- the best recipe ------------------------------------------------------------------------------------------------------
 
 
@@ -211,41 +226,39 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
     # a recording's frames stay neighbours: the first ones of many short pieces would not
     learn = learn[: s.frames] if len(learn) <= s.frames else learn[_pieces(len(learn), s.frames)]
-    shape, kept = HandShape.template(), {"round": -1}
+    shape, kept = HandShape.template(hand.vertices_mm), {"round": -1}
     best, warnings = copy.deepcopy(net), []
     explained = own = None
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+    stored = state.restore(net=net, best=best, optimiser=optimiser, extra=kept)
     if not state.curve:
         state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
-    stored = state.restore(net=net, best=best, optimiser=optimiser, extra=kept)
-    with finish_the_step() as interrupted:
-        for turn in range(state.done // s.steps, s.rounds):
-            if kept["round"] == turn:
-                shape = HandShape(*stored["shape"])
-                fits = Prediction(stored["rotations"], stored["offset"])
-                explained = Explained(fits, stored["loss"], torch.empty(0))
-                own = shaped(hand, shape)
-            else:
-                shape = HandShape(*kept["shape"]) if "shape" in kept else shape
-                shape, own, explained = _explain(net, hand, crops[learn], s, shape, progress)
-                kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
-                kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
-                optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
-                state.save(net=net, best=best, optimiser=optimiser, extra=kept)
-            stop = lambda: bool(interrupted)  # noqa: E731
-            _teach(net, own, crops[learn], explained, s, optimiser, turn, state, progress, rank, world, stop)
-            if interrupted:
-                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
-            after = _surprise(net, own, crops[held_out], s)
-            row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
-            row |= dict(
-                zip(("log_scale", "log_length", "log_thickness"), (p.tolist() for p in shape.parts()), strict=True)
-            )
-            lowest = min(r["surprise"] for r in state.curve if "surprise" in r)
-            state.curve.append(row)
-            if after < lowest:
-                best.load_state_dict(net.state_dict())
+    # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
+    for turn in range(sum("surprise" in row for row in state.curve) - 1, s.rounds):
+        if kept["round"] == turn:
+            shape = HandShape(*stored["shape"])
+            fits = Prediction(stored["rotations"], stored["offset"])
+            explained = Explained(fits, stored["loss"], torch.empty(0))
+            own = shaped(hand, shape)
+        else:
+            shape = HandShape(*kept["shape"]) if "shape" in kept else shape
+            shape, own, explained = _explain(net, hand, crops[learn], s, shape, progress)
+            kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
+            kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
+            optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
+        with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
+            stop = lambda: _any_of(interrupted, world, hand.vertices_mm)  # noqa: E731
+            if _teach(net, own, crops[learn], explained, s, optimiser, turn, state, progress, rank, world, stop):
+                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
+        after = _surprise(net, own, crops[held_out], s)
+        row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
+        row |= dict(zip(("log_scale", "log_length", "log_thickness"), (p.tolist() for p in shape.parts()), strict=True))
+        lowest = min(r["surprise"] for r in state.curve if "surprise" in r)
+        state.curve.append(row)
+        if after < lowest:
+            best.load_state_dict(net.state_dict())
+        state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     rounds = [row for row in state.curve if "surprise" in row]
     own = own or shaped(hand, HandShape(*kept["shape"]))
     warnings += _alarms(rounds, len(crops))
@@ -271,8 +284,11 @@ def _explain(net, hand, crops, s, shape, progress) -> tuple[HandShape, HandRig, 
     return shape, own, explained
 
 
-def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop):
-    """`steps` of supervised learning, each on frames of the user as explained and on synthetic frames of their hand."""
+def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop) -> bool:
+    """`steps` of supervised learning, each on frames of the user as explained and on synthetic frames of their hand.
+
+    Returns whether it was stopped.
+    """
     rotations = explained.prediction.rotations
     wrist_mm = wrist_position(explained.prediction, own, crops)
     good = explained.loss.argsort()[: max(1, int(s.keep * len(crops)))]
@@ -291,6 +307,7 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
             batch = SyntheticBatch(crops[pick], rotations[pick], wrist_mm[pick], joints)
         if s.synthetic:
             made = _synthetic(maker, rotations.cpu(), s.synthetic, generator, rank, world)
+            made = batch_to(made, rotations.device)
             batch = made if batch is None else joined(batch, made)
         for group in optimiser.param_groups:
             group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / s.steps))
@@ -304,7 +321,8 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
             state.curve.append({"step": state.done, "loss": loss.item(), "to_labels_mm": error.item()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
         if stop():
-            return
+            return True
+    return False
 
 
 def _synthetic(maker: Synthesiser, poses: Tensor, count: int, generator, rank: int, world: int) -> SyntheticBatch:
@@ -342,9 +360,9 @@ def _alarms(rounds: list[dict], frames: int) -> list[str]:
 class _State:
     """What a run needs to go on: steps done, the curve, and the tensors that it names itself."""
 
-    def __init__(self, net, hand, crops, settings, out, rank):
+    def __init__(self, net, hand, crops, settings, out, rank, device):
         self.file = None if out is None else Path(out) / "state.pt"
-        self.writes = rank == 0
+        self.writes, self.device = rank == 0, device
         data = [
             len(crops),
             round(crops.image.double().sum().item(), 3),
@@ -360,7 +378,7 @@ class _State:
         if self.file is None or not self.file.exists():
             return {}
         try:
-            stored = torch.load(self.file, weights_only=True)
+            stored = torch.load(self.file, self.device, weights_only=True)
             config = stored["config"]
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file} is no state of a refinement ({error!r}); delete it to begin anew") from error

@@ -29,8 +29,10 @@ class HandShape:
     log_thickness: Tensor
 
     @classmethod
-    def template(cls) -> "HandShape":
-        return cls(torch.zeros(()), torch.zeros(5), torch.zeros(()))
+    def template(cls, like: Tensor | None = None) -> "HandShape":
+        """like: a tensor of whose device and dtype they are to be, float32 on the CPU without."""
+        like = torch.empty(0) if like is None else like
+        return cls(like.new_zeros(()), like.new_zeros(5), like.new_zeros(()))
 
     def parts(self) -> list[Tensor]:
         return [getattr(self, f.name) for f in fields(self)]
