@@ -97,11 +97,12 @@ def _crops(folder: Path, camera: tuple[float, ...], unit_mm: float, side: str, l
     if limit is not None and limit < 1:
         raise ValueError(f"--frames must be at least 1, got {limit}")
     images = DepthFolder(folder, Camera(*camera) if len(camera) == 4 else camera, unit_mm, side=side)
-    names = images.names[:limit]
-    crops, kept, left_out = crop_frames(images[i] for i in range(len(names)))
+    if limit is not None:
+        del images.names[limit:]
+    crops, kept, left_out = crop_frames(images)
     if left_out and _first_process():
         some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
-        print(f"{len(left_out)} of {len(names)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
+        print(f"{len(left_out)} of {len(images)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
     return crops, kept
 
 

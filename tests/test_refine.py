@@ -1,0 +1,456 @@
+"""Refinement: both recipes lower what they shall, go on after a stop, and say what is wrong; and the commands around them."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from core_fixtures import template
+from PIL import Image
+
+from hrlib import cli, paths
+from hrlib import refine as refinement
+from hrlib.adapted import as_ply, confidence, load_refined, predicted_joints, save_refined
+from hrlib.bundle import BundleSettings, surprise
+from hrlib.camera import Camera
+from hrlib.checkpoint import load_network, save_network
+from hrlib.crop import concatenate, crop_hand
+from hrlib.evaluate import predict
+from hrlib.hand import load_hand
+from hrlib.joints import POINT_NAMES
+from hrlib.network import PoseNet, Prediction
+from hrlib.pipeline import true_prediction
+from hrlib.refine import BestSettings, PaperSettings, refine
+from hrlib.synthetic import Synthesiser, SyntheticSettings
+
+CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
+PAPER = PaperSettings(epochs=2, batch=4, micro=4, learning_rate=5e-5, cloud_rate_mm=0.2)
+BEST = BestSettings(
+    rounds=1, steps=3, own=8, synthetic=8, bundle=BundleSettings(iterations=3, points=64), synthesis=CLEAN
+)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return Synthesiser(template(), CLEAN).batch(12, 3)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return load_network(template())[0]
+
+
+def same_weights(a, b):
+    theirs = b.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in a.state_dict().items())
+
+
+def run(net, crops, settings, out=None):
+    return refine(net, template(), crops, settings, out, progress=False)
+
+
+def stop_in_call(monkeypatch, name, number):
+    """Ctrl-C in the middle of the so manieth call of a function of hrlib.refine."""
+    whole, calls = getattr(refinement, name), []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == number:
+            signal.raise_signal(signal.SIGINT)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(refinement, name, interrupted)
+
+
+# -- the paper's recipe ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def paper(net, frames):
+    return run(net, frames.crops[:8], PAPER)
+
+
+def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, frames, paper):
+    first, second = (np.mean([row["loss"] for row in paper.curve[i : i + 2]]) for i in (0, 2))
+    assert len(paper.curve) == 4 and second < 0.98 * first  # the same frames in both epochs
+    moved = (paper.cloud_mm - template().cloud_mm).norm(dim=-1)
+    assert 0.1 < moved.mean() and moved.max() < PAPER.reach_mm
+    assert paper.hand.fingerprint == template().fingerprint
+    assert not same_weights(paper.net, net) and not paper.net.training
+    assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
+    assert paper.curve[0]["loss"] == pytest.approx(
+        sum(
+            weight * paper.curve[0][name]
+            for name, weight in vars(PAPER.pipeline.weights).items()
+            if name in PAPER.pipeline.terms
+        )
+    )
+
+
+def test_a_batch_in_pieces_is_the_same_batch(net, frames, paper):
+    pieces = run(net, frames.crops[:8], replace(PAPER, micro=3))
+    ours, expected = ([row["loss"] for row in r.curve] for r in (pieces, paper))
+    # float32, summed in another order; Adam's first steps divide small gradients by their own size
+    assert ours == pytest.approx(expected, rel=1e-3)
+    assert (pieces.cloud_mm - paper.cloud_mm).norm(dim=-1).mean() < 0.02
+
+
+@pytest.mark.parametrize("call", [2, 3])  # within an epoch, and where one begins
+def test_the_paper_s_recipe_goes_on_after_a_stop(net, frames, paper, tmp_path, monkeypatch, call):
+    with monkeypatch.context() as patch:
+        stop_in_call(patch, "evaluate_step", call)
+        with pytest.raises(KeyboardInterrupt):
+            run(net, frames.crops[:8], PAPER, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
+    resumed = run(net, frames.crops[:8], PAPER, tmp_path)
+    assert resumed.curve == paper.curve and same_weights(resumed.net, paper.net)
+    assert torch.equal(resumed.cloud_mm, paper.cloud_mm)
+    # and what is finished is finished
+    assert run(net, frames.crops[:8], PAPER, tmp_path).curve == paper.curve
+
+
+def test_other_settings_frames_or_hands_are_refused(net, frames, tmp_path):
+    run(net, frames.crops[:4], replace(PAPER, epochs=1), tmp_path)
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(ValueError, match="holds a refinement with other settings; choose another folder"):
+        run(net, frames.crops[:4], PAPER, tmp_path)
+    with pytest.raises(ValueError, match="with other frames;"):
+        run(net, frames.crops[1:5], replace(PAPER, epochs=1), tmp_path)
+    with pytest.raises(ValueError, match="with other start;"):
+        torch.manual_seed(0)
+        run(PoseNet(net.settings).eval(), frames.crops[:4], replace(PAPER, epochs=1), tmp_path)
+    with pytest.raises(ValueError, match="with other hand;"):
+        other = template().morphed({}, 0.9)
+        refine(net, other, frames.crops[:4], replace(PAPER, epochs=1), tmp_path, progress=False)
+    assert (tmp_path / "state.pt").read_bytes() == before
+    for broken in (b"half", before[: len(before) // 2], b""):
+        (tmp_path / "state.pt").write_bytes(broken)
+        with pytest.raises(ValueError, match="state.pt is no state of a refinement .* delete it to begin anew"):
+            run(net, frames.crops[:4], PAPER, tmp_path)
+
+
+def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
+    with pytest.raises(ValueError, match="crops must hold at least one frame, got none"):
+        run(net, frames.crops[[]], PAPER)
+    centre = frames.crops.centre_mm.clone()
+    centre[7] = torch.nan
+    with pytest.raises(ValueError, match=r"frame 7 has no measured depth \(its centre is NaN\)"):
+        run(net, replace(frames.crops, centre_mm=centre), BEST)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: PaperSettings(epochs=0), "epochs must be at least 1, got 0"),
+        (lambda: PaperSettings(micro=0), "micro must be at least 1, got 0"),
+        (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
+        (lambda: BestSettings(own=0, synthetic=0), r"own \+ synthetic must be at least 1, got 0 \+ 0"),
+        (lambda: BestSettings(keep=0.0), r"keep must be a share in \(0, 1\], got 0.0"),
+    ],
+)
+def test_settings_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+TWO = """
+import sys, torch
+from core_fixtures import template
+from hrlib.checkpoint import load_network
+from hrlib.refine import PaperSettings, refine
+from hrlib.synthetic import Synthesiser, SyntheticSettings
+from test_refine import CLEAN, PAPER
+crops = Synthesiser(template(), CLEAN).batch(12, 3).crops[:8]
+refine(load_network(template())[0], template(), crops, PAPER, sys.argv[1], progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_torchrun_refine_as_one(paper, tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    environment = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), str(paths.ROOT / "tests")])
+    command = [
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(tmp_path / "two.py"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=os.environ | environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    two = torch.load(tmp_path / "state.pt", weights_only=True)["curve"]
+    for key in ("loss", "mse", "depth"):
+        # float32, summed in another order; Adam's first steps divide small gradients by their own size
+        assert [row[key] for row in two] == pytest.approx([row[key] for row in paper.curve], rel=1e-3)
+
+
+# -- the best recipe ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def best(net, frames):
+    return run(net, frames.crops, BEST)
+
+
+def test_the_best_recipe_adapts_hand_and_network(net, frames, best):
+    assert best.hand.fingerprint != template().fingerprint and best.hand.name == f"{template().name}, adapted"
+    assert best.curve[0]["round"] == 0 and best.curve[-1]["round"] == 1
+    assert best.curve[-1]["surprise"] < best.curve[0]["surprise"], "of these frames, even in so few steps"
+    assert not same_weights(best.net, net) and not best.net.training
+    assert any("only 12 frames: fewer than 200" in warning for warning in best.warnings)
+    assert torch.equal(best.cloud_mm, best.hand.cloud_mm)
+    assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
+    # what the curve says is what the results do
+    again = surprise(best.hand, frames.crops, predict(best.net, frames.crops), BEST.bundle).mean().item()
+    assert again == pytest.approx(best.curve[-1]["surprise"], rel=1e-4)
+
+
+@pytest.mark.parametrize("call", [1, 3, 4])  # at once, in a round's last step, in the next round
+def test_the_best_recipe_goes_on_after_a_stop(net, frames, tmp_path, monkeypatch, call):
+    settings = replace(BEST, rounds=2)
+    whole = run(net, frames.crops, settings)
+    with monkeypatch.context() as patch:
+        stop_in_call(patch, "pose_loss", call)
+        with pytest.raises(KeyboardInterrupt):
+            run(net, frames.crops, settings, tmp_path)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
+    resumed = run(net, frames.crops, settings, tmp_path)
+    assert resumed.curve == whole.curve and resumed.warnings == whole.warnings
+    assert same_weights(resumed.net, whole.net) and resumed.hand.fingerprint == whole.hand.fingerprint
+    finished = run(net, frames.crops, settings, tmp_path)
+    assert finished.curve == whole.curve and finished.hand.fingerprint == whole.hand.fingerprint
+
+
+def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_in_call(patch, "fit_hand", 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(net, frames.crops, BEST, tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+@pytest.mark.parametrize("off", [{"own": 0}, {"synthetic": 0}, {"reshape": False}, {"neighbours": False}])
+def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
+    short = replace(BEST, steps=1, bundle=replace(BEST.bundle, iterations=1), **off)
+    refined = run(net, frames.crops[:6], short)
+    assert (refined.curve[-1]["log_scale"] == 0) == ("reshape" in off)
+
+
+def test_the_hand_of_a_run_without_reshaping_is_the_template(net, frames):
+    short = replace(BEST, steps=1, reshape=False, bundle=replace(BEST.bundle, iterations=1))
+    assert (run(net, frames.crops[:6], short).cloud_mm - template().cloud_mm).abs().max() < 1e-3
+
+
+def ball(radius_mm: float, z_mm: float, camera: Camera, size: int = 240) -> np.ndarray:
+    """The depth image of a ball on the optical axis."""
+    v, u = np.mgrid[:size, :size]
+    ray = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones((size, size))], -1)
+    a, b = (ray**2).sum(-1), ray[..., 2] * z_mm
+    inside = b**2 - a * (z_mm**2 - radius_mm**2)
+    return np.where(inside > 0, (b - np.sqrt(inside.clip(0))) / a, 0).astype(np.float32)
+
+
+def test_frames_of_no_hand_raise_an_alarm_and_frames_of_a_hand_do_not(net, frames):
+    camera = Camera(300.0, 300.0, 119.5, 119.5)
+    balls = concatenate([crop_hand(ball(90.0, 500.0 + 5 * i, camera), camera) for i in range(6)])
+    settings = replace(BEST, steps=1, neighbours=False, bundle=BundleSettings(iterations=30))
+    said, hands = (run(net, crops, settings).warnings for crops in (balls, frames.crops[:6]))
+    assert any("the frames do not look like a hand" in warning for warning in said)
+    assert not any("look like a hand" in warning for warning in hands)
+
+
+# -- on disk --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_saved_comes_back(best, paper, frames, tmp_path):
+    save_refined(tmp_path, best, template(), {"recipe": "best"})
+    names = {"model.safetensors", "hand.safetensors", "hand.npz", "hand.ply", "curve.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    net, hand = load_refined(tmp_path, template())
+    assert hand.fingerprint == best.hand.fingerprint and hand.name == best.hand.name
+    for key in ("vertices_mm", "joints_mm", "tips_mm", "R_wrist_rest", "cloud_mm", "cloud_weights"):
+        assert torch.equal(getattr(hand, key), getattr(best.hand, key)), key
+    ours, expected = (predicted_joints(predict(n, frames.crops), hand, frames.crops) for n in (net, best.net))
+    assert (ours - expected).norm(dim=-1).max() < 1.0  # float16 on disk
+    with pytest.raises(ValueError, match="was trained with the hand"):
+        load_network(template(), tmp_path / "model.safetensors")
+    stored = np.load(tmp_path / "hand.npz")
+    assert set(stored) == {"vertices_mm", "faces", "joints_mm", "tips_mm", "weights", "cloud_mm"}
+    np.testing.assert_array_equal(stored["cloud_mm"], best.cloud_mm)
+    record = json.loads((tmp_path / "curve.json").read_text())
+    assert record["warnings"] == list(best.warnings) and record["settings"] == {"recipe": "best"}
+    assert record["curve"][-1]["surprise"] == best.curve[-1]["surprise"]
+
+    save_refined(tmp_path, paper, template(), {"recipe": "paper"})
+    net, hand = load_refined(tmp_path, template())
+    assert hand is template() and load_network(template(), tmp_path / "model.safetensors")[1]["recipe"] == "paper"
+    np.testing.assert_array_equal(np.load(tmp_path / "hand.npz")["cloud_mm"], paper.cloud_mm)
+
+
+def test_a_folder_of_something_else_is_refused(best, tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no model.safetensors: name a folder that `hrlib refine"):
+        load_refined(tmp_path, template())
+    save_refined(tmp_path, best, template(), {})
+    other = replace(template(), faces=template().faces.flip(0))
+    with pytest.raises(ValueError, match="hand.safetensors was not adapted from"):
+        load_refined(tmp_path, other)
+    save_network(tmp_path / "model.safetensors", best.net, template(), {})
+    with pytest.raises(ValueError, match="model.safetensors was trained with the hand"):
+        load_refined(tmp_path, template())
+    (tmp_path / "hand.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no hand.safetensors"):
+        load_refined(tmp_path, template())
+
+
+def test_a_ply_file_holds_the_mesh(tmp_path):
+    vertices, faces = (
+        torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 2.5, 0], [0, 0, -3]]),
+        torch.tensor([[0, 1, 2], [0, 3, 1]]),
+    )
+    header, data = as_ply(vertices, faces).split(b"end_header\n")
+    lines = header.decode().splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    assert (
+        "element vertex 4" in lines and "element face 2" in lines and "property list uchar int vertex_indices" in lines
+    )
+    assert data[:48] == vertices.numpy().astype("<f4").tobytes()
+    assert data[48:] == b"".join(b"\x03" + np.array(face, "<i4").tobytes() for face in faces.tolist())
+
+
+def test_confidence_is_high_for_the_truth_and_falls_with_either_doubt(frames):
+    crops, hand = frames.crops, template()
+    true = true_prediction(frames.rotations, frames.wrist_mm, hand, crops)
+    voted = (frames.joints_mm - crops.centre_mm[:, None]) / crops.cube_mm
+    alone, agreed = confidence(true, hand, crops), confidence(replace(true, points=voted), hand, crops)
+    assert (alone > 0.6).all() and (alone <= 1).all()
+    torch.testing.assert_close(agreed, alone, rtol=1e-3, atol=0)
+    torch.testing.assert_close(alone, torch.exp(-surprise(hand, crops, true) / 0.15 / 2))
+    # 30 mm to the side: exp(-1) less
+    aside = confidence(replace(true, points=voted + torch.tensor([30 / crops.cube_mm, 0, 0])), hand, crops)
+    torch.testing.assert_close(aside, alone * torch.exp(torch.tensor(-1.0)), rtol=1e-3, atol=0)
+    moved = Prediction(true.rotations, true.offset + torch.tensor([0.2, 0.0, 0.0]))
+    assert (confidence(moved, hand, crops) < 0.7 * alone).all()
+    lost = confidence(Prediction(true.rotations, true.offset + 50, voted), hand, crops)
+    assert (lost > 0).all()
+
+
+# -- the commands ---------------------------------------------------------------------------------------------------------
+
+
+CAMERA = Camera(240.0, 240.0, 90.0, 75.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Six frames of a right hand on 180x150 pixels as 16-bit PNGs in units of 0.5 mm, and the same in a mirror."""
+    from hrlib.kinematics import forward_kinematics
+    from hrlib.rasterise import rasterise
+    from hrlib.skinning import skin, skinning_transforms
+
+    hand, folder = template(), tmp_path_factory.mktemp("camera")
+    maker = Synthesiser(hand, replace(CLEAN, distance_mm=(430.0, 440.0), off_axis=0.02, pitch_deg=5.0, roll_deg=10.0))
+    rotations, wrist_mm = maker.sample(6, torch.Generator().manual_seed(5))
+    T = forward_kinematics(hand, rotations, wrist_mm + torch.tensor([0.0, 60.0, 0.0]))
+    vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T)).numpy()
+    intrinsics = np.tile(np.array([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]], np.float32), (6, 1))
+    depth_mm = rasterise(vertices, hand.faces.numpy(), intrinsics, (150, 180))
+    for name, images in (("right", depth_mm), ("left", depth_mm[..., ::-1])):
+        (folder / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(np.round(image / 0.5).astype(np.uint16)).save(folder / name / f"frame_{i + 7}.png")
+    return folder
+
+
+def command(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["hrlib", *map(str, words)])
+    return cli.main()
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+RIGHT = ("--camera", 240, 240, 90, 75, "--unit-mm", 0.5)
+LEFT = ("--camera", 240, 240, 89, 75, "--unit-mm", 0.5, "--side", "left")  # 179 - 90
+
+
+def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp_path, monkeypatch, capsys, net):
+    assert command(monkeypatch, "predict", folders / "right", *RIGHT, "--out", tmp_path / "right.csv") == 0
+    assert "predict: 6 frames, median confidence 0." in capsys.readouterr().out
+    assert command(monkeypatch, "predict", folders / "left", *LEFT, "--out", tmp_path / "new" / "left.csv") == 0
+    right, left = rows(tmp_path / "right.csv"), rows(tmp_path / "new" / "left.csv")
+    assert list(right[0]) == ["frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"]
+    assert [row["joint"] for row in right] == list(POINT_NAMES) * 6
+    assert [row["frame"] for row in right[::21]] == [f"frame_{i}.png" for i in range(7, 13)]  # 9 before 10
+    values = lambda table, key: torch.tensor([float(row[key]) for row in table])  # noqa: E731
+    for key, sign in (("x_mm", -1), ("y_mm", 1), ("z_mm", 1), ("confidence", 1)):
+        # two decimals in the file
+        torch.testing.assert_close(values(left, key), sign * values(right, key), rtol=0, atol=0.02)
+    assert values(right, "z_mm").min() > 300 and values(right, "z_mm").max() < 550, "millimetres in the camera's frame"
+    sure = values(right, "confidence")
+    assert sure.min() > 0 and sure.max() <= 1
+
+
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, capsys, recipe):
+    monkeypatch.setattr(refinement, "RECIPES", {"best": BEST, "paper": PAPER})
+    out = tmp_path / "mine"
+    length = ("--steps", 2) if recipe == "best" else ("--epochs", 1)
+    words = ("refine", folders / "left", *LEFT, "--out", out, "--recipe", recipe, "--frames", 5, "--seed", 3, *length)
+    assert command(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert f"refine: 5 frames, recipe {recipe}; model, hand and curve in {out}" in said
+    assert ("warning: only 5 frames" in said) == (recipe == "best")
+    record = json.loads((out / "curve.json").read_text())["settings"]
+    assert (record["recipe"], record["side"], record["frames"], record["refine"]["seed"]) == (recipe, "left", 5, 3)
+    words = ("predict", folders / "left", *LEFT, "--model", out, "--out", tmp_path / "mine.csv")
+    assert command(monkeypatch, *words) == 0
+    assert len(rows(tmp_path / "mine.csv")) == 6 * 21
+    assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
+
+
+def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys):
+    for name in ("frame_7.png", "frame_8.png"):
+        (tmp_path / name).write_bytes((folders / "right" / name).read_bytes())
+    Image.fromarray(np.zeros((150, 180), np.uint16)).save(tmp_path / "nothing.png")
+    assert command(monkeypatch, "predict", tmp_path, *RIGHT, "--out", tmp_path / "joints.csv") == 0
+    assert "1 of 3 frames left out (nothing.png: no depth" in capsys.readouterr().out
+    assert {row["frame"] for row in rows(tmp_path / "joints.csv")} == {"frame_7.png", "frame_8.png"}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("refine", "none", *RIGHT, "--out", "out"), "none is no folder"),
+        (
+            ("refine", "right", *RIGHT, "--out", "out", "--steps", 2, "--recipe", "paper"),
+            "--steps is no option of .*paper",
+        ),
+        (("refine", "right", *RIGHT, "--out", "out", "--epochs", 2), "--epochs is no option of the recipe best"),
+        (("refine", "right", *RIGHT, "--out", "out", "--frames", 0), "--frames must be at least 1, got 0"),
+        (("refine", "right", *RIGHT, "--out", "out", "--model", "no.safetensors"), "no checkpoint at no.safetensors"),
+        (("predict", "right", *RIGHT, "--out", "out.csv", "--model", "none"), "none holds no model.safetensors"),
+        (
+            ("predict", "right", "--camera", 0, 240, "--unit-mm", 1, "--out", "o.csv"),
+            "camera fx must be a finite number",
+        ),
+    ],
+)
+def test_the_commands_refuse_in_one_line(folders, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(folders)
+    assert command(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.startswith("hrlib: ") and said.count("\n") == 1
+    assert not (folders / "out").exists() and not (folders / "out.csv").exists()
