@@ -1,0 +1,281 @@
+"""Beyond the paper (notebook 10): recipe `best` with parts of it left out, what is measured of each run, and the figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from .adapted import confidence, predicted_joints
+from .crop import Crops
+from .evaluate import gap_closed, image_mse, joint_error_mm, predict, spearman
+from .hand import HandRig
+from .joints import JOINT_POINTS
+from .network import PoseNet
+from .pipeline import evaluate_step
+from .plots import ACCENT, GOOD, INK, MUTED
+from .refine import BestSettings, refine
+from .synthetic import SyntheticBatch
+
+ALL_PARTS = "all parts"
+TELLS_MM = 0.3  # differences below this are not told from those between seeds (benchmarks/bench_refine.py has three)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of each test frame, [B]: mean error of 16 joints (mm), MSE of the synthesized image, confidence (no label in it)."""
+
+    error_mm: Tensor
+    mse: Tensor
+    confidence: Tensor
+
+    def summary(self) -> dict[str, float]:
+        """The means, and how well confidence ranks the frames: its rank correlation with minus the error."""
+        return {
+            "mean16_mm": self.error_mm.mean().item(),
+            "median16_mm": self.error_mm.median().item(),
+            "image_mse": self.mse.mean().item(),
+            "confidence_spearman": spearman(self.confidence, -self.error_mm),
+        }
+
+
+@torch.no_grad()
+def measure(net: PoseNet, hand: HandRig, test: SyntheticBatch, batch: int = 100) -> Measured:
+    """A network that poses `hand`, on frames with truth. Their joints are looked at here and nowhere else."""
+    parts, joints = [], list(JOINT_POINTS)
+    for first in range(0, len(test.crops), batch):
+        crops, truth = test.crops[first : first + batch], test.joints_mm[first : first + batch]
+        prediction = predict(net, crops)
+        step = evaluate_step(prediction, hand, crops)
+        error_mm = joint_error_mm(predicted_joints(prediction, hand, crops)[:, joints], truth[:, joints])
+        parts.append((error_mm, image_mse(step.rendered, step.target), confidence(prediction, hand, crops)))
+    return Measured(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def refine_and_measure(
+    net: PoseNet, hand: HandRig, crops: Crops, settings: BestSettings, test: SyntheticBatch
+) -> Measured:
+    """What refinement on `crops`, which have no labels, is worth on `test`, on which nothing is refined."""
+    done = refine(net, hand, crops, settings, progress=False)
+    return measure(done.net, done.hand, test)
+
+
+def variants(full: BestSettings) -> dict[str, BestSettings]:
+    """The recipe, and the recipe without one of its parts each. A batch keeps its size, whatever it is made of."""
+    size = full.own + full.synthetic
+
+    def fit(**parts):
+        return replace(full, bundle=replace(full.bundle, **parts))
+
+    return {
+        ALL_PARTS: full,
+        "without the hand's shape": replace(full, reshape=False),
+        "without own frames' poses": replace(full, own=0, synthetic=size),
+        "without synthetic frames": replace(full, own=size, synthetic=0),
+        "without data-to-model term": fit(data=0.0),
+        "without smoothing in time": fit(smooth=0.0),
+        "without fits from neighbours": replace(full, neighbours=False),
+    }
+
+
+def verdicts(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A sentence on each part that was left out; rows as in `figure_ablation`."""
+    whole, said = rows[ALL_PARTS]["mean16_mm"], []
+    for name, row in rows.items():
+        if name == ALL_PARTS:
+            continue
+        worse = row["mean16_mm"] - whole
+        judged = "it helps" if worse > TELLS_MM else "it hurts here" if worse < -TELLS_MM else "it did not help here"
+        said.append(f"{name}: {worse:+.1f} mm, {judged}")
+    return said
+
+
+# -- figures --------------------------------------------------------------------------------------------------------------
+
+
+def figure_ablation(users: Mapping[str, Mapping]) -> Figure:
+    """Joint error and image MSE of the recipe without each of its parts, a row of panels a user.
+
+    users: name -> {"rows": variant -> `Measured.summary()`, "base": the base model's summary, "oracle_mm": the supervised
+    oracle's mean error, None where it is not known}.
+    """
+    bars = max(len(user["rows"]) for user in users.values())
+    size = (11.5, len(users) * (1.5 + 0.36 * bars))
+    figure, axes = plt.subplots(len(users), 2, figsize=size, width_ratios=[1.7, 1], squeeze=False, layout="constrained")
+    for (left, right), (name, user) in zip(axes, users.items(), strict=True):
+        rows, y = user["rows"], np.arange(len(user["rows"]))
+        errors = [row["mean16_mm"] for row in rows.values()]
+        mse = [1e3 * row["image_mse"] for row in rows.values()]
+        colours = [GOOD if variant == ALL_PARTS else MUTED for variant in rows]
+        for axis, values in ((left, errors), (right, mse)):
+            axis.barh(y, values, 0.64, color=colours)
+            axis.tick_params(axis="y", length=0)
+            axis.spines["left"].set_visible(False)
+        left.set_yticks(y, list(rows), color=INK)
+        right.set_yticks(y, [])
+        for at, value in zip(y, errors, strict=True):
+            change = "" if at == y[0] else f"  ({value - errors[0]:+.1f})"
+            left.text(value, at, f" {value:.1f}{change}", va="center", fontsize=8.5, color=INK)
+        for at, value in zip(y, mse, strict=True):
+            right.text(value, at, f" {value:.1f}", va="center", fontsize=8.5, color=INK)
+        base_mm, oracle_mm = user["base"]["mean16_mm"], user["oracle_mm"]
+        _line(left, base_mm, "base", ACCENT, "--")
+        if oracle_mm is not None:
+            _line(left, oracle_mm, "oracle", INK, ":")
+        _line(right, 1e3 * user["base"]["image_mse"], "base", ACCENT, "--")
+        left.set(xlabel="mean error of 16 joints (mm)", xlim=(0, 1.22 * max([*errors, base_mm])))
+        right.set(xlabel=r"image MSE ($10^{-3}$)", xlim=(0, 1.15 * max([*mse, 1e3 * user["base"]["image_mse"]])))
+        for axis in (left, right):
+            axis.set_ylim(len(rows) - 0.4, -1.0)  # the first on top, and room for the lines' names
+        left.set_title(f"User {name}: joints", loc="left")
+        right.set_title("images: lower is not yet a better hand", loc="left")
+    return figure
+
+
+def _line(axes: Axes, x: float, name: str, colour: str, style: str):
+    """A vertical line with its name at its top."""
+    axes.axvline(x, color=colour, ls=style, lw=1.3, zorder=3)
+    axes.annotate(
+        name,
+        (x, 1),
+        (3, -2),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        va="top",
+        fontsize=8.5,
+        color=colour,
+    )
+
+
+def figure_frames(users: Mapping[str, Mapping], few: int) -> Figure:
+    """Joint error against the number of unlabelled frames; users: name -> {"frames": [K], "mean16_mm": [K], "base_mm"};
+    few: below so many, `hrlib.refine` warns."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    every = sorted({count for user in users.values() for count in user["frames"]})
+    axes.axvspan(0.8 * every[0], few, color=MUTED, alpha=0.16, lw=0)
+    for (name, user), colour in zip(users.items(), (GOOD, ACCENT, INK, MUTED), strict=False):
+        axes.plot(
+            user["frames"], user["mean16_mm"], color=colour, lw=2, marker="o", ms=6, label=f"user {name}, refined"
+        )
+        axes.axhline(user["base_mm"], color=colour, ls="--", lw=1.3, label=f"user {name}, base")
+        for x, value in zip(user["frames"], user["mean16_mm"], strict=True):
+            axes.annotate(f"{value:.1f}", (x, value), (0, -13), textcoords="offset points", ha="center", fontsize=8.5)
+    axes.set_xscale("log")
+    axes.set_xticks(every, [f"{count:,}" for count in every])
+    axes.minorticks_off()
+    top = max(value for user in users.values() for value in (*user["mean16_mm"], user["base_mm"]))
+    axes.set(
+        xlabel="unlabelled frames of the user",
+        ylabel="mean error of 16 joints (mm)",
+        xlim=(0.8 * every[0], 1.25 * every[-1]),
+        ylim=(0, 1.12 * top),
+    )
+    axes.text(
+        few / 1.04,
+        0.04 * top,
+        f"fewer than {few}:\nhrlib refine warns",
+        ha="right",
+        va="bottom",
+        fontsize=8.5,
+        color=INK,
+    )
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    return figure
+
+
+def gaps_closed(users: Mapping[str, Mapping]) -> dict[str, list[float]]:
+    """The share of the way from base to oracle that each seed of `best` goes; users as in `figure_gap`."""
+    return {
+        name: [
+            gap_closed(_numbers(row["base"])[0], mm, _numbers(row["oracle"])[0]) for mm in _numbers(row["best"])
+        ]
+        for name, row in users.items()
+    }  # fmt: skip
+
+
+def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) -> Figure:
+    """The way from base to oracle, and how far the recipes go; users: name -> {"base", "best", "oracle", "paper" and, if
+    the paper's recipe has a network of its own, "alexnet"}, each {"mean16": one number, or one a seed}."""
+    figure, axes = plt.subplots(figsize=(9.5, 1.5 + 0.95 * len(users)), layout="constrained")
+    closed, drawn = gaps_closed(users), {}
+    right = 1.2 * max(max(_numbers(part)) for row in users.values() for part in _parts(row))
+
+    def dots(values, y, label, marker, **style):
+        drawn[label] = axes.plot(values, [y] * len(values), marker, label=label, zorder=3, **style)[0]
+
+    for y, (name, row) in enumerate(users.items()):
+        base, oracle, best = (_numbers(row[key]) for key in ("base", "oracle", "best"))
+        own, theirs = y - 0.14, y + 0.2
+        axes.plot([oracle[0], base[0]], [own, own], color=MUTED, lw=2.5, alpha=0.6, solid_capstyle="round")
+        dots(base, own, "base model", "o", color=ACCENT, ms=9)
+        dots(oracle, own, "supervised oracle", "D", color=INK, ms=7)
+        dots(best, own, "refined, `best` (a dot a seed)", "o", color=GOOD, ms=8, mec="white", mew=0.8, alpha=0.85)
+        paper = _numbers(row["paper"])
+        if "alexnet" in row:
+            start = _numbers(row["alexnet"])
+            axes.plot([paper[0], start[0]], [theirs, theirs], color=MUTED, lw=1.2, alpha=0.6)
+            dots(start, theirs, "the paper's network", "o", color=ACCENT, ms=6, mfc="white")
+        dots(paper, theirs, "refined, `paper`", "s", color=GOOD, ms=6, mfc="white")
+        share = f"{np.mean(closed[name]):.0%} of the gap closed"
+        axes.text(right, own, share, ha="right", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(users)), [f"{name}: {descriptions[name]}".replace(", ", ",\n") for name in users])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="mean error of 16 joints on test frames (mm)", xlim=(0, right), ylim=(len(users) - 0.4, -0.6))
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
+    axes.set_axisbelow(True)
+    figure.legend(drawn.values(), drawn, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _parts(row: Mapping) -> list[Mapping]:
+    return [row[key] for key in ("base", "best", "oracle", "paper", "alexnet") if key in row]
+
+
+def _numbers(part: Mapping) -> list[float]:
+    """The errors of one part: one a seed, or a single number."""
+    value = part["mean16"]
+    return [float(x) for x in value] if isinstance(value, Sequence) else [float(value)]
+
+
+def coverage(error_mm: Tensor, order_by: Tensor) -> Tensor:
+    """Mean error of the k frames with the largest `order_by`, for k = 1 ... B; [B]."""
+    ordered = error_mm[order_by.argsort(descending=True, stable=True)]
+    return ordered.cumsum(0) / torch.arange(1, len(ordered) + 1)
+
+
+def figure_confidence(users: Mapping[str, Measured]) -> Figure:
+    """Left: confidence of each frame, which needs no label, against its true error. Right: what is gained by leaving out
+    the frames that are least sure. A row a user."""
+    figure, axes = plt.subplots(
+        len(users), 2, figsize=(10.5, 4.1 * len(users)), squeeze=False, layout="constrained", width_ratios=[1.15, 1]
+    )
+    for (left, right), (name, measured) in zip(axes, users.items(), strict=True):
+        sure, error_mm = measured.confidence.numpy(), measured.error_mm.numpy()
+        left.scatter(sure, error_mm, s=15, color=GOOD, alpha=0.55, lw=0)
+        bins = np.array_split(sure.argsort(), min(8, len(sure)))
+        medians = [(np.median(sure[b]), np.median(error_mm[b])) for b in bins]
+        left.plot(*np.transpose(medians), color=INK, lw=1.8, marker="o", ms=4, label="median of each eighth")
+        rank = spearman(measured.confidence, -measured.error_mm)
+        left.set(
+            xlabel="confidence, without labels", ylabel="true error of 16 joints (mm)", ylim=(0, 1.05 * error_mm.max())
+        )
+        left.set_title(f"User {name}: rank correlation of confidence and accuracy {rank:.2f}", loc="left")
+        left.legend(frameon=False, loc="upper right", fontsize=9)
+        share = np.arange(1, len(sure) + 1) / len(sure)
+        kept = slice(len(sure) // 20, None)  # the mean of a handful of frames says nothing
+        for key, label, colour, style in (
+            (measured.confidence, "by confidence", GOOD, "-"),
+            (-measured.error_mm, "by true error (the limit)", MUTED, "--"),
+        ):
+            right.plot(share[kept], coverage(measured.error_mm, key)[kept], color=colour, ls=style, lw=2, label=label)
+        right.axhline(error_mm.mean(), color=INK, lw=1, ls=":", label="all frames")
+        right.set(xlabel="share of frames kept, the surest first", ylabel="their mean error (mm)", xlim=(0, 1))
+        right.set_ylim(0, None)
+        right.xaxis.set_major_formatter(lambda x, _: f"{x:.0%}")
+        right.legend(frameon=False, loc="lower right", fontsize=9)
+    return figure
