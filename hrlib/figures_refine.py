@@ -16,7 +16,7 @@ from .network import IMAGE_SIZE
 from .plots import ACCENT, GOOD, INK, MUTED
 
 # one colour for each model, in every figure of refinement
-COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": INK}
+COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91"}
 LABELS = {"base": "base", "depth": "depth only", "paper": "all losses", "best": "best"}
 BARS = (
     ("image_mse_mean", 1000, "image MSE", "x 1/1000", "%.1f"),
@@ -157,7 +157,7 @@ def figure_clouds(start_mm: Tensor, clouds: Mapping[str, tuple[Tensor, Tensor]],
         x, y, z = ((cloud - middle) / size).T.numpy()
         for axis, (across, depth) in zip(column, ((x, -z), (z, x)), strict=True):
             seen = np.stack([across + 0.5, 0.5 - y, depth], 1)
-            points = plots.show_cloud(axis, seen, distance, limits=(0, limit_mm), rasterized=True)
+            points = plots.show_cloud(axis, seen, distance, limits=(0, limit_mm), cmap="magma_r", rasterized=True)
         column[0].set_title(
             f"{title}\n{distance.mean().item():.1f} mm, at most {distance.max().item():.1f}", fontsize=8.5, color=INK
         )
@@ -186,14 +186,18 @@ def figure_distribution(
     every = np.concatenate([np.asarray(x) for pair in recipes.values() for x in pair]) * 1000
     edges = np.linspace(0, np.percentile(every, 99.5) * 1.02, 36)
     for axis, (name, (before, after)) in zip(axes, recipes.items(), strict=False):
+        highest = 0
         for values, colour, when in ((before, MUTED, "before"), (after, COLOURS[name], "after")):
             values = np.asarray(values) * 1000
+            label = f"{when}: mean {values.mean() / 1000:.4f}, variance {values.var(ddof=1):.1f}·10⁻⁶"
             inside = values.clip(0, edges[-1])  # the last bin has what lies beyond
-            axis.hist(inside, edges, color=colour, alpha=0.6, label=f"{when}: mean {values.mean():.1f}")
-            axis.axvline(values.mean(), color=colour, lw=1.8)
+            counts, _, _ = axis.hist(inside, edges, color=colour, alpha=0.6, label=label)
+            highest = max(highest, counts.max())
+        for values, colour in ((before, MUTED), (after, COLOURS[name])):
+            axis.vlines(np.asarray(values).mean() * 1000, 0, 1.08 * highest, color=colour, lw=2)
         axis.set(xlabel="image MSE of a test frame (x 1/1000)", ylabel="frames", title=labels[name])
-        axis.legend(frameon=False, fontsize=8.5, loc="upper right")
-        axis.set_ylim(0, 1.12 * axis.get_ylim()[1])
+        axis.set(xlim=(0, edges[-1]), ylim=(0, 1.42 * highest))
+        axis.legend(frameon=False, fontsize=8.5, loc="upper left")
     for axis, (title, (unit, form, values)) in zip(axes[len(recipes) :], bars.items(), strict=True):
         _before_after(axis, values, form, labels)
         axis.set(title=title, ylabel=unit)
