@@ -74,10 +74,11 @@ def main():
     parser.add_argument("--users", default="ABCD")
     parser.add_argument("--train", type=int, default=4000, help="unlabelled frames of each user")
     parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
-    parser.add_argument("--frames", type=int, default=1000, help="of the unlabelled frames, those that `best` explains")
-    parser.add_argument("--steps", type=int, default=200, help="steps of learning in each round of `best`")
+    parser.add_argument("--frames", type=int, default=600, help="of the unlabelled frames, those that `best` explains")
+    parser.add_argument("--steps", type=int, default=120, help="steps of learning in each round of `best`")
     parser.add_argument("--seeds", type=int, default=3, help="runs of `best`")
-    parser.add_argument("--paper-frames", type=int, default=2000, help="unlabelled frames of the paper's recipe")
+    parser.add_argument("--paper-frames", type=int, default=1000, help="unlabelled frames of the paper's recipe")
+    parser.add_argument("--paper-batch", type=int, default=50, help="frames a step, so that there are 200 steps")
     parser.add_argument("--paper-rate", type=float, default=2e-5)
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "refine.json")
     arguments = parser.parse_args()
@@ -99,7 +100,7 @@ def main():
         row = {"base": measured(base, template, test), "alexnet": measured(paper, template, test)}
         row["oracle"] = {"mean16": oracles[name]["oracle"]["mean16"]}
         for recipe in ("depth", "paper"):
-            settings = replace(RECIPES[recipe], learning_rate=arguments.paper_rate)
+            settings = replace(RECIPES[recipe], learning_rate=arguments.paper_rate, batch=arguments.paper_batch)
             done = refine(paper, template, train.crops[: arguments.paper_frames], settings)
             moved = (done.cloud_mm - template.cloud_mm).norm(dim=-1)
             row[recipe] = measured(done.net, template, test, done.cloud_mm)

@@ -51,7 +51,7 @@ class PaperSettings:
     batch: int = 100
     micro: int = 100
     learning_rate: float = 1e-5
-    cloud_rate_mm: float = 0.02
+    cloud_rate_mm: float = 0.1
     reach_mm: float = 25.0
     pipeline: PipelineSettings = PipelineSettings()
     seed: int = 0
