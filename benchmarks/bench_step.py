@@ -1,8 +1,8 @@
 """What a step of refinement costs: time against a supervised step of the same network and batch, and memory.
 
-Writes benchmarks/results/step.json: the two steps alternate in one process, and their medians are compared; the memory of
-a refinement step at three sizes of the cloud P; and what the parts of the `best` recipe take. About 3 minutes on two cores
-that have nothing else to do.
+Writes benchmarks/results/step.json: the two steps alternate in one process, and their medians are compared; the memory
+of a refinement step at three sizes of the cloud P; and what the parts of the `best` recipe take. A minute or two on two
+cores that have nothing else to do.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MIB = 2**20
 
 
 def supervised_step(net, hand, truth, joint_weight: float):
-    """A function that does one: forward, loss on the true poses, backward, Adam. The network (a copy) has no dropout."""
+    """A function that does one: forward, loss on the true poses, backward, Adam. The network, a copy, drops nothing."""
     net = copy.deepcopy(net).eval()
     optimiser = torch.optim.Adam(net.parameters(), PaperSettings.learning_rate)
 
@@ -123,7 +123,7 @@ def with_cloud(hand, count: int):
 
 
 def pose_to_loss(net, hand, crops):
-    """A function that does what a refinement step does behind the network, forward and backward: poses in, Eq. 1 out."""
+    """A function that does what a refinement step does behind the network, forward and backward: poses to Eq. 1."""
     poses, target = predict(net, crops), splat_target(crops)
     cloud = hand.cloud_mm.clone().requires_grad_(True)
     inputs = [poses.rotations.requires_grad_(True), poses.offset.requires_grad_(True), cloud]
@@ -135,8 +135,8 @@ def pose_to_loss(net, hand, crops):
 
 
 def memory(net, hand, crops) -> dict:
-    """Peaks of a refinement step, and of its part behind the network (in the whole step it is partly given back when the
-    network has its peak), by the number of points; what each further point of each image adds to the latter."""
+    """Peaks of a refinement step, and of its part behind the network (in the whole step it is partly given back when
+    the network has its peak), by the number of points; what each further point of each image adds to the latter."""
     hands = {count: with_cloud(hand, count) for count in CLOUDS}
     whole = {count: peak_bytes(refinement_step(net, other, crops)) for count, other in hands.items()}
     by_points = {count: peak_bytes(pose_to_loss(net, other, crops)) for count, other in hands.items()}
@@ -165,7 +165,7 @@ def make_claims(metrics: dict) -> list[results.Claim]:
     return [
         results.Claim(
             "refine-step-cost",
-            "time of a refinement step of the paper's recipe over that of a supervised step of the same network and batch",
+            "time of a refinement step of the paper's recipe over that of a supervised step, same network and batch",
             "Sec. 4.6",
             f"<= {TARGET:.2f}",
             ratio,
@@ -173,8 +173,8 @@ def make_claims(metrics: dict) -> list[results.Claim]:
         ),
         results.Claim(
             "refine-step-memory",
-            "peak memory that each further point of P adds to a refinement step, per image, over the bytes of one float "
-            "for each of its pixels",
+            "peak memory that each further point of P adds to a refinement step, per image, over the bytes of one "
+            "float for each of its pixels",
             "-",
             "<= 0.10",
             share,

@@ -51,7 +51,7 @@ def test_confidence_that_falls_with_the_error_has_a_positive_rank_correlation():
 
 def test_coverage_keeps_the_surest_frames():
     kept = best.coverage(torch.tensor([4.0, 1.0, 7.0]), torch.tensor([0.5, 0.9, 0.1]))
-    assert kept.tolist() == pytest.approx([1.0, 2.5, 4.0])
+    assert kept.tolist() == pytest.approx([1.0, 2.5, 4.0])  # medians
 
 
 def test_the_true_pose_measures_no_error():
@@ -75,7 +75,7 @@ def test_figures_show_every_variant_user_and_number():
     figure = best.figure_ablation(users)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["all parts", "without b"]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert texts.count("oracle") == 1 and texts.count("base") == 4 and " 11.5  (+0.5)" in texts
+    assert texts.count("oracle") == 1 and texts.count("base") == 4 and "11.5  (+0.5)" in texts
     curve = {"frames": [30, 60], "mean16_mm": [12.0, 11.0], "base_mm": 17.0}
     assert len(best.figure_frames({"B": curve}, 200).axes[0].lines) == 2
     best.figure_confidence({"B": measured([1.0, 2.0, 3.0, 2.5], [0.9, 0.5, 0.1, 0.2])})
