@@ -24,8 +24,9 @@ from hrlib.bundle import (
 from hrlib.crop import crop_batch
 from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.network import Prediction
-from hrlib.pipeline import from_crop, to_crop, true_prediction, wrist_position
+from hrlib.pipeline import PipelineSettings, evaluate_step, from_crop, to_crop, true_prediction, wrist_position
 from hrlib.shape import HandShape
+from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
@@ -204,3 +205,36 @@ def test_points_are_spread_over_the_distinct_ones(frames):
         steps = numbers.diff()
         assert numbers[0] == 0 and steps.min() >= count // 64 and steps.max() <= count // 64 + 1
         assert count - 1 - count // 64 <= numbers[-1] < count
+
+
+def test_a_neighbour_s_pose_comes_from_where_its_own_crop_lies():
+    hand, maker = template(), Synthesiser(template(), CLEAN)
+    rotations, wrist_mm = maker.sample(1, torch.Generator().manual_seed(7))
+    drawing = maker.draw(rotations, wrist_mm, torch.Generator().manual_seed(7))
+    natural = crop_batch(drawing.depth_mm, drawing.intrinsics).centre_mm
+    centres = natural.repeat(3, 1) + torch.tensor([[0.0, 0, 0], [25.0, 0, 0], [0, 0, 0]])
+    # one hand at one place in three crops, of which the second lies aside
+    crops = crop_batch(drawing.depth_mm.repeat(3, 0), drawing.intrinsics.repeat(3, 0), centre_mm=centres.numpy())
+    true = true_prediction(rotations.repeat(3, 1, 1), wrist_mm.repeat(3, 1), hand, crops)
+    astray = Prediction(true.rotations, true.offset + torch.tensor([[0.0], [0.4], [0.0]]))
+    first = Explained(astray, surprise(hand, crops, astray, SHORT), joints_of(astray, hand, crops))
+    still = replace(SHORT, iterations=1, rotation_rate=0.0, offset_rate=0.0)
+    second = again_from_neighbours(hand, crops, first, still)
+    torch.testing.assert_close(second.prediction.offset, true.offset)
+
+
+def test_surprise_is_the_depth_term_and_the_way_from_the_frame_s_points_to_the_model(frames):
+    batch, start, _ = frames
+    hand, crops, alone = template(), batch.crops, replace(SHORT, depth=0.0, data=4.0, slack_mm=3.0, wrist_mm=1000.0)
+    T = forward_kinematics(hand, start.rotations, wrist_position(start, hand, crops))
+    model = to_crop(skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, T)), crops)
+    apart_mm = torch.cdist(spread_out(crops, alone.points).double(), model.double()).amin(-1) * crops.cube_mm
+    expected = 4.0 * (apart_mm - 3.0).clamp_min(0).mean(1).float() / crops.cube_mm
+    # the root has 1e-8 added to it, so that its gradient is finite
+    torch.testing.assert_close(surprise(hand, crops, start, alone), expected, rtol=1e-2, atol=1e-4)
+    assert expected.min() > 0.01
+    both = surprise(hand, crops, start, replace(alone, depth=10.0))
+    step = evaluate_step(start, hand, crops, PipelineSettings(terms=("depth",)))
+    torch.testing.assert_close(
+        both - surprise(hand, crops, start, alone), 10 * step.terms["depth"], rtol=1e-3, atol=1e-4
+    )
