@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from hrlib import results
-from hrlib.bundle import surprise
+from hrlib.adapted import confidence
 from hrlib.checkpoint import load_network
 from hrlib.datasets.simulated import USERS, record
 from hrlib.evaluate import gap_closed, image_mse, joint_error_mm, predict, spearman
@@ -43,10 +43,6 @@ def measured(net, hand, test, cloud_mm=None) -> dict:
         terms.append(torch.stack([step.terms[key] for key in ("collision", "physical")], 1))
     mse, terms = torch.cat(mse), torch.cat(terms).mean(0)
     error = joint_error_mm(joints[:, JOINTS], test.joints_mm[:, JOINTS])
-    doubt = surprise(hand, crops, prediction)
-    if prediction.points is not None:
-        seen = prediction.points * crops.cube_mm + crops.centre_mm[:, None]
-        doubt = doubt / 0.15 + (joints - seen).norm(dim=-1).mean(1) / 15
     return {
         "mean16": error.mean().item(),
         "median16": error.median().item(),
@@ -56,7 +52,7 @@ def measured(net, hand, test, cloud_mm=None) -> dict:
         "physical_rad": terms[1].item(),
         "jitter": jitter(joints, test.joints_mm)[0],
         "true_jitter": jitter(joints, test.joints_mm)[1],
-        "confidence_spearman": float(spearman(doubt, error)),
+        "confidence_spearman": float(spearman(-confidence(prediction, hand, crops), error)),
     }
 
 
@@ -157,7 +153,7 @@ def make_claims(metrics: dict) -> list[results.Claim]:
         claim("refine-paper-variance", "and its variance", "0.0035 -> 0.0026", ">= 0.26", variance, variance >= 0.26),
         claim("refine-jitter", "by how much `best` lowers the jitter, worst user and seed", "-", ">= 0.30", steady,
               steady >= 0.3),
-        claim("refine-confidence", "rank correlation of the refined model's label-free doubt with its true error, worst "
+        claim("refine-confidence", "rank correlation of the refined model's confidence (negative) with its true error, worst "
               "user and seed", "-", ">= 0.4", ranks, ranks >= 0.4),
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from .results import write_bytes_atomically, write_json
 
 # where confidence has fallen to exp(-1/2) = 0.6, the other measure being perfect
 UNSURE_SURPRISE, UNSURE_MM = 0.15, 15.0
+USUAL_AREA = 0.12  # share of the crop that a hand covers
 
 
 def save_refined(out: str | Path, refined: Refined, template: HandRig, training: dict) -> None:
@@ -90,12 +91,14 @@ def confidence(net_prediction: Prediction, hand: HandRig, crops: Crops) -> Tenso
 
     It falls with how badly the posed hand explains the frame (`bundle.surprise`), and with the mean distance between the
     joints of the posed hand and the points that the network votes for, which know nothing of bones: where the two
-    disagree, one is wrong. A network that does not vote is judged by the former alone.
+    disagree, one is wrong. A network that does not vote is judged by the former alone. Both count more where less of the
+    hand is seen: a fist from the side explains itself with few pixels. (That form was found on simulated users.)
     """
     doubt = surprise(hand, crops, net_prediction) / UNSURE_SURPRISE
     if net_prediction.points is not None:
         doubt = doubt + _apart_mm(net_prediction, hand, crops) / UNSURE_MM
-    return torch.exp(-doubt / 2).clamp_min(1e-6)
+    area = (crops.image > 0).float().mean((1, 2)).clamp_min(0.01)
+    return torch.exp(-doubt * USUAL_AREA / area / 2).clamp_min(1e-6)
 
 
 def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
