@@ -62,10 +62,14 @@ def _pretrain() -> Callable[..., int]:
         start: Path | None = None,
         device: str | None = None,
         settings: Annotated[PretrainSettings, flat] = PretrainSettings(),
-        network: Annotated[NetworkSettings, flat] = NetworkSettings(rotation="6d", batch_norm=True),
+        network: Annotated[NetworkSettings, flat] = NetworkSettings(
+            rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes"
+        ),
         frames: SyntheticSettings = SyntheticSettings(),
     ) -> int:
         """Train the base model on synthetic frames. The same command again goes on where it stopped.
+
+        The defaults are those of the shipped base model; the paper's network is --backbone alexnet --keep-probability 0.75.
 
         Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR
 
