@@ -25,6 +25,7 @@ from .shape import HandShape, shaped
 from .skinning import skin, skinning_transforms
 
 CHUNK = 100  # frames that are worked on together
+SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class BundleSettings:
     rotation_rate: float = 0.015
     offset_rate: float = 0.005
     shape_rate: float = 0.01
-    shape_frames: int = 200
+    shape_frames: int = 300
     depth: float = 10.0
     data: float = 4.0
     physical: float = 0.5
@@ -77,16 +78,22 @@ def fit_hand(
 ) -> HandShape:
     """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
 
+    In three stages, of which the later ones go on with the frames that the one before explained best: a wrong pose is
+    explained by a wrong shape, and a few lost hands bend the shape of all.
     shape: where to begin, None for the template's. Raises ValueError for no frames.
     """
-    _require(crops, prediction)
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
     count = min(settings.shape_frames, len(crops))
     some = torch.linspace(0, len(crops) - 1, count).round().long()
-    shape = HandShape(
-        *(part.requires_grad_(True) for part in (shape or HandShape.template(hand.vertices_mm)).detach().parts())
-    )
-    alone = replace(settings, smooth=0.0)  # they are no sequence
-    _descend(hand, crops[some], _part(prediction, some), alone, shape, learn_shape=True)
+    crops, prediction = crops[some], _part(prediction, some)
+    shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
+    for share, keep in SHAPE_STAGES:
+        # they are no sequence
+        stage = replace(settings, smooth=0.0, iterations=max(1, round(share * settings.iterations)))
+        fitted = _descend(hand, crops, prediction, stage, shape, learn_shape=True)
+        best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
+        crops, prediction = crops[best], _part(fitted.prediction, best)
     return shape.detach()
 
 

@@ -78,7 +78,7 @@ class BestSettings:
     steps: int = 300
     own: int = 50
     synthetic: int = 50
-    keep: float = 0.85
+    keep: float = 0.7
     learning_rate: float = 3e-4
     joint_weight: float = 5.0
     reshape: bool = True
