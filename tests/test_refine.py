@@ -343,10 +343,11 @@ def test_confidence_is_high_for_the_truth_and_falls_with_either_doubt(frames):
     alone, agreed = confidence(true, hand, crops), confidence(replace(true, points=voted), hand, crops)
     assert (alone > 0.6).all() and (alone <= 1).all()
     torch.testing.assert_close(agreed, alone, rtol=1e-3, atol=0)
-    torch.testing.assert_close(alone, torch.exp(-surprise(hand, crops, true) / 0.15 / 2))
-    # 30 mm to the side: exp(-1) less
+    seen = crops.image.gt(0).flatten(1).sum(1) / 120**2 / 0.12  # doubt counts by the pixels of the hand
+    torch.testing.assert_close(alone, torch.exp(-surprise(hand, crops, true) / seen / 0.15 / 2))
+    # 30 mm to the side, of a hand of the usual area: exp(-1) less
     aside = confidence(replace(true, points=voted + torch.tensor([30 / crops.cube_mm, 0, 0])), hand, crops)
-    torch.testing.assert_close(aside, alone * torch.exp(torch.tensor(-1.0)), rtol=1e-3, atol=0)
+    torch.testing.assert_close(aside, alone * torch.exp(-1 / seen), rtol=1e-3, atol=0)
     moved = Prediction(true.rotations, true.offset + torch.tensor([0.2, 0.0, 0.0]))
     assert (confidence(moved, hand, crops) < 0.7 * alone).all()
     lost = confidence(Prediction(true.rotations, true.offset + 50, voted), hand, crops)
