@@ -10,7 +10,7 @@ import io
 import json
 import math
 import pickle
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -228,7 +228,6 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     learn = learn[: s.frames] if len(learn) <= s.frames else learn[_pieces(len(learn), s.frames)]
     shape, kept = HandShape.template(hand.vertices_mm), {"round": -1}
     best, warnings = copy.deepcopy(net), []
-    explained = own = None
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
     stored = state.restore(net=net, best=best, optimiser=optimiser, extra=kept)
     if not state.curve:
@@ -260,9 +259,13 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             best.load_state_dict(net.state_dict())
         state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     rounds = [row for row in state.curve if "surprise" in row]
-    own = own or shaped(hand, HandShape(*kept["shape"]))
     warnings += _alarms(rounds, len(crops))
-    return Refined(best.eval(), replace(own, name=f"{hand.name}, adapted"), own.cloud_mm, state.curve, tuple(warnings))
+    chosen = min(rounds, key=lambda row: row["surprise"])  # the hand of the round that `best` is from
+    if chosen["round"]:
+        like = hand.vertices_mm
+        shape = HandShape(*(like.new_tensor(chosen[k]) for k in ("log_scale", "log_length", "log_thickness")))
+        hand = shaped(hand, shape, name=f"{hand.name}, adapted")
+    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(warnings))
 
 
 def _pieces(total: int, count: int, length: int = 100) -> Tensor:
