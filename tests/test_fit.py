@@ -5,10 +5,10 @@ import torch
 from core_fixtures import clean_batch, template
 
 from hrlib.evaluate import image_mse, joint_error_mm
+from hrlib.fit import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape
 from hrlib.kinematics import from_euler
 from hrlib.network import PoseNet
 from hrlib.pipeline import PipelineSettings, evaluate_step, true_prediction
-from hrlib.fit import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape
 
 
 def true_of(crops_index=slice(0, 1), hand=None):
