@@ -52,8 +52,8 @@ def test_a_new_network_predicts_about_the_neutral_hand_in_the_middle(backbone, r
     torch.manual_seed(0)
     prediction = PoseNet(NetworkSettings(rotation=rotation, backbone=backbone)).eval()(images())
     angle = roma.unitquat_geodesic_distance(prediction.rotations, torch.tensor([0.0, 0, 0, 1]).expand(3, 16, 4))
-    assert prediction.offset.abs().max() < 0.1
-    if backbone != "votes":  # whose places have voted at random
+    assert prediction.offset.abs().max() < 0.5, "in the cube"
+    if backbone != "votes":  # whose places vote at random at first
         assert angle.max() < 0.5 and (prediction.offset == 0).all()
 
 
