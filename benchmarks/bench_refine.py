@@ -16,12 +16,11 @@ from hrlib import results
 from hrlib.adapted import confidence
 from hrlib.checkpoint import load_network
 from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import gap_closed, image_mse, joint_error_mm, predict, spearman
+from hrlib.evaluate import gap_closed, image_mse, joint_error_mm, predict, predicted_joints, spearman
 from hrlib.hand import load_hand
 from hrlib.joints import JOINT_POINTS
-from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
-from hrlib.pipeline import PipelineSettings, evaluate_step, wrist_position
+from hrlib.pipeline import PipelineSettings, evaluate_step
 from hrlib.refine import RECIPES, refine
 
 JOINTS = list(JOINT_POINTS)
@@ -31,14 +30,11 @@ JOINTS = list(JOINT_POINTS)
 def measured(net, hand, test, cloud_mm=None) -> dict:
     """A network on a user's test frames: joint error (mm, 16 joints), image MSE, jitter, and what its own doubt is worth."""
     prediction, crops = predict(net, test.crops), test.crops
-    joints = joint_positions(
-        hand, forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    )
+    joints = predicted_joints(prediction, hand, crops)
     mse, terms = [], []
     for first in range(0, len(crops), 200):
         piece = slice(first, first + 200)
-        part = type(prediction)(prediction.rotations[piece], prediction.offset[piece])
-        step = evaluate_step(part, hand, crops[piece], PipelineSettings(), cloud_mm)
+        step = evaluate_step(prediction[piece], hand, crops[piece], PipelineSettings(), cloud_mm)
         mse.append(image_mse(step.rendered, step.target))
         terms.append(torch.stack([step.terms[key] for key in ("collision", "physical")], 1))
     mse, terms = torch.cat(mse), torch.cat(terms).mean(0)

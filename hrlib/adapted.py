@@ -12,10 +12,10 @@ from torch import Tensor
 from .bundle import surprise
 from .checkpoint import load_network, save_network
 from .crop import Crops
+from .evaluate import predicted_joints
 from .hand import HandRig, asset_tensors, load_hand
-from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
-from .pipeline import from_crop, wrist_position
+from .pipeline import from_crop
 from .refine import Refined
 from .results import write_bytes_atomically, write_json
 
@@ -99,12 +99,6 @@ def confidence(net_prediction: Prediction, hand: HandRig, crops: Crops) -> Tenso
         doubt = doubt + _apart_mm(net_prediction, hand, crops) / UNSURE_MM
     area = (crops.image > 0).float().mean((1, 2)).clamp_min(0.01)
     return torch.exp(-doubt * USUAL_AREA / area / 2).clamp_min(1e-6)
-
-
-def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """The 21 points [B, 21, 3] mm of the posed hand in the camera frame."""
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    return joint_positions(hand, T)
 
 
 def _apart_mm(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:

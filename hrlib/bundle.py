@@ -82,18 +82,17 @@ def fit_hand(
     explained by a wrong shape, and a few lost hands bend the shape of all.
     shape: where to begin, None for the template's. Raises ValueError for no frames.
     """
-    if not len(crops):
-        raise ValueError("crops must hold at least one frame, got none")
+    _require(crops, prediction)
     count = min(settings.shape_frames, len(crops))
     some = torch.linspace(0, len(crops) - 1, count).round().long()
-    crops, prediction = crops[some], _part(prediction, some)
+    crops, prediction = crops[some], prediction[some]
     shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
     for share, keep in SHAPE_STAGES:
         # they are no sequence
         stage = replace(settings, smooth=0.0, iterations=max(1, round(share * settings.iterations)))
         fitted = _descend(hand, crops, prediction, stage, shape, learn_shape=True)
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
-        crops, prediction = crops[best], _part(fitted.prediction, best)
+        crops, prediction = crops[best], fitted.prediction[best]
     return shape.detach()
 
 
@@ -113,7 +112,7 @@ def fit_poses(
     parts, starts = [], range(0, len(crops), CHUNK)
     for first in tqdm(starts, desc="explain the frames", disable=not progress or len(starts) < 3):
         piece = slice(first, first + CHUNK)
-        parts.append(_descend(hand, crops[piece], _part(prediction, piece), settings, shape))
+        parts.append(_descend(hand, crops[piece], prediction[piece], settings, shape))
     joined = [torch.cat([getattr(part.prediction, key) for part in parts]) for key in ("rotations", "offset")]
     return Explained(
         Prediction(*joined, prediction.points),
@@ -150,11 +149,6 @@ def _require(crops: Crops, prediction: Prediction):
         raise ValueError("crops must hold at least one frame, got none")
     if prediction.offset is None:
         raise ValueError("prediction must say where the hand is: take a network with offset=True")
-
-
-def _part(prediction: Prediction, index) -> Prediction:
-    points = None if prediction.points is None else prediction.points[index]
-    return Prediction(prediction.rotations[index], prediction.offset[index], points)
 
 
 def _descend(
@@ -194,12 +188,11 @@ def surprise(
     hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
 ) -> Tensor:
     """How badly each prediction explains its frame, [B]: the depth and data terms of a fit, weighted, without fitting."""
-    if not len(crops):
-        raise ValueError("crops must hold at least one frame, got none")
+    _require(crops, prediction)
     parts = []
     for first in range(0, len(crops), CHUNK):
         piece = slice(first, first + CHUNK)
-        parts.append(_Frames(crops[piece], settings).explained_by(_part(prediction, piece), hand)[0])
+        parts.append(_Frames(crops[piece], settings).explained_by(prediction[piece], hand)[0])
     return torch.cat(parts)
 
 

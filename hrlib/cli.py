@@ -202,9 +202,9 @@ def _predict() -> Callable[..., int]:
         import csv
         import io
 
-        from .adapted import confidence, load_refined, predicted_joints
+        from .adapted import confidence, load_refined
         from .checkpoint import load_network
-        from .evaluate import predict
+        from .evaluate import predict, predicted_joints
         from .hand import load_hand
         from .joints import POINT_NAMES
         from .results import write_bytes_atomically

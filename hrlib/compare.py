@@ -38,10 +38,8 @@ class Judged:
     def step(self, index: Sequence[int]) -> Step:
         """All intermediates of some of the frames, to look at."""
         index = list(index)
-        p = self.prediction
-        some = Prediction(p.rotations[index], None if p.offset is None else p.offset[index])
         with torch.no_grad():
-            return evaluate_step(some, self.hand, self.crops[index], cloud_mm=self.cloud_mm)
+            return evaluate_step(self.prediction[index], self.hand, self.crops[index], cloud_mm=self.cloud_mm)
 
 
 @torch.no_grad()
@@ -63,9 +61,7 @@ def judge(
     prediction, parts = predict(net, crops), []
     for i in range(0, len(crops), batch):
         piece = slice(i, i + batch)
-        offset = None if prediction.offset is None else prediction.offset[piece]
-        some = Prediction(prediction.rotations[piece], offset)
-        step = evaluate_step(some, hand, crops[piece], settings, cloud_mm)
+        step = evaluate_step(prediction[piece], hand, crops[piece], settings, cloud_mm)
         mse = image_mse(step.rendered, step.target)
         parts.append((step.joints_mm, mse, step.terms["collision"], step.terms["physical"]))
     return Judged(prediction, hand, cloud_mm, crops, *(torch.cat(values) for values in zip(*parts, strict=True)))

@@ -47,7 +47,11 @@ def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
 
 def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:
     """The 21 points [B, 21, 3] mm in the camera frame that the network predicts, posed with `hand`."""
-    prediction = predict(net, crops)
+    return predicted_joints(predict(net, crops), hand, crops)
+
+
+def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm of the posed hand in the camera frame."""
     wrist_mm = wrist_position(prediction, hand, crops)
     return joint_positions(hand, forward_kinematics(hand, prediction.rotations, wrist_mm))
 

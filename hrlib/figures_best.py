@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
-from .adapted import confidence, predicted_joints
+from .adapted import confidence
 from .crop import Crops
-from .evaluate import gap_closed, image_mse, joint_error_mm, predict, spearman
+from .evaluate import gap_closed, image_mse, joint_error_mm, predict, predicted_joints, spearman
 from .hand import HandRig
 from .joints import JOINT_POINTS
 from .network import PoseNet

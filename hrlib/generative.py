@@ -177,13 +177,9 @@ def _fit_pso(hand, crops, settings, start, progress) -> Prediction:
     fits = []
     with tqdm(total=len(crops) * settings.generations, desc="particle swarm", delay=2, disable=not progress) as bar:
         for i in range(len(crops)):
-            one = None if start is None else Prediction(start.rotations[i : i + 1], _part(start.offset, i))
+            one = None if start is None else start[i : i + 1]
             fits.append(_swarm(hand, crops[i], settings, one, bar))
     return Prediction(torch.cat([fit.rotations for fit in fits]), torch.cat([fit.offset for fit in fits]))
-
-
-def _part(offset: Tensor | None, i: int) -> Tensor | None:
-    return None if offset is None else offset[i : i + 1]
 
 
 def _swarm(hand: HandRig, crop: Crops, settings: GenerativeSettings, start: Prediction | None, bar: tqdm) -> Prediction:
@@ -314,4 +310,4 @@ def _best_of(prediction: Prediction, value: Tensor, several: int) -> Prediction:
     """Of each frame's `several` hands in a row the one with the lowest value."""
     value = value.unflatten(0, (-1, several))
     row = torch.arange(len(value), device=value.device) * several + value.argmin(1)
-    return Prediction(prediction.rotations[row], prediction.offset[row])
+    return prediction[row]

@@ -55,6 +55,11 @@ class Prediction:
     offset: Tensor | None
     points: Tensor | None = None
 
+    def __getitem__(self, index) -> "Prediction":
+        """Those of some of the images: index with a slice, a list or a tensor."""
+        parts = (self.rotations, self.offset, self.points)
+        return Prediction(*(None if part is None else part[index] for part in parts))
+
 
 class FirstConv(nn.Conv2d):
     """AlexNet's first layer, 11x11 with stride 4 on one channel, computed as a 3x3 convolution of the 4x4 blocks.

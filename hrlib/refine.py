@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .bundle import BundleSettings, Explained, again_from_neighbours, fit_hand, fit_poses, surprise
 from .crop import Crops
-from .evaluate import predict
+from .evaluate import image_mse, predict
 from .fit import bounded
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
@@ -171,7 +171,7 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
                     cloud = hand.cloud_mm + bounded(free, s.reach_mm)
                     step = evaluate_step(net(crops.image[part]), hand, crops[part], s.pipeline, cloud, targets[part])
                     (step.loss.sum() / len(index)).backward()
-                    mse = (step.rendered - step.target).square().mean((1, 2))
+                    mse = image_mse(step.rendered, step.target)
                     for name, value in {"mse": mse, "loss": step.loss, **step.terms}.items():
                         sums[name] = sums.get(name, 0.0) + value.sum().item() / len(index)
                 _add_gradients(parameters, world)
