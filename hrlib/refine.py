@@ -187,9 +187,9 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
     bar.close()
     with torch.no_grad():
         moved = bounded(free, s.reach_mm).detach()
-    warnings = []
-    if moved.norm(dim=-1).max() > 8:
-        far, mean = moved.norm(dim=-1).max(), moved.norm(dim=-1).mean()
+    warnings, way = [], moved.norm(dim=-1)
+    far, mean = way.max(), way.mean()
+    if far > 8:
         warnings.append(f"P swells: its points moved {mean:.1f} mm on average, {far:.1f} mm at most; look at the hand")
     return Refined(net.eval(), hand, hand.cloud_mm + moved, state.curve, tuple(warnings))
 
@@ -226,29 +226,27 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
     # a recording's frames stay neighbours: the first ones of many short pieces would not
     learn = learn[: s.frames] if len(learn) <= s.frames else learn[_pieces(len(learn), s.frames)]
-    shape, kept = HandShape.template(hand.vertices_mm), {"round": -1}
-    best, warnings = copy.deepcopy(net), []
+    mine, best = crops[learn], copy.deepcopy(net)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
-    stored = state.restore(net=net, best=best, optimiser=optimiser, extra=kept)
+    kept = state.restore(net=net, best=best, optimiser=optimiser) or {"round": -1}
+    shape = HandShape(*kept["shape"]) if "shape" in kept else HandShape.template(hand.vertices_mm)
     if not state.curve:
         state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
     for turn in range(sum("surprise" in row for row in state.curve) - 1, s.rounds):
         if kept["round"] == turn:
-            shape = HandShape(*stored["shape"])
-            fits = Prediction(stored["rotations"], stored["offset"])
-            explained = Explained(fits, stored["loss"], torch.empty(0))
+            fits = Prediction(kept["rotations"], kept["offset"])
+            explained = Explained(fits, kept["loss"], torch.empty(0))
             own = shaped(hand, shape)
         else:
-            shape = HandShape(*kept["shape"]) if "shape" in kept else shape
-            shape, own, explained = _explain(net, hand, crops[learn], s, shape, progress)
+            shape, own, explained = _explain(net, hand, mine, s, shape, progress)
             kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
             kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
             stop = lambda: _any_of(interrupted, world, hand.vertices_mm)  # noqa: E731
-            if _teach(net, own, crops[learn], explained, s, optimiser, turn, state, progress, rank, world, stop):
+            if _teach(net, own, mine, explained, s, optimiser, turn, state, progress, rank, world, stop):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         after = _surprise(net, own, crops[held_out], s)
         row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
@@ -259,13 +257,12 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             best.load_state_dict(net.state_dict())
         state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     rounds = [row for row in state.curve if "surprise" in row]
-    warnings += _alarms(rounds, len(crops))
     chosen = min(rounds, key=lambda row: row["surprise"])  # the hand of the round that `best` is from
     if chosen["round"]:
         like = hand.vertices_mm
         shape = HandShape(*(like.new_tensor(chosen[k]) for k in ("log_scale", "log_length", "log_thickness")))
         hand = shaped(hand, shape, name=f"{hand.name}, adapted")
-    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(warnings))
+    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_alarms(rounds, len(crops))))
 
 
 def _pieces(total: int, count: int, length: int = 100) -> Tensor:
@@ -376,7 +373,7 @@ class _State:
         self.config["hand"] = hand.fingerprint
         self.done, self.curve = 0, []
 
-    def restore(self, extra: dict | None = None, **parts):
+    def restore(self, **parts) -> dict:
         """Put the stored state into the given modules, optimisers and tensors, if there is one; returns its `extra`."""
         if self.file is None or not self.file.exists():
             return {}
@@ -396,8 +393,6 @@ class _State:
                 part.data.copy_(stored["parts"][name])
             else:
                 part.load_state_dict(stored["parts"][name])
-        if extra is not None:
-            extra.update(stored["extra"])
         return stored["extra"]
 
     def save(self, extra: dict | None = None, **parts):
