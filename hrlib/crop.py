@@ -20,6 +20,8 @@ from .network import IMAGE_SIZE
 from .segment import NoHandFound, check_mask, segment_hand
 
 POINTS = 1280  # an open hand has about 1000; fewer are padded by repeating points, which no maximum sees
+JUMP_MM = 60.0  # a hand does not get this far from one frame to the next
+GAP = 15  # frames, about a second, within which others tell where the hand is
 EDGE_MM = 15.0  # a pixel this much nearer than a neighbour lies on an outline
 
 
@@ -85,26 +87,68 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
 def crop_frames(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops, list, dict[str, str]]:
     """Segment and crop frames (anything that yields `Frame`s); those without a usable hand are left out.
 
+    Frames of one folder (by their names) are taken for a recording: where a frame shows no usable hand, or one that is
+    suddenly elsewhere, its neighbours tell where to look again (`expected_places`).
     Returns the crops, the frames they belong to, and {name: reason} of those left out. Frames whose hand pixels are known
-    (simulated ones) are not segmented. Raises ValueError where not a single frame is left.
+    are not segmented. Raises ValueError where not a single frame is left.
     """
-    crops, kept, left_out = [], [], {}
-    for frame in tqdm(frames, desc="segment and crop", disable=not progress or len(frames) < 50):
-        try:
-            mask = frame.mask
-            if mask is None:
-                mask = segment_hand(frame.depth_mm, frame.camera)
-                reason = check_mask(frame.depth_mm, frame.camera, mask).reason
-                if reason:
-                    raise NoHandFound(reason)
-            crops.append(crop_hand(frame.depth_mm, frame.camera, mask, cube_mm))
-            kept.append(frame)
-        except NoHandFound as error:
-            left_out[frame.name] = str(error)
+    frames = list(frames)
+    seen = [_segmented(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
+    centres = np.array([np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen])
+    expected = expected_places(centres, [frame.name.rpartition("/")[0] for frame in frames])
+    for i in np.flatnonzero(np.isfinite(expected[:, 0])):
+        if frames[i].mask is None:
+            again = _segmented(frames[i], cube_mm, expected[i])
+            seen[i] = again if again[0] is not None else seen[i]
+    crops = [crop for crop, _ in seen if crop is not None]
+    left_out = {frame.name: why for frame, (crop, why) in zip(frames, seen, strict=True) if crop is None}
     if not crops:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
         raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons})")
-    return concatenate(crops), kept, left_out
+    return concatenate(crops), [f for f, (crop, _) in zip(frames, seen, strict=True) if crop is not None], left_out
+
+
+def _segmented(frame, cube_mm, near_mm=None) -> tuple[Crops | None, str]:
+    """The crop of one frame, or None and why there is none. near_mm: where to look, and the hand must be there."""
+    try:
+        mask = frame.mask
+        if mask is None:
+            mask = segment_hand(frame.depth_mm, frame.camera, near_mm=near_mm)
+            reason = check_mask(frame.depth_mm, frame.camera, mask).reason
+            if reason:
+                raise NoHandFound(reason)
+        crop = crop_hand(frame.depth_mm, frame.camera, mask, cube_mm)
+    except NoHandFound as error:
+        return None, str(error)
+    if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:
+        return None, "the hand is not where the frames before and after have it"
+    return crop, ""
+
+
+def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
+    """Where the hand must be in frames whose own segmentation failed or is not to be believed, [B, 3] mm; NaN elsewhere.
+
+    centre_mm [B, 3]: the hand's centre in each frame, NaN where none was found; recordings: B ids, frames of one recording
+    next to each other. Not believed is a centre farther than `JUMP_MM` from the median of the four frames before and after:
+    hands do not jump, but segmentation that takes the arm for the hand does. The place is interpolated from believed
+    frames at most `GAP` frames away.
+    """
+    expected = np.full(centre_mm.shape, np.nan)
+    ids = list(recordings)
+    starts = [0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1]), len(ids)]
+    for first, end in zip(starts, starts[1:], strict=False):
+        c, index = centre_mm[first:end], np.arange(end - first)
+        found = np.isfinite(c[:, 0])
+        near = [c[max(0, i - 4) : i + 5] for i in index]
+        middle = np.array([np.median(w[np.isfinite(w[:, 0])], 0) if np.isfinite(w).any() else w[0] for w in near])
+        believed = found & (np.linalg.norm(np.nan_to_num(c - middle), axis=1) < JUMP_MM)
+        if not believed.any():
+            continue
+        good = index[believed]
+        gap = np.abs(index[:, None] - good).min(1)
+        between = np.stack([np.interp(index, good, c[believed, k]) for k in range(3)], 1)
+        expected[first:end][~believed & (gap <= GAP)] = between[~believed & (gap <= GAP)]
+    return expected
 
 
 def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 250.0, centre_mm=None) -> Crops:

@@ -13,7 +13,7 @@ Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken b
 Where no arm is found (the whole part is not longer than a hand) nothing is removed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -82,9 +82,13 @@ def _matrix(i, j, weight, size):
     return coo_matrix((weight, (i, j)), (size, size)).tocsr()
 
 
-def segment_hand(depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings()) -> np.ndarray:
+def segment_hand(
+    depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings(), near_mm=None
+) -> np.ndarray:
     """Depth [H, W] in mm (0 = no measurement) -> mask [H, W] bool of the hand without its forearm.
 
+    near_mm [3]: about where the hand's centre is (camera frame), where other frames of the recording tell; then the arm
+    leaves through whatever is farther from there than a hand reaches, instead of being guessed.
     Raises NoHandFound (a ValueError) where nothing can be a hand, ValueError for a wrong shape, NaN or negative depth.
     """
     if getattr(depth_mm, "ndim", None) != 2:
@@ -92,9 +96,10 @@ def segment_hand(depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings
     if not np.isfinite(depth_mm).all() or (depth_mm < 0).any():
         raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")
     depth_mm = depth_mm.astype(np.float32, copy=False)
-    stride, part = _nearest_part(depth_mm, camera, settings)
+    stride, part = _nearest_part(depth_mm, camera, settings, near_mm)
+    keep = _without_forearm(part, settings) if near_mm is None else _hand_at(part, settings, np.asarray(near_mm))
     hand_z = np.zeros(part.cells.shape, np.float32)
-    hand_z[part.cells] = np.where(_without_forearm(part, settings), part.points_mm[:, 2], 0)
+    hand_z[part.cells] = np.where(keep, part.points_mm[:, 2], 0)
     mask = _to_full_resolution(depth_mm, hand_z, stride, settings.step_mm)
     area_mm2 = _area_mm2(depth_mm[mask], camera)
     if area_mm2 < settings.min_area_mm2:
@@ -106,8 +111,9 @@ def _area_mm2(depth_mm, camera):
     return float((depth_mm.astype(np.float64) ** 2).sum() / (camera.fx * camera.fy))
 
 
-def _nearest_part(depth_mm, camera, settings):
-    """-> stride of the grid in pixels, and the nearest sizeable part with the small ones that hang on it."""
+def _nearest_part(depth_mm, camera, settings, near_mm):
+    """-> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with the small ones
+    that hang on it."""
     focal = np.sqrt(camera.fx * camera.fy)
     window = f"between {settings.near_mm:.0f} and {settings.far_mm:.0f} mm"
     sample = depth_mm[::2, ::2]
@@ -131,7 +137,11 @@ def _nearest_part(depth_mm, camera, settings):
     if len(sizeable) == 0:
         largest = f"the largest has {area_mm2.max():.0f} mm^2, wanted {settings.min_area_mm2:.0f}"
         raise NoHandFound(f"no object of a hand's size {window}: {largest}")
-    member = label == min(sizeable, key=lambda s: np.percentile(z[label == s], 10))
+    if near_mm is None:
+        member = label == min(sizeable, key=lambda s: np.percentile(z[label == s], 10))
+    else:
+        there = np.linalg.norm(grid_mm[usable] - near_mm, axis=1) < 0.4 * settings.hand_length_mm
+        member = label == sizeable[np.bincount(label[there], minlength=len(area_mm2))[sizeable].argmax()]
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
         outside = np.where(member[i], j, i)[member[i] != member[j]]
         hanging = np.unique(label[outside])
@@ -195,6 +205,21 @@ def _without_forearm(part, settings):
     return _cut_at_wrist(part, best, settings)
 
 
+def _hand_at(part, settings, near_mm):
+    """-> keep [N] bool, where the hand's centre is about near_mm."""
+    apart_mm = np.linalg.norm(part.points_mm - near_mm, axis=1)
+    beyond = np.flatnonzero(apart_mm > 0.7 * settings.hand_length_mm)
+    if not len(beyond):
+        return np.ones(len(apart_mm), bool)
+    from_exit = part.distance_along(beyond)
+    at_hand = (apart_mm < 0.3 * settings.hand_length_mm) & (from_exit > 0)
+    if not at_hand.any():
+        raise NoHandFound("the hand is not where the frames before and after have it")
+    palm = np.flatnonzero(at_hand)[np.argmax(part.inside_mm[at_hand])]
+    arm = _arm_beyond(part, beyond, from_exit, palm, settings)
+    return _cut_at_wrist(part, arm, settings) if arm.nodes.any() else apart_mm < 0.7 * settings.hand_length_mm
+
+
 @dataclass(frozen=True)
 class _Arm:
     """A guess where the arm leaves the part, and what would then be palm and arm."""
@@ -251,19 +276,25 @@ def _arm_through(part, exit_nodes, settings):
         return None
     in_hand = from_exit > from_exit.max() - 0.9 * hand
     palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
-    radius = np.hypot(*(part.points_mm[:, :2] - part.points_mm[palm, :2]).T)
-    palm_mm = max(part.inside_mm[palm], 0.18 * hand)
-    nodes = (from_exit < from_exit[palm]) & (radius > palm_mm) & (radius < palm_mm + 0.3 * hand)
-    if nodes.any():
-        piece = part.pieces(nodes)
-        nodes = piece == np.bincount(piece[nodes]).argmax()
-        if part.thick_mm[nodes].max() < 0.09 * hand:
-            return None
+    arm = _arm_beyond(part, exit_nodes, from_exit, palm, settings)
+    if arm.nodes.any() and part.thick_mm[arm.nodes].max() < 0.09 * hand:
+        return None
     # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from the fingertips.
     opening = min(_spread_mm(part, exit_nodes), 0.4 * hand)
     behind = np.clip(np.median(z[exit_nodes]) - np.median(z), -0.3 * hand, 0.3 * hand)
     score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm] - hand * fingers_here
-    return _Arm(score, exit_nodes, from_exit, palm, nodes)
+    return replace(arm, score=score)
+
+
+def _arm_beyond(part, exit_nodes, from_exit, palm, settings):
+    """The arm that begins at the palm's circle and leads to the exit."""
+    radius = np.hypot(*(part.points_mm[:, :2] - part.points_mm[palm, :2]).T)
+    palm_mm = max(part.inside_mm[palm], 0.18 * settings.hand_length_mm)
+    nodes = (from_exit < from_exit[palm]) & (radius > palm_mm) & (radius < palm_mm + 0.3 * settings.hand_length_mm)
+    if nodes.any():
+        piece = part.pieces(nodes)
+        nodes = piece == np.bincount(piece[nodes]).argmax()
+    return _Arm(0.0, exit_nodes, from_exit, palm, nodes)
 
 
 def _cut_at_wrist(part, arm, settings):

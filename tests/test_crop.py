@@ -6,7 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from hrlib.camera import Camera
-from hrlib.crop import POINTS, Crops, concatenate, crop_batch, crop_frames, crop_hand
+from hrlib.crop import POINTS, Crops, concatenate, crop_batch, crop_frames, crop_hand, expected_places
 from hrlib.datasets import Frame
 from hrlib.network import IMAGE_SIZE
 
@@ -211,3 +211,36 @@ def test_crop_frames_leaves_out_frames_without_a_hand_and_says_why():
     assert len(crops) == 1 and [f.name for f in kept] == ["good"] and set(left_out) == {"empty"} and left_out["empty"]
     with pytest.raises(ValueError, match="no hand in any of the 1 frames .empty: "):
         crop_frames([empty], progress=False)
+
+
+def test_a_hand_does_not_jump_and_neighbours_tell_where_it_is():
+    t = np.arange(40.0)
+    path = np.stack([5 * t, 100 * np.sin(t / 9), 600 + 2 * t], 1)
+    seen = path.copy()
+    seen[7] += [0, 120, 0]  # the arm, taken for the hand
+    seen[20:24] = np.nan  # nothing found
+    expected = expected_places(seen, ["one"] * 40)
+    assert np.flatnonzero(np.isfinite(expected[:, 0])).tolist() == [7, 20, 21, 22, 23]
+    assert np.abs(expected - path)[[7, 20, 21, 22, 23]].max() < 15
+    # another recording tells nothing, and neither does what is a second away
+    two = np.concatenate([path, path + [300, 0, 0]])
+    assert np.isnan(expected_places(two, ["one"] * 40 + ["two"] * 40)).all()
+    seen = path.copy()
+    seen[2:] = np.nan
+    assert np.isfinite(expected_places(seen, ["one"] * 40)[:, 0]).sum() == 15
+    assert np.isnan(expected_places(np.full((3, 3), np.nan), ["one"] * 3)).all()
+
+
+def test_crop_frames_looks_again_where_neighbours_have_the_hand():
+    camera = Camera(400.0, 400.0, 159.5, 119.5)
+    v, u = np.mgrid[0:240, 0:320]
+    fist, elbow = np.hypot(u - 160, v - 60) < 28, np.hypot(u - 160, v - 190) < 32
+    arm = elbow | ((abs(u - 160) < 17) & (v > 60) & (v < 190))
+    palm = fist * np.float32(600)
+    long = Frame("one/2", np.where(fist, palm, arm * np.float32(585)), camera)
+    frames = [Frame("one/1", palm, camera), long, Frame("one/3", palm, camera)]
+    alone = crop_frames([long], progress=False)[0]
+    crops, kept, left_out = crop_frames(frames, progress=False)
+    assert len(kept) == 3 and not left_out
+    off = (crops.centre_mm - crops.centre_mm[0]).norm(dim=1)
+    assert off[1] < 30 < (alone.centre_mm[0] - crops.centre_mm[0]).norm()

@@ -91,6 +91,17 @@ def test_hand_in_front_of_its_own_body_and_another_arm():
     assert iou(mask, hand) > 0.88 and mask[fingers].mean() > 0.99
 
 
+def test_of_two_thick_ends_the_one_where_the_hand_is_expected():
+    v, u = np.mgrid[0:240, 0:320]
+    fist, elbow = np.hypot(u - 160, v - 60) < 28, np.hypot(u - 160, v - 190) < 32
+    depth = np.where(fist, Z_MM, np.where(elbow | ((abs(u - 160) < 17) & (v > 60) & (v < 190)), Z_MM - 15, 0))
+    assert iou(segment_hand(depth, CAMERA), fist) < 0.3, "alone, the frame cannot tell"
+    mask = segment_hand(depth, CAMERA, near_mm=(0.0, -80.0, Z_MM))
+    assert iou(mask, fist) > 0.8 and mask[fist].mean() > 0.99
+    with pytest.raises(NoHandFound):
+        segment_hand(depth, CAMERA, near_mm=(0.0, -80.0, Z_MM + 400))
+
+
 def test_finger_behind_the_palm_by_more_than_a_step_is_kept():
     depth, hand, _ = drawn(noise=False)
     v, u = np.mgrid[0:240, 0:320]

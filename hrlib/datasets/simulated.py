@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 from .. import paths
 from ..camera import Camera
-from ..crop import Crops, concatenate, crop_hand
+from ..crop import Crops, concatenate, crop_frames
 from ..hand import HandRig
 from ..kinematics import from_euler
 from ..pipeline import true_prediction
 from ..poses import smooth_angles, smooth_walk, view_rotation
 from ..results import write_bytes_atomically
-from ..segment import NoHandFound, check_mask, segment_hand
 from ..sensor import KINECT_V1, SR300
 from ..synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 from . import Frame, Truth
@@ -37,7 +36,7 @@ SR300_NEAR = SyntheticSettings(
 )  # fmt: skip
 SEQUENCE = 200  # frames of one recording, about 13 seconds at 15 a second
 POSE_FRAMES, VIEW_FRAMES = (6, 20), (12, 35)  # from one pose, or view, to the next
-FORMAT = 2  # of the cached crops; another number where the same user's frames would come out otherwise
+FORMAT = 3  # of the cached crops; another number where the same user's frames would come out otherwise
 
 
 @dataclass(frozen=True)
@@ -133,19 +132,15 @@ def record(user: SimulatedUser, template: HandRig, count: int, split: str = "tra
     bar = tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress)
     for recording in range(-(-count // SEQUENCE)):
         drawing, rotations, wrist_mm = user._record(template, split, recording)
-        crops, kept = [], []
-        for i in range(min(SEQUENCE, count - recording * SEQUENCE)):
-            camera = Camera(*(float(x) for x in drawing.intrinsics[i]))
-            try:
-                mask = segment_hand(drawing.depth_mm[i], camera)
-                if check_mask(drawing.depth_mm[i], camera, mask).reason is None:
-                    crops.append(crop_hand(drawing.depth_mm[i], camera, mask))
-                    kept.append(i)
-            except NoHandFound:
-                pass
-            bar.update()
-        left_out += min(SEQUENCE, count - recording * SEQUENCE) - len(kept)
-        parts.append((concatenate(crops), rotations[kept], wrist_mm[kept], drawing.joints_mm[kept]))
+        frames = [
+            Frame(f"{recording}/{i}", drawing.depth_mm[i], Camera(*(float(x) for x in drawing.intrinsics[i])))
+            for i in range(min(SEQUENCE, count - recording * SEQUENCE))
+        ]
+        crops, found, lost = crop_frames(frames, progress=False)
+        kept = [int(frame.name.partition("/")[2]) for frame in found]
+        bar.update(len(frames))
+        left_out += len(lost)
+        parts.append((crops, rotations[kept], wrist_mm[kept], drawing.joints_mm[kept]))
     bar.close()
     crops, rotations, wrist_mm, joints_mm = zip(*parts, strict=True)
     recorded = Recorded(
