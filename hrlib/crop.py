@@ -129,7 +129,7 @@ def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
     """Where the hand must be in frames whose own segmentation failed or is not to be believed, [B, 3] mm; NaN elsewhere.
 
     centre_mm [B, 3]: the hand's centre in each frame, NaN where none was found; recordings: B ids, frames of one recording
-    next to each other. Not believed is a centre farther than `JUMP_MM` from the median of the four frames before and after:
+    next to each other. Not believed is a centre farther than `JUMP_MM` from the median of the ten frames before and after:
     hands do not jump, but segmentation that takes the arm for the hand does. The place is interpolated from believed
     frames at most `GAP` frames away.
     """
@@ -139,7 +139,7 @@ def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
     for first, end in zip(starts, starts[1:], strict=False):
         c, index = centre_mm[first:end], np.arange(end - first)
         found = np.isfinite(c[:, 0])
-        near = [c[max(0, i - 4) : i + 5] for i in index]
+        near = [c[max(0, i - 10) : i + 11] for i in index]
         middle = np.array([np.median(w[np.isfinite(w[:, 0])], 0) if np.isfinite(w).any() else w[0] for w in near])
         believed = found & (np.linalg.norm(np.nan_to_num(c - middle), axis=1) < JUMP_MM)
         if not believed.any():
