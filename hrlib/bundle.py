@@ -15,10 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .crop import Crops
+from .evaluate import predict
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .losses import collision_loss, depth_loss, physical_loss
-from .network import IMAGE_SIZE, Prediction
+from .network import IMAGE_SIZE, PoseNet, Prediction
 from .pipeline import PipelineSettings, to_crop, to_pixels, wrist_position
 from .render import splat_depth
 from .shape import HandShape, shaped
@@ -90,10 +91,30 @@ def fit_hand(
     for share, keep in SHAPE_STAGES:
         # they are no sequence
         stage = replace(settings, smooth=0.0, iterations=max(1, round(share * settings.iterations)))
-        fitted = _descend(hand, crops, prediction, stage, shape, learn_shape=True)
+        fitted = _descend(hand, crops, prediction, stage, shape)
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
         crops, prediction = crops[best], fitted.prediction[best]
     return shape.detach()
+
+
+def explain(
+    net: PoseNet,
+    hand: HandRig,
+    crops: Crops,
+    settings: BundleSettings = BundleSettings(),
+    neighbours: bool = True,
+    progress: bool = True,
+) -> Explained:
+    """The pose of each frame of a recording, its frames in order: what the network predicts, fitted to the frame.
+
+    Then the worst fits begin again from their neighbours' poses (`neighbours`), and all go on together with more weight on
+    an even movement. Without labels, like `predict`, but about 100 ms a frame on one core. Raises ValueError for no frames.
+    """
+    fits = fit_poses(hand, crops, predict(net, crops), settings, progress=progress)
+    if neighbours:
+        fits = again_from_neighbours(hand, crops, fits, settings)
+    settings = replace(settings, smooth=3 * settings.smooth, iterations=-(-settings.iterations // 2))
+    return fit_poses(hand, crops, fits.prediction, settings, progress=progress)
 
 
 def fit_poses(
@@ -101,10 +122,9 @@ def fit_poses(
     crops: Crops,
     prediction: Prediction,
     settings: BundleSettings = BundleSettings(),
-    shape: HandShape | None = None,
     progress: bool = True,
 ) -> Explained:
-    """The pose of each frame, `hand` having the given shape (None: its own). Frames are taken for one after the other.
+    """The pose of each frame, from the predicted one on. Frames are taken for one after the other.
 
     Raises ValueError for no frames.
     """
@@ -112,7 +132,7 @@ def fit_poses(
     parts, starts = [], range(0, len(crops), CHUNK)
     for first in tqdm(starts, desc="explain the frames", disable=not progress or len(starts) < 3):
         piece = slice(first, first + CHUNK)
-        parts.append(_descend(hand, crops[piece], prediction[piece], settings, shape))
+        parts.append(_descend(hand, crops[piece], prediction[piece], settings))
     joined = [torch.cat([getattr(part.prediction, key) for part in parts]) for key in ("rotations", "offset")]
     return Explained(
         Prediction(*joined, prediction.points),
@@ -122,7 +142,7 @@ def fit_poses(
 
 
 def again_from_neighbours(
-    hand: HandRig, crops: Crops, first: Explained, settings: BundleSettings = BundleSettings(), shape=None, share=0.4
+    hand: HandRig, crops: Crops, first: Explained, settings: BundleSettings = BundleSettings(), share: float = 0.4
 ) -> Explained:
     """Fit the worst `share` of the frames once more, from the best pose within five frames; what explains better stays."""
     bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
@@ -134,7 +154,7 @@ def again_from_neighbours(
     # the neighbour's place in the camera's frame, counted from this frame's crop
     offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
     start = Prediction(near.rotations[best], offset)
-    second = fit_poses(hand, crops[bad], start, replace(settings, smooth=0.0), shape, progress=False)
+    second = fit_poses(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
     better = second.loss < first.loss[bad]
     rotations, offset = near.rotations.clone(), near.offset.clone()
     loss, joints = first.loss.clone(), first.joints_mm.clone()
@@ -151,28 +171,27 @@ def _require(crops: Crops, prediction: Prediction):
         raise ValueError("prediction must say where the hand is: take a network with offset=True")
 
 
-def _descend(
-    hand, crops, prediction, s: BundleSettings, shape: HandShape | None, learn_shape: bool = False
-) -> Explained:
+def _descend(hand, crops, prediction, s: BundleSettings, shape: HandShape | None = None) -> Explained:
+    """Adam on the poses and, where one is given, on the shape of `hand`."""
     rotations = prediction.rotations.detach().clone().requires_grad_(True)
     offset = prediction.offset.detach().clone().requires_grad_(True)
     groups = [{"params": [rotations], "lr": s.rotation_rate}, {"params": [offset], "lr": s.offset_rate}]
-    if learn_shape:
+    if shape is not None:
         groups.append({"params": shape.parts(), "lr": s.shape_rate})
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda i: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * i / s.iterations))
     )
-    own, frames = hand if shape is None else shaped(hand, shape), _Frames(crops, s)
+    own, frames = hand, _Frames(crops, s)
     for i in range(s.iterations):
-        own = shaped(hand, shape) if learn_shape else own
+        own = hand if shape is None else shaped(hand, shape)
         q = rotations / rotations.norm(dim=-1, keepdim=True)
         explains, joints_mm = frames.explained_by(Prediction(q, offset), own, anew=i)
         loss = explains + s.physical * physical_loss(q, own.limits_rad) + s.collision * collision_loss(joints_mm)
         total = loss.sum()
         if s.smooth and len(crops) > 2:
             total = total + s.smooth * acceleration(joints_mm, s.jump_mm).sum() / crops.cube_mm
-        if learn_shape:
+        if shape is not None:
             total = total + len(crops) * s.shape * shape.improbability()
         optimiser.zero_grad(set_to_none=True)
         total.backward()

@@ -16,7 +16,7 @@ from .crop import Crops
 from .evaluate import gap_closed, image_mse, joint_error_mm, predict, predicted_joints, spearman
 from .hand import HandRig
 from .joints import JOINT_POINTS
-from .network import PoseNet
+from .network import PoseNet, Prediction
 from .pipeline import evaluate_step
 from .plots import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED
 from .refine import BestSettings, refine
@@ -28,11 +28,14 @@ TELLS_MM = 0.3  # differences below this are not told from those between seeds (
 
 @dataclass(frozen=True)
 class Measured:
-    """Of each test frame, [B]: mean error of 16 joints (mm), MSE of the synthesized image, and confidence."""
+    """Of each test frame, [B]: mean error of 16 joints (mm), MSE of the synthesized image, and confidence; joints_mm
+    [B, 21, 3]; terms: Eq. 7 (mm) and Eq. 8 (rad) of each, [B]."""
 
     error_mm: Tensor
     mse: Tensor
     confidence: Tensor
+    joints_mm: Tensor
+    terms: dict[str, Tensor]
 
     def summary(self) -> dict[str, float]:
         """The means, and how well confidence ranks the frames: its rank correlation with minus the error."""
@@ -45,16 +48,21 @@ class Measured:
 
 
 @torch.no_grad()
-def measure(net: PoseNet, hand: HandRig, test: SyntheticBatch, batch: int = 100) -> Measured:
-    """A network that poses `hand`, on frames with truth. Their joints are looked at here and nowhere else."""
-    parts, joints = [], list(JOINT_POINTS)
-    for first in range(0, len(test.crops), batch):
-        crops, truth = test.crops[first : first + batch], test.joints_mm[first : first + batch]
-        prediction = predict(net, crops)
-        step = evaluate_step(prediction, hand, crops)
-        error_mm = joint_error_mm(predicted_joints(prediction, hand, crops)[:, joints], truth[:, joints])
-        parts.append((error_mm, image_mse(step.rendered, step.target), confidence(prediction, hand, crops)))
-    return Measured(*(torch.cat(values) for values in zip(*parts, strict=True)))
+def measure(prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_mm: Tensor | None = None) -> Measured:
+    """Predicted poses of `hand` (with the cloud P, None: its own) on frames with truth. Their joints are looked at here
+    and nowhere else."""
+    mse, sure, terms = [], [], []
+    for first in range(0, len(test.crops), 200):
+        piece = slice(first, first + 200)
+        crops, poses = test.crops[piece], prediction[piece]
+        step = evaluate_step(poses, hand, crops, cloud_mm=cloud_mm)
+        mse.append(image_mse(step.rendered, step.target))
+        sure.append(confidence(poses, hand, crops))
+        terms.append(step.terms)
+    joints_mm, joints = predicted_joints(prediction, hand, test.crops), list(JOINT_POINTS)
+    error_mm = joint_error_mm(joints_mm[:, joints], test.joints_mm[:, joints])
+    terms = {key: torch.cat([part[key] for part in terms]) for key in ("collision", "physical")}
+    return Measured(error_mm, torch.cat(mse), torch.cat(sure), joints_mm, terms)
 
 
 def refine_and_measure(
@@ -62,7 +70,7 @@ def refine_and_measure(
 ) -> Measured:
     """What refinement on `crops`, which have no labels, is worth on `test`, on which nothing is refined."""
     done = refine(net, hand, crops, settings, progress=False)
-    return measure(done.net, done.hand, test)
+    return measure(predict(done.net, test.crops), done.hand, test)
 
 
 def variants(full: BestSettings) -> dict[str, BestSettings]:
@@ -211,8 +219,9 @@ def gaps_closed(users: Mapping[str, Mapping]) -> dict[str, list[float]]:
 
 
 def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) -> Figure:
-    """The way from base to oracle, and how far the recipes go; users: name -> {"base", "best", "oracle", "paper" and,
-    if the paper's recipe has a network of its own, "alexnet"}, each {"mean16": one number, or one a seed}."""
+    """The way from base to oracle, and how far the recipes go; users: name -> {"base", "best", "oracle", "paper" and, where
+    they are known, "best_fitted" (each test frame fitted on top) and "alexnet" (where the paper's recipe starts)}, each
+    {"mean16": one number, or one a seed}."""
     figure, axes = plt.subplots(figsize=(9.5, 1.5 + 0.95 * len(users)), layout="constrained")
     closed, drawn = gaps_closed(users), {}
     every = [mm for row in users.values() for part in _parts(row) for mm in _numbers(part)]
@@ -228,6 +237,9 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
         dots(base, own, "base model", "o", color=ACCENT, ms=9)
         dots(oracle, own, "supervised oracle", "D", color=INK, ms=7)
         dots(best, own, "refined, `best` (a dot a seed)", "o", color=GOOD, ms=8, mec="white", mew=0.8, alpha=0.85)
+        if "best_fitted" in row:
+            fitted = _numbers(row["best_fitted"])
+            dots(fitted, own, "... and each frame fitted", "P", color=FINGER_COLOURS[3], ms=8, mec="white", mew=0.8)
         paper = _numbers(row["paper"])
         if "alexnet" in row:
             start = _numbers(row["alexnet"])
@@ -247,7 +259,7 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
 
 
 def _parts(row: Mapping) -> list[Mapping]:
-    return [row[key] for key in ("base", "best", "oracle", "paper", "alexnet") if key in row]
+    return [row[key] for key in ("base", "best", "best_fitted", "oracle", "paper", "alexnet") if key in row]
 
 
 def _numbers(part: Mapping) -> list[float]:

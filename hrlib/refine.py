@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from .bundle import BundleSettings, Explained, again_from_neighbours, fit_hand, fit_poses, surprise
+from .bundle import BundleSettings, Explained, explain, fit_hand, surprise
 from .crop import Crops
 from .evaluate import image_mse, predict
 from .fit import bounded
@@ -274,14 +274,10 @@ def _pieces(total: int, count: int, length: int = 100) -> Tensor:
 
 def _explain(net, hand, crops, s, shape, progress) -> tuple[HandShape, HandRig, Explained]:
     """The user's hand, and the pose of each frame."""
-    guess = predict(net, crops)
     if s.reshape:
-        shape = fit_hand(hand, crops, guess, s.bundle, shape)
+        shape = fit_hand(hand, crops, predict(net, crops), s.bundle, shape)
     own = shaped(hand, shape)
-    explained = fit_poses(own, crops, guess, s.bundle, progress=progress)
-    if s.neighbours:
-        explained = again_from_neighbours(own, crops, explained, s.bundle)
-    return shape, own, explained
+    return shape, own, explain(net, own, crops, s.bundle, s.neighbours, progress)
 
 
 def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop) -> bool:

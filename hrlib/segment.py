@@ -277,7 +277,7 @@ def _arm_through(part, exit_nodes, settings):
     in_hand = from_exit > from_exit.max() - 0.9 * hand
     palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
     arm = _arm_beyond(part, exit_nodes, from_exit, palm, settings)
-    if arm.nodes.any() and part.thick_mm[arm.nodes].max() < 0.09 * hand:
+    if arm.nodes.any() and part.thick_mm[arm.nodes].max() < 0.065 * hand:
         return None
     # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from the fingertips.
     opening = min(_spread_mm(part, exit_nodes), 0.4 * hand)

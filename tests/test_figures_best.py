@@ -19,7 +19,7 @@ def closed_figures():
 
 def measured(error, confidence):
     error, confidence = torch.tensor(error), torch.tensor(confidence)
-    return best.Measured(error, torch.full_like(error, 0.01), confidence)
+    return best.Measured(error, torch.full_like(error, 0.01), confidence, torch.zeros(len(error), 21, 3), {})
 
 
 def test_each_variant_lacks_one_part_and_keeps_the_batch():
@@ -54,18 +54,14 @@ def test_coverage_keeps_the_surest_frames():
     assert kept.tolist() == pytest.approx([1.0, 2.5, 4.0])  # medians
 
 
-def test_the_true_pose_measures_no_error():
-    """A network that predicts the truth, asked in batches that do not divide the frames evenly."""
-    hand, truth, done = template(), clean_batch(), []
-
-    class Perfect(torch.nn.Module):
-        def forward(self, image):
-            index = torch.arange(len(done), len(done) + len(image))
-            done.extend(image)
-            return true_prediction(truth.rotations[index], truth.wrist_mm[index], hand, truth.crops[index])
-
-    found = best.measure(Perfect(), hand, truth, batch=3)
+def test_the_true_pose_measures_no_error_and_another_hand_some():
+    hand, truth = template(), clean_batch()
+    perfect = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
+    found = best.measure(perfect, hand, truth)
     assert found.error_mm.max() < 1e-2 and found.mse.shape == found.confidence.shape == (4,)
+    assert found.joints_mm.shape == (4, 21, 3) and set(found.terms) == {"collision", "physical"}
+    other = best.measure(perfect, hand.morphed({}, 0.9), truth)
+    assert other.error_mm.mean() > 3 and other.mse.mean() > found.mse.mean()
 
 
 def test_figures_show_every_variant_user_and_number():
@@ -85,7 +81,7 @@ def test_gap_takes_one_number_or_one_a_seed():
     row = {"base": {"mean16": 20.0}, "oracle": {"mean16": 10.0}, "paper": {"mean16": [19.0]}}
     users = {
         "A": row | {"best": {"mean16": [14.0, 15.0]}},
-        "B": row | {"best": {"mean16": 10.0}, "alexnet": {"mean16": 22.0}},
+        "B": row | {"best": {"mean16": 10.0}, "best_fitted": {"mean16": 9.0}, "alexnet": {"mean16": 22.0}},
     }
     closed = best.gaps_closed(users)
     assert closed["A"] == pytest.approx([0.6, 0.5]) and closed["B"] == pytest.approx([1.0])
