@@ -229,12 +229,36 @@ def _predict() -> Callable[..., int]:
     return predict
 
 
+def _export() -> Callable[..., int]:
+    def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
+        """Write the network and the hand's kinematics as one ONNX file, for other programs.
+
+        Args:
+            out: the file; its input is the crop's depth image, its first output the 21 joints about the crop's centre.
+            model: folder that hrlib refine has written; without it, the shipped base model.
+            cube_mm: edge of the cube that frames are cropped to.
+        """
+        from .adapted import load_refined
+        from .checkpoint import load_network
+        from .hand import load_hand
+        from .onnx_export import export_onnx
+
+        hand = load_hand()
+        net, hand = (load_network(hand)[0], hand) if model is None else load_refined(model, hand)
+        export_onnx(out, net, hand, cube_mm)
+        print(f"export: {out}, {out.stat().st_size / 1e6:.1f} MB; inputs and outputs are told by hrlib.onnx_export")
+        return 0
+
+    return export
+
+
 COMMANDS = {
     "reproduce": reproduce,
     "claims": claims,
     "pretrain": Options(_pretrain, "Train the base model on synthetic frames."),
     "refine": Options(_refine, "Adapt model and hand to one user's depth images."),
     "predict": Options(_predict, "Predict the joints in a folder of depth images."),
+    "export": Options(_export, "Write the network as an ONNX file."),
 }
 
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .hand import HandRig
 from .joints import POINT_ORDER, TIP_PARENTS
@@ -42,8 +43,8 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
     by_level = [torch.cat([r, p[..., None]], -1) for r, p in zip(R, t, strict=True)]  # [B, 1 or 5, 3, 4]
     # back from (level, finger) to (wrist, thumb x 3, index x 3, ...)
     top = torch.cat([by_level[0], torch.stack(by_level[1:], 2).flatten(1, 2)], 1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(len(top), 16, 1, 4)
-    return torch.cat([top, bottom], 2)
+    # the last row by padding: no size of the batch is written into an exported graph
+    return pad(top, (0, 0, 0, 1)) + top.new_tensor([[0.0], [0.0], [0.0], [1.0]]) * top.new_tensor([0.0, 0.0, 0.0, 1.0])
 
 
 def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:

@@ -242,9 +242,10 @@ def to_quaternion(raw: Tensor) -> Tensor:
     """The last layer's numbers [..., 4, 6 or 3] -> unit quaternions xyzw [..., 4]: normalised, by Gram-Schmidt, or from
     Euler angles. Where the numbers name no rotation (all zero), it is the neutral one, with a gradient of zero."""
     heads = {4: _from_quaternion, 6: _from_sixd, 3: from_euler}
-    if raw.shape[-1] not in heads:
+    numbers = int(raw.shape[-1])  # a tensor while the network is being exported
+    if numbers not in heads:
         raise ValueError(f"raw must end in 4 (quaternion), 6 (6d) or 3 (euler) numbers a joint, got {list(raw.shape)}")
-    return heads[raw.shape[-1]](raw)
+    return heads[numbers](raw)
 
 
 def _from_quaternion(raw: Tensor) -> Tensor:
