@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab site lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -65,10 +65,13 @@ format: $(STAMP)  ## let ruff mend style, and strip the notebooks' outputs
 lab: $(STAMP)  ## JupyterLab on the notebooks
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter" $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
+site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
+	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"
+
 lock:  ## remake requirements.lock from pyproject.toml in a clean environment (Linux x86-64, Python 3.11)
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
 	@build/lock/bin/python -m pip install --quiet $(TORCH_OPTIONS) $(TORCH)
-	@build/lock/bin/python -m pip install --quiet '.[dev,open3d]' 'setuptools>=77'
+	@build/lock/bin/python -m pip install --quiet '.[dev,docs,open3d]' 'setuptools>=77'
 	@build/lock/bin/python -m pip check
 	@{ echo '# Exact versions of everything, tests and open3d included (without anny). Remake: make lock'; \
 	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude hrlib \

@@ -1,0 +1,66 @@
+"""The documentation site: `make site` writes build/site. Needs no network, neither while it is built nor to be read."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from hrlib import __version__, paths  # noqa: E402
+
+project, author, release = "hrlib", "The hrlib authors", __version__
+copyright = "The hrlib authors, MIT licence"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 2
+nb_execution_mode = "off"  # `make figures` ran them; the site shows those runs
+nb_merge_streams = True
+html_theme = "furo"
+html_title = "hrlib"
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+exclude_patterns = ["_build"]
+suppress_warnings = ["mystnb.unknown_mime_type"]  # live widgets are drawn in JupyterLab only
+
+
+def copy_notebooks(app):
+    """The executed copies beside the pages; where there is none, the notebook without outputs."""
+    folder = Path(app.srcdir) / "notebooks"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for notebook in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        executed = paths.EXECUTED / notebook.name
+        shutil.copy(executed if executed.exists() else notebook, folder)
+
+
+def mathml(display):
+    """Formulas as MathML, which browsers draw themselves; Sphinx's default fetches MathJax from the net."""
+
+    def visit(translator, node):
+        text = convert(node.astext(), display="block" if display else "inline")
+        translator.body.append(f"<p>{text}</p>" if display else text)
+        raise nodes.SkipNode
+
+    return visit, None
+
+
+def plain_docstring(app, what, name, obj, options, lines):
+    """Docstrings are plain text in which backticks mark code and brackets shapes: not reStructuredText's roles."""
+    for i, line in enumerate(lines):
+        parts = line.split("`")
+        text = [part.replace("*", r"\*").replace("|", r"\|") for part in parts[::2]]
+        code = [f"``{part}``\\ " for part in parts[1::2]] + [""]
+        lines[i] = "".join(a + b for a, b in zip(text, code, strict=False)) if len(parts) % 2 else line
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", mathml(False), mathml(True))
+    app.connect("builder-inited", copy_notebooks)
+    app.connect("autodoc-process-docstring", plain_docstring)
