@@ -67,3 +67,93 @@ def limits_rad() -> np.ndarray:
     for name, ranges in LIMITS_DEG.items():
         limits[JOINT_NAMES.index(name)] = np.radians(ranges)
     return limits
+
+
+# -- the joints of other data sets --------------------------------------------------------------------------------------
+#
+# Each is a weighted mean of our 21 points (weights sum to 1). What a fixed skeleton cannot say, a constant offset between
+# their joint and ours, is the bias of Sec. 4.5 (`hrlib.benchmark`).
+
+# NYU's 36 are the ends of its phalanges: tip, then A and B of each knuckle towards the palm, little finger first. A bone
+# of constant length and the gap behind it tell that 1, 3, 5 of a finger are its far, middle and base joints.
+_NYU_FINGERS = ("pinky", "ring", "middle", "index", "thumb")
+_NYU_PALM = (  # affine coordinates of NYU's six palm joints in its own wrist and bases, read off its labels (2 to 5 mm)
+    {"wrist": 0.95, "index_base": -0.3, "middle_base": 0.15, "pinky_base": 0.2},  # wrist, little finger's side
+    {"wrist": 0.8, "thumb_base": 0.2, "index_base": 0.3, "middle_base": -0.15, "pinky_base": -0.15},  # thumb's side
+    {"wrist": 0.25, "index_base": 0.05, "middle_base": 0.45, "ring_base": 0.25},  # palm
+    {"wrist": 0.25, "index_base": -0.1, "middle_base": 0.4, "ring_base": -0.15, "pinky_base": 0.6},
+    {"wrist": 0.5, "index_base": 0.05, "middle_base": 0.3, "ring_base": 0.15},
+    {"wrist": 1.0},
+)
+_NYU = (
+    tuple(
+        joint
+        for finger in _NYU_FINGERS
+        for first, second in [(0.54, 0.46) if finger == "thumb" else (0.52, 0.48)]
+        for joint in (
+            {f"{finger}_tip": 1.0},
+            {f"{finger}_far": 1.0},
+            {f"{finger}_far": 0.4, f"{finger}_middle": 0.6},
+            {f"{finger}_middle": 1.0},
+            {f"{finger}_middle": second, f"{finger}_base": first},
+            {f"{finger}_base": 1.0},
+        )
+    )
+    + _NYU_PALM
+)
+
+# The subsets of NYU's 36 by how many joints they have. 14: Tompson et al. 2014 and nearly everybody since (tip and middle
+# joint of each finger, the thumb's far joint, both sides of the wrist, palm). 12: without the wrist. 11: without the palm
+# as well. 16: those at our 16 joints, since the paper does not list its own (Sec. 4.1 only says how many).
+NYU_SUBSETS = {
+    36: tuple(range(36)),
+    16: (35, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1),
+    14: (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32),
+    12: (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 32),
+    11: (0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27),
+}
+
+# ICVL's 16 are centres of bones (Melax et al. 2013): palm, then of each finger root, mid and tip.
+_ICVL = ({"wrist": 0.3, "index_base": 0.175, "middle_base": 0.175, "ring_base": 0.175, "pinky_base": 0.175},) + tuple(
+    {f"{finger}_{a}": 0.5, f"{finger}_{b}": 0.5}
+    for finger in FINGERS
+    for a, b in (("base", "middle"), ("middle", "far"), ("far", "tip"))
+)
+
+# MSRA's 21 are our 21 points, the thumb last.
+_MSRA = tuple({name: 1.0} for name in POINT_NAMES[:1] + POINT_NAMES[5:] + POINT_NAMES[1:5])
+
+_MAPS = {"nyu": _NYU, "icvl": _ICVL, "msra": _MSRA}
+JOINT_COUNTS = {"nyu": tuple(NYU_SUBSETS), "icvl": (16,), "msra": (21,)}
+
+
+def joint_map(dataset: str, joints: int) -> np.ndarray:
+    """[J, 21]: `joint_map(...) @ points [21, 3]` are the data set's joints, in its own order.
+
+    dataset: "nyu" (36, 16, 14, 12 or 11 joints), "icvl" (16) or "msra" (21). ValueError for any other.
+    """
+    if dataset not in _MAPS:
+        raise ValueError(f"dataset must be one of {', '.join(_MAPS)}, got {dataset!r}")
+    if joints not in JOINT_COUNTS[dataset]:
+        counts = ", ".join(map(str, JOINT_COUNTS[dataset]))
+        raise ValueError(f"joints of {dataset} must be one of {counts}, got {joints!r}")
+    rows = _MAPS[dataset]
+    if dataset == "nyu":
+        rows = [rows[i] for i in NYU_SUBSETS[joints]]
+    weights = np.zeros((len(rows), len(POINT_NAMES)), np.float32)
+    for row, parts in zip(weights, rows, strict=True):
+        for name, weight in parts.items():
+            row[POINT_NAMES.index(name)] = weight
+    return weights
+
+
+def to_dataset_joints(points_mm, dataset: str, joints: int):
+    """Our 21 points [..., 21, 3] as the data set's joints [..., J, 3], numpy or torch; see `joint_map`."""
+    if points_mm.shape[-2:] != (len(POINT_NAMES), 3):
+        raise ValueError(f"points_mm must be [..., 21, 3], got {list(points_mm.shape)}")
+    weights = joint_map(dataset, joints)
+    if isinstance(points_mm, np.ndarray):
+        return weights.astype(points_mm.dtype) @ points_mm
+    import torch
+
+    return torch.as_tensor(weights, dtype=points_mm.dtype, device=points_mm.device) @ points_mm
