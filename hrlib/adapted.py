@@ -13,6 +13,7 @@ from .bundle import surprise
 from .checkpoint import load_network, save_network
 from .crop import Crops
 from .evaluate import predicted_joints
+from .export import as_glb
 from .hand import HandRig, asset_tensors, load_hand
 from .network import PoseNet, Prediction
 from .pipeline import from_crop
@@ -28,8 +29,10 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     """Write a refinement into the folder `out`, each file whole or not at all.
 
     model.safetensors (network, float16, bound to its hand), hand.safetensors (the hand as `load_hand` reads it), hand.npz
-    (arrays at rest in the wrist's frame, with the adapted cloud P), hand.ply (the mesh at rest, mm) and curve.json (curve,
-    warnings, `training`: plain JSON that says how it came about). Raises OSError where that cannot be written.
+    (arrays at rest in the wrist's frame, with the adapted cloud P), hand.ply (the mesh at rest, mm), hand.glb (the same with
+    bones) and curve.json (curve, warnings, `training`: plain JSON that says how it came about). Where training["side"] is
+    "left", ply and glb are a left hand; all else is the right hand that this project poses. Raises OSError where that
+    cannot be written.
     """
     out = Path(out)
     hand = refined.hand.to("cpu")
@@ -42,7 +45,11 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()})
     write_bytes_atomically(out / "hand.npz", buffer.getvalue())
-    write_bytes_atomically(out / "hand.ply", as_ply(hand.vertices_mm, hand.faces))
+    side, vertices, faces = training.get("side", "right"), hand.vertices_mm, hand.faces
+    if side == "left":
+        vertices, faces = vertices * vertices.new_tensor([-1.0, 1.0, 1.0]), faces.flip(1)
+    write_bytes_atomically(out / "hand.ply", as_ply(vertices, faces))
+    write_bytes_atomically(out / "hand.glb", as_glb(hand, side))
     record = {"curve": refined.curve, "warnings": refined.warnings, "settings": training}
     write_json(out / "curve.json", record)
     said = {**training, "warnings": list(refined.warnings)}

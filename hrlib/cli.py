@@ -92,24 +92,6 @@ def _pretrain() -> Callable[..., int]:
     return pretrain
 
 
-def _crops(folder: Path, camera: tuple[float, ...], unit_mm: float, side: str, limit: int | None = None):
-    """Crops of a folder's first frames, and those frames; says which were left out."""
-    from .camera import Camera
-    from .crop import crop_frames
-    from .datasets.folder import DepthFolder
-
-    if limit is not None and limit < 1:
-        raise ValueError(f"--frames must be at least 1, got {limit}")
-    images = DepthFolder(folder, Camera(*camera) if len(camera) == 4 else camera, unit_mm, side=side)
-    if limit is not None:
-        del images.names[limit:]
-    crops, kept, left_out = crop_frames(images)
-    if left_out and _first_process():
-        some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
-        print(f"{len(left_out)} of {len(images)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
-    return crops, kept
-
-
 def _first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"  # of torchrun's
 
@@ -125,10 +107,15 @@ def _refine() -> Callable[..., int]:
         side: Literal["right", "left"] = "right",
         recipe: Literal["best", "paper", "depth"] = "best",
         model: Path | None = None,
+        files: str = "*",
+        masks: Path | None = None,
+        colour: Path | None = None,
         frames: int | None = None,
         epochs: int | None = None,
         steps: int | None = None,
         seed: int = 0,
+        check_only: bool = False,
+        anyway: bool = False,
     ) -> int:
         """Adapt model and hand to the hand in a folder of depth images. The same command again goes on where it stopped.
 
@@ -136,22 +123,28 @@ def _refine() -> Callable[..., int]:
             folder: depth images of one hand in the order they were taken: 16-bit PNG or .npy, subfolders included.
             camera: focal lengths and principal point in pixels, FX FY [CX CY]; without the latter, each image's centre.
             unit_mm: millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
-            out: folder for model, hand (safetensors, npz, ply), curve.json, and state.pt (to go on).
+            out: folder for report.html, model, hand (ply, glb, npz, safetensors), joints (csv, json), tracked.mp4 and .gif,
+                check.json, curve.json, and state.pt (to go on).
             side: which hand it is.
             recipe: best; paper (Eq. 1, weights and point cloud); depth (the same with the depth term alone).
             model: checkpoint to begin with, by default the shipped base model.
+            files: only images whose name matches this pattern, e.g. "depth_*.png".
+            masks: folder of images of the same names that are not 0 on the hand; then nothing is segmented.
+            colour: folder of aligned colour images of the same names, where the hand wears a dark wristband.
             frames: use no more than the first so many images.
             epochs: of the recipes paper and depth.
             steps: of learning in each round of the recipe best.
             seed: of all that is random.
+            check_only: only say what the frames are like; exit status 1 where they are refused.
+            anyway: refine frames that the check refuses.
         """
-        from dataclasses import asdict, replace
+        from dataclasses import replace
 
         from . import paths
-        from .adapted import save_refined
         from .checkpoint import load_network
         from .hand import load_hand
-        from .refine import RECIPES, PaperSettings, refine
+        from .refine import RECIPES, PaperSettings
+        from .yourcamera import checked, personal, user_frames
 
         settings, lengths = RECIPES[recipe], {"epochs": epochs, "steps": steps}
         of_recipe = "epochs" if isinstance(settings, PaperSettings) else "steps"
@@ -161,18 +154,17 @@ def _refine() -> Callable[..., int]:
         chosen = {} if lengths[of_recipe] is None else {of_recipe: lengths[of_recipe]}
         settings, hand = replace(settings, seed=seed, **chosen), load_hand()
         net, _ = load_network(hand, model or paths.BASE_MODEL)
-        crops, _ = _crops(folder, camera, unit_mm, side, frames)
-        refined = refine(net, hand, crops, settings, out)
-        if _first_process():
-            start = (model or paths.BASE_MODEL).name
-            record = {"recipe": recipe, "frames": len(crops), "side": side, "start": start, "refine": asdict(settings)}
-            save_refined(out, refined, hand, record)
-            for warning in refined.warnings:
+        images, first = user_frames(folder, camera, unit_mm, side, files, masks, colour, frames), _first_process()
+        check = checked(images, out, f"{folder}", first, print if first else lambda text: None)
+        if check_only:
+            return int(bool(check.refusals))
+        start = (model or paths.BASE_MODEL).name
+        made = personal(check, net, hand, settings, out, side, {"recipe": recipe, "start": start}, anyway, first, first)
+        if made is not None:
+            for warning in made.refined.warnings:
                 print(f"warning: {warning}")
-            print(
-                f"refine: {len(crops)} frames, recipe {recipe}; model, hand and curve in {out}; use them with ", end=""
-            )
-            print(f"hrlib predict --model {out}")
+            print(f"refine: {len(made.after)} frames, recipe {recipe}; model, hand and curve in {out}; ", end="")
+            print(f"look at {made.files['report.html']}, and use the model with hrlib predict --model {out}")
         return 0
 
     return refine
@@ -188,8 +180,12 @@ def _predict() -> Callable[..., int]:
         out: Path,
         side: Literal["right", "left"] = "right",
         model: Path | None = None,
+        files: str = "*",
+        masks: Path | None = None,
+        colour: Path | None = None,
+        json: Path | None = None,
     ) -> int:
-        """Predict the 21 joints of the hand in each depth image of a folder.
+        """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
         Args:
             folder: depth images of one hand: 16-bit PNG or .npy, subfolders included.
@@ -198,32 +194,41 @@ def _predict() -> Callable[..., int]:
             out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
             side: which hand it is.
             model: folder that hrlib refine has written; without it, the shipped base model.
+            files: only images whose name matches this pattern, e.g. "depth_*.png".
+            masks: folder of images of the same names that are not 0 on the hand; then nothing is segmented.
+            colour: folder of aligned colour images of the same names, where the hand wears a dark wristband.
+            json: JSON file for the same, with the reasons why frames are left out.
         """
-        import csv
-        import io
+        from statistics import median
 
-        from .adapted import confidence, load_refined
+        from tqdm import tqdm
+
+        from .adapted import load_refined
         from .checkpoint import load_network
-        from .evaluate import predict, predicted_joints
+        from .export import JointFiles
         from .hand import load_hand
-        from .joints import POINT_NAMES
-        from .results import write_bytes_atomically
+        from .track import from_mirror, track
+        from .yourcamera import user_frames
 
         hand = load_hand()
         net, hand = (load_network(hand)[0], hand) if model is None else load_refined(model, hand)
-        crops, kept = _crops(folder, camera, unit_mm, side)
-        prediction = predict(net, crops)
-        joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
-        if side == "left":
-            joints_mm = joints_mm * joints_mm.new_tensor([-1.0, 1.0, 1.0])  # back from the mirror
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow(("frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"))
-        for frame, points, value in zip(kept, joints_mm.tolist(), sure.tolist(), strict=True):
-            for name, point in zip(POINT_NAMES, points, strict=True):
-                table.writerow((frame.name, name, *(f"{x:.2f}" for x in point), f"{value:.4g}"))
-        write_bytes_atomically(out, text.getvalue().encode())
-        print(f"predict: {len(kept)} frames, median confidence {sure.median():.2f}; joints in {out}")
+        images = user_frames(folder, camera, unit_mm, side, files, masks, colour)
+        sure, left_out = [], {}
+        with JointFiles(out, json) as joints, tqdm(total=len(images), desc="predict", disable=len(images) < 50) as bar:
+            for shots, lost in track(net, hand, images):
+                left_out |= lost
+                joints.leave_out(lost)
+                if shots is not None:
+                    joints.add(shots.names, from_mirror(shots.joints_mm, side), shots.confidence)
+                    sure += shots.confidence.tolist()
+                bar.update(len(lost) + (0 if shots is None else len(shots)))
+            some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+            if not sure:
+                raise ValueError(f"no hand in any of the {len(left_out)} frames ({some})")
+        if left_out:
+            print(f"{len(left_out)} of {len(images)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
+        where = f"{out} and {json}" if json else f"{out}"
+        print(f"predict: {len(sure)} frames, median confidence {median(sure):.2f}; joints in {where}")
         return 0
 
     return predict
@@ -252,6 +257,26 @@ def _export() -> Callable[..., int]:
     return export
 
 
+def record(
+    out: Path, seconds: float = 20.0, width: int = 640, height: int = 480, rate: int = 30, delay: float = 3.0
+) -> int:
+    """Record depth images of an Intel RealSense camera into a folder that `hrlib refine` reads.
+
+    Args:
+        out: new or empty folder for the images, 16-bit PNG, and camera.json.
+        seconds: how long.
+        width: of the depth image in pixels, one of the camera's own sizes.
+        height: of the depth image in pixels.
+        rate: images a second.
+        delay: seconds to get ready in.
+    """
+    from .record import record
+
+    made = record(out, seconds, width, height, rate, delay)
+    print(f"record: {made.count} images in {out}; next: {made.command}")
+    return 0
+
+
 COMMANDS = {
     "reproduce": reproduce,
     "claims": claims,
@@ -259,6 +284,7 @@ COMMANDS = {
     "refine": Options(_refine, "Adapt model and hand to one user's depth images."),
     "predict": Options(_predict, "Predict the joints in a folder of depth images."),
     "export": Options(_export, "Write the network as an ONNX file."),
+    "record": record,
 }
 
 

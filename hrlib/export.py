@@ -80,7 +80,9 @@ class JointFiles:
 
     def __exit__(self, kind, error, trace) -> None:
         if kind is None and self.paths[1]:
-            self._open[self.paths[1]].write('\n], "left_out": ' + json.dumps(self._left_out, ensure_ascii=False) + "}\n")
+            self._open[self.paths[1]].write(
+                '\n], "left_out": ' + json.dumps(self._left_out, ensure_ascii=False) + "}\n"
+            )
         self._close(keep=kind is None)
 
     def _close(self, keep: bool) -> None:
@@ -94,7 +96,9 @@ class JointFiles:
                 for path in self._open:
                     os.replace(_partial(path), path)
         except OSError as error:
-            raise OSError(error.errno, f"cannot write {path if keep else ''}: {error.strerror}; free some space") from error
+            raise OSError(
+                error.errno, f"cannot write {path if keep else ''}: {error.strerror}; free some space"
+            ) from error
         finally:
             for path in self._open:
                 _partial(path).unlink(missing_ok=True)
@@ -155,7 +159,9 @@ def _glb(name, names, parents, T_rest, vertices, faces, joint, weight) -> bytes:
         data.extend(raw)
         limits = {"min": array.min(0).tolist(), "max": array.max(0).tolist()} if bounds else {}
         count = array.size if kind == gl.SCALAR else len(array)
-        accessor = gl.Accessor(bufferView=len(file.bufferViews) - 1, componentType=component, count=count, type=kind, **limits)
+        accessor = gl.Accessor(
+            bufferView=len(file.bufferViews) - 1, componentType=component, count=count, type=kind, **limits
+        )
         file.accessors.append(accessor)
         return len(file.accessors) - 1
 

@@ -1,63 +1,59 @@
 """A model applied to frames as they come: a few at a time are decoded, segmented, cropped and predicted, then forgotten."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .adapted import confidence
-from .crop import Crops, concatenate, usable_crop
+from .check import CHUNK, in_chunks
+from .crop import Crops
 from .datasets import Frame
 from .evaluate import predict, predicted_joints
 from .hand import HandRig
 from .network import PoseNet, Prediction
-from .segment import NoHandFound
-
-BATCH = 32
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """Some frames in a row. names, crops, prediction, joints_mm [B, 21, 3] and confidence [B] are those of the B frames that
-    show a hand; left_out has the reasons of the others. Everything as the model sees it: left hands are mirrored."""
+    """B frames in a row: names, crops, prediction, joints_mm [B, 21, 3] in the camera frame, confidence [B].
+
+    Everything is as the model sees it: left hands are mirrored (`from_mirror` brings points back)."""
 
     names: list[str]
-    crops: Crops | None
-    prediction: Prediction | None
+    crops: Crops
+    prediction: Prediction
     joints_mm: Tensor
     confidence: Tensor
-    left_out: dict[str, str]
+
+    def __len__(self):
+        return len(self.names)
 
 
-def track(net: PoseNet, hand: HandRig, frames: Iterable[Frame], batch: int = BATCH) -> Iterator[Tracked]:
-    """The hand in each frame; memory is that of one `batch`, however many frames there are.
-
-    Raises ValueError where a frame's file cannot be used; the message names it.
-    """
-    names, crops, left_out = [], [], {}
-    for frame in frames:
-        try:
-            crops.append(usable_crop(frame))
-            names.append(frame.name)
-        except NoHandFound as error:
-            left_out[frame.name] = str(error)
-        if len(names) + len(left_out) == batch:
-            yield _tracked(net, hand, names, crops, left_out)
-            names, crops, left_out = [], [], {}
-    if names or left_out:
-        yield _tracked(net, hand, names, crops, left_out)
-
-
-def _tracked(net, hand, names, crops, left_out) -> Tracked:
-    if not crops:
-        return Tracked([], None, None, torch.zeros(0, 21, 3), torch.zeros(0), left_out)
-    crops = concatenate(crops)
+def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str]) -> Tracked:
+    """The hand in each of the crops, which are called `names`."""
     prediction = predict(net, crops)
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
-    return Tracked(names, crops, prediction, joints_mm, sure, left_out)
+    return Tracked(list(names), crops, prediction, joints_mm, sure)
+
+
+def track(
+    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK
+) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
+    """The hand in each frame, `chunk` frames at a time, with the reasons why some are left out.
+
+    Memory is that of one chunk, however many frames there are. Raises ValueError where a file cannot be used.
+    """
+    for crops, kept, left_out in in_chunks(frames, chunk):
+        yield None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept]), left_out
 
 
 def from_mirror(joints_mm: Tensor, side: str) -> Tensor:
     """Points [..., 3] of a hand that was mirrored on entry (side "left") as the camera saw them; "right": as they are."""
     return joints_mm * joints_mm.new_tensor([-1.0, 1.0, 1.0]) if side == "left" else joints_mm
+
+
+def even_pieces(total: int, count: int) -> Tensor:
+    """At most `count` of `total` indices, evenly spread."""
+    return torch.linspace(0, total - 1, min(count, total)).round().long()

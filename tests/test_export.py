@@ -24,7 +24,9 @@ def test_joints_as_csv_and_json_hold_the_same_numbers(tmp_path):
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == CSV_COLUMNS and [r["joint"] for r in rows] == list(POINT_NAMES) * 3
     record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-    assert record["joints"] == list(POINT_NAMES) and record["unit"] == "mm" and record["left_out"] == {"four": "too far"}
+    assert (
+        record["joints"] == list(POINT_NAMES) and record["unit"] == "mm" and record["left_out"] == {"four": "too far"}
+    )
     assert [f["frame"] for f in record["frames"]] == ["one.png", "b/ü.png", "three"]
     assert [f["confidence"] for f in record["frames"]] == [0.5123, 1e-6, 1.0]
     for i, frame in enumerate(record["frames"]):

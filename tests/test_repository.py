@@ -22,7 +22,8 @@ from hrlib import claims, cli, paths
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
-NOT_LOCKED = {"anny"}  # only the hand asset's builder needs it, and it brings warp
+# only the hand asset's builder needs the one, and it brings warp; only owners of a RealSense camera need the other
+NOT_LOCKED = {"anny", "pyrealsense2"}
 
 
 def text(name: str) -> str:

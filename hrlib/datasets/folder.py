@@ -147,3 +147,28 @@ def _read_npy(path):
     if not np.isfinite(depth).all() or (depth < 0).any():
         raise ValueError(f"{path}: holds NaN, infinite or negative values; mark missing measurements with 0")
     return depth
+
+
+def write_folder(frames, folder: str | Path, camera: Camera, size: tuple[int, int], unit_mm: float = 1.0) -> None:
+    """Frames as one camera would have recorded them: 16-bit PNGs (H, W) of `camera` in units of `unit_mm`.
+
+    Frames that show a part of the image (with their own principal point) are put where they belong, to the nearest pixel.
+    Raises ValueError for another focal length, or for depths beyond what 16 bits hold.
+    """
+    folder, frames = Path(folder), list(frames)
+    for number, frame in enumerate(frames):
+        if abs(frame.camera.fx - camera.fx) > 0.5 or abs(frame.camera.fy - camera.fy) > 0.5:
+            raise ValueError(f"{frame.name} was taken with a focal length of {frame.camera.fx} px, not {camera.fx}")
+        counts = np.round(frame.depth_mm / unit_mm)
+        if counts.max(initial=0) > 65535:
+            raise ValueError(
+                f"{frame.name} is up to {frame.depth_mm.max():.0f} mm deep: take a larger unit_mm than {unit_mm}"
+            )
+        image, (h, w) = np.zeros(size, np.uint16), counts.shape
+        v, u = round(camera.cy - frame.camera.cy), round(camera.cx - frame.camera.cx)
+        top, left, bottom, right = max(v, 0), max(u, 0), min(v + h, size[0]), min(u + w, size[1])
+        if top < bottom and left < right:
+            image[top:bottom, left:right] = counts[top - v : bottom - v, left - u : right - u]
+        path = folder / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
