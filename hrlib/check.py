@@ -10,8 +10,12 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
+from .adapted import confidence
 from .crop import Crops, concatenate, crop_frames
 from .datasets import Frame
+from .evaluate import predict
+from .hand import HandRig
+from .network import PoseNet
 from .recognise import looks_like_a_hand
 from .segment import NoHandFound, check_mask, segment_hand
 
@@ -19,19 +23,28 @@ CHUNK = 64  # frames in memory at a time; within them, neighbours help to find t
 FEW, ENOUGH = 30, 200  # frames: fewer than ENOUGH do not tell the hand's shape from its poses (notebook 10)
 FOUND_SHARE = 0.5  # of the frames must show something of a hand's size ...
 HAND_SHARE = 0.5  # ... and half of those a hand
+# of likeness: where (recogniser's score) x (base model's confidence) is this, a frame is undecided. Medians of real folders:
+# 0.43 and more for SR305, 0.08 for the ASL alphabet, 0.027 to 0.16 for its letters alone (but 0.013 for T, which the base
+# model loses); of balls, eggs, dice, bottles, mugs, faces, cats: 0.004 to 0.025. Flat boxes and toy cats can reach 0.09
+UNDECIDED = 0.025
+SMOOTH_MM = (
+    1.2  # median distance from the best quadric: 0.2 to 1.1 for balls, plates, sticks; 2.1 to 3.7 for real hands
+)
 
 
 @dataclass(frozen=True)
 class Measures:
     """Of B frames, [B] each. distance_mm: of the hand; holes: share of its outline's inside without a measurement; cut: share
     of the outline that the image's border cuts; clipped: the same for the border of the crop; hand: how much it looks like
-    one; same: is the crop just the same as the one before?; motion_mm: from the frame before (NaN in the first)."""
+    one, 0.5 undecided; relief_mm: how far the surface is from one smooth body (a quadric); same: is
+    the crop just the same as the one before?; motion_mm: from the frame before (NaN in the first)."""
 
     distance_mm: Tensor
     holes: Tensor
     cut: Tensor
     clipped: Tensor
     hand: Tensor
+    relief_mm: Tensor
     same: Tensor
     motion_mm: Tensor
 
@@ -86,8 +99,10 @@ def _why(frame: Frame) -> str | None:
         return str(error)
 
 
-def look_over(frames: Sequence[Frame], progress: bool = True) -> Check:
+def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True) -> Check:
     """Find, crop and measure the hand in each frame, and judge the folder. Reads each file once; keeps the crops alone.
+
+    net, template: the base model, which has its say in what is a hand.
 
     Raises ValueError where a file cannot be used; the message names it.
     """
@@ -98,15 +113,15 @@ def look_over(frames: Sequence[Frame], progress: bool = True) -> Check:
         if crops is not None:
             parts.append(crops)
             names += [frame.name for frame in kept]
-            measured.append((looks_like_a_hand(crops), *_outlines(crops, kept)))
+            measured.append((likeness(net, template, crops), relief_mm(crops), *_outlines(crops, kept)))
     bar.close()
     depth_mm = tuple(np.percentile(np.concatenate(depths), (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
     crops = concatenate(parts) if parts else None
     measures = None
     if crops is not None:
-        hand, holes, cut, clipped = (torch.cat(column) for column in zip(*measured, strict=True))
+        hand, relief, holes, cut, clipped = (torch.cat(column) for column in zip(*measured, strict=True))
         same, motion_mm = _changes(crops, names)
-        measures = Measures(crops.centre_mm[:, 2], holes, cut, clipped, hand, same, motion_mm)
+        measures = Measures(crops.centre_mm[:, 2], holes, cut, clipped, hand, relief, same, motion_mm)
     found = Check(len(frames), crops, names, measures, left_out, depth_mm)
     return Check(**{**vars(found), "refusals": tuple(_refusals(found)), "advice": tuple(_advice(found))})
 
@@ -126,6 +141,39 @@ class _Watched(Sequence):
         self.depths.append(some[some > 0][::11])
         self.bar.update()
         return frame
+
+
+def likeness(net: PoseNet, template: HandRig, crops: Crops) -> Tensor:
+    """How much each crop looks like a hand, [B] in [0, 1], by the recogniser and by the base model, which must both doubt."""
+    both = looks_like_a_hand(crops) * confidence(predict(net, crops), template, crops)
+    return both / (both + UNDECIDED)
+
+
+def relief_mm(crops: Crops) -> Tensor:
+    """Median distance of each frame's points from the quadric that fits them best, [B] mm: 0 for balls, cylinders, planes.
+
+    Fitted by the generalised eigenvalue problem of Taubin 1991, "Estimation of planar curves, surfaces, and nonplanar space
+    curves"; the distance is to first order.
+    """
+    found = []
+    for points, count in zip(crops.points.double(), crops.count.tolist(), strict=True):
+        x = points[:count] - points[:count].mean(0)
+        size = x.square().sum(1).mean().sqrt().clamp_min(1e-6)
+        a, b, c = (x / size).unbind(1)
+        one, zero = torch.ones_like(a), torch.zeros_like(a)
+        terms = torch.stack([a * a, b * b, c * c, a * b, a * c, b * c, a, b, c, one], 1)
+        slopes = (
+            [2 * a, zero, zero, b, c, zero, one, zero, zero, zero],
+            [zero, 2 * b, zero, a, zero, c, zero, one, zero, zero],
+            [zero, zero, 2 * c, zero, a, b, zero, zero, one, zero],
+        )
+        slopes = torch.stack([torch.stack(row, 1) for row in slopes])
+        weight = torch.einsum("kni,knj->ij", slopes, slopes) / count + 1e-9 * torch.eye(10, dtype=x.dtype)
+        inverse = torch.linalg.inv(torch.linalg.cholesky(weight))
+        least = inverse.mT @ torch.linalg.eigh(inverse @ (terms.mT @ terms / count) @ inverse.mT)[1][:, 0]
+        apart = (terms @ least).abs() / ((slopes @ least).norm(dim=0) + 1e-6)
+        found.append(apart.median() * size * crops.cube_mm)
+    return torch.stack(found).float()
 
 
 def _outlines(crops: Crops, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,6 +231,9 @@ def _refusals(check: Check) -> Iterator[str]:
                 f"what is found does not look like a hand in {1 - hands:.0%} of the frames; check that the hand is what is "
                 "nearest to the camera, --camera and --unit-mm"
             )
+        relief = check.measures.relief_mm.median().item()
+        if relief < SMOOTH_MM:
+            yield f"what is found is one smooth body, as a ball or board: its relief is {relief:.1f} mm, a hand has 2 to 4 mm"
 
 
 def _kind(reason: str) -> str:

@@ -155,7 +155,7 @@ def _refine() -> Callable[..., int]:
         settings, hand = replace(settings, seed=seed, **chosen), load_hand()
         net, _ = load_network(hand, model or paths.BASE_MODEL)
         images, first = user_frames(folder, camera, unit_mm, side, files, masks, colour, frames), _first_process()
-        check = checked(images, out, f"{folder}", first, print if first else lambda text: None)
+        check = checked(images, net, hand, out, f"{folder}", first, print if first else lambda text: None)
         if check_only:
             return int(bool(check.refusals))
         start = (model or paths.BASE_MODEL).name

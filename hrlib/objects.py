@@ -64,16 +64,14 @@ def box(*sides):
 
 THINGS = {
     "ball of a fist's size": ball(45),
-    "large ball": ball(70),
+    "large ball": ball(75),
     "egg": egg(),
-    "box": box(),
-    "book": box(150, 100, 25),
+    "box": box(70, 70, 70),
     "stick": box(180, 25, 25),
     "bottle": bottle(),
     "mug": mug(),
     "face": face(),
     "cat": cat(),
-    "small cat": cat(0.7),
 }
 
 

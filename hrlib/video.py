@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -83,19 +84,18 @@ def write_mp4(
     if total < 1:
         raise ValueError("a video needs at least one frame, got none")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial.mp4")
+    options = ["-crf", "27", "-preset", "medium", "-threads", "1", "-movflags", "+faststart"]
     try:
-        with imageio.get_writer(
-            partial, format="FFMPEG", mode="I", fps=rate, codec="libx264", macro_block_size=4,
-            output_params=["-crf", "27", "-preset", "medium", "-threads", "1", "-movflags", "+faststart"],
-        ) as writer:  # fmt: skip
-            for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
-                writer.append_data(picture)
-        os.replace(partial, path)
+        # a folder of its own: an encoder that is still starting when something fails finds nowhere to write to
+        with TemporaryDirectory(prefix=".video-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+            partial = Path(folder) / "video.mp4"
+            encoder = {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": options}
+            with imageio.get_writer(partial, format="FFMPEG", mode="I", **encoder) as writer:
+                for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
+                    writer.append_data(picture)
+            os.replace(partial, path)
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; free some space") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def gif_bytes(frames: Sequence[np.ndarray], rate: int = 8, width: int = 480) -> bytes:

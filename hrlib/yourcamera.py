@@ -57,9 +57,11 @@ def user_frames(
     return frames if masks is None and colour is None else MaskedFolder(frames, masks, colour)
 
 
-def checked(frames: Sequence[Frame], out: Path, source: str, progress: bool = True, say=print) -> Check:
+def checked(
+    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, progress: bool = True, say=print
+) -> Check:
     """The check report of some frames: printed, and written to out/check.json."""
-    check = look_over(frames, progress)
+    check = look_over(frames, net, hand, progress)
     say(f"check of {source}:\n{as_text(check)}")
     write_json(out / "check.json", check.record())
     return check

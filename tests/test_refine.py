@@ -27,6 +27,7 @@ from hrlib.hand import load_hand
 from hrlib.joints import POINT_NAMES
 from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.network import PoseNet, Prediction
+from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
 from hrlib.refine import BestSettings, PaperSettings, refine
@@ -422,12 +423,32 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     said = capsys.readouterr().out
     assert f"refine: 5 frames, recipe {recipe}; model, hand and curve in {out}" in said
     assert ("warning: only 5 frames" in said) == (recipe == "best")
+    assert "that look like a hand" in said and json.loads((out / "check.json").read_text())["summary"]["frames"] == "5"
+    for name in ("report.html", "tracked.mp4", "tracked.gif", "hand.ply", "hand.glb", "hand.npz"):
+        assert (out / name).stat().st_size > 1000, name
     record = json.loads((out / "curve.json").read_text())["settings"]
     assert (record["recipe"], record["side"], record["frames"], record["refine"]["seed"]) == (recipe, "left", 5, 3)
     words = ("predict", folders / "left", *LEFT, "--model", out, "--out", tmp_path / "mine.csv")
-    assert command(monkeypatch, *words) == 0
-    assert len(rows(tmp_path / "mine.csv")) == 6 * 21
+    assert command(monkeypatch, *words, "--json", tmp_path / "mine.json") == 0
+    mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
+    assert len(mine) == 6 * 21 and len(json.loads((tmp_path / "mine.json").read_text())["frames"]) == 6
+    assert len(kept) == 5 * 21 and [row["frame"] for row in kept] == [row["frame"] for row in mine[: 5 * 21]]
+    # the model of the folder has float16 weights
+    apart = [abs(float(a[k]) - float(b[k])) for a, b in zip(mine, kept, strict=False) for k in ("x_mm", "y_mm", "z_mm")]
+    assert max(apart) < 5.0
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
+
+
+def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    for i, image in enumerate(film(THINGS["ball of a fist's size"], 3)):
+        (tmp_path / "cats").mkdir(exist_ok=True)
+        Image.fromarray(image.astype(np.uint16)).save(tmp_path / "cats" / f"{i}.png")
+    words = ("refine", tmp_path / "cats", "--camera", 300, 300, "--unit-mm", 1, "--out", tmp_path / "out")
+    assert command(monkeypatch, *words, "--check-only") == 1
+    assert "REFUSED: what is found does not look like a hand in 100% of the frames" in capsys.readouterr().out
+    assert command(monkeypatch, *words) == 2
+    assert "hrlib: refused: what is found does not look like a hand" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
 
 
 def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys):

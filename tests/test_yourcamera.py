@@ -31,7 +31,7 @@ def shots():
 @pytest.fixture(scope="module")
 def check(shots):
     one = torch.ones(4)
-    m = Measures(600 * one, 0 * one, 0 * one, 0 * one, one, one > 2, torch.tensor([float("nan"), 3, 4, 5]))
+    m = Measures(600 * one, 0 * one, 0 * one, 0 * one, one, 3 * one, one > 2, torch.tensor([float("nan"), 3, 4, 5]))
     return Check(5, shots.crops, shots.names, m, {"x.png": "<too far>"}, (1.0, 2.0, 3.0), (), ("record more",))
 
 
