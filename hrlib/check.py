@@ -115,7 +115,8 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
             names += [frame.name for frame in kept]
             measured.append((likeness(net, template, crops), relief_mm(crops), *_outlines(crops, kept)))
     bar.close()
-    depth_mm = tuple(np.percentile(np.concatenate(depths), (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
+    depths = np.concatenate([np.zeros(0, np.float32), *depths])
+    depth_mm = tuple(np.percentile(depths, (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
     crops = concatenate(parts) if parts else None
     measures = None
     if crops is not None:
