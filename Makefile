@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab site lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab site viewer lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -67,6 +67,9 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 
 site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
 	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"
+
+viewer:  ## bundle viewer/src/viewer.js into hrlib/static (needs Node.js; the bundle is committed)
+	@cd viewer && npm ci --silent && npm run --silent build
 
 lock:  ## remake requirements.lock from pyproject.toml in a clean environment (Linux x86-64, Python 3.11)
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock

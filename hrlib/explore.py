@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import ipywidgets as widgets
 import numba
@@ -28,11 +29,14 @@ from .kinematics import euler_angles, from_euler
 from .network import IMAGE_SIZE, Prediction
 from .pipeline import Step, evaluate_step, to_crop
 from .poses import view_rotation
+from .shape import HandShape, shaped
+from .viewer import HandView
 
 AXES = {"flexion": "bend", "deviation": "sideways", "twist": "twist"}  # name in the code: in plain words
 PLACES = {"base": "knuckle", "middle": "middle joint", "far": "end joint"}
 THUMB_PLACES = {"base": "root joint", "middle": "knuckle", "far": "end joint"}  # the thumb's root is at the wrist
 VIEW_DEG = {"yaw": ("turn left / right", 180), "pitch": ("nod", 90), "roll": ("tilt", 180)}  # plain words, +- range
+SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness")  # of `HandShape`, in its order
 CUBE_MM = 250.0
 BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
 
@@ -89,6 +93,23 @@ PRESETS: dict[str, dict[str, float]] = {
 }
 
 
+# Handshapes of the American Manual Alphabet whose four fingers are either straight or rolled up (as in
+# `datasets.fingerspelling.FINGER_STATES`); the thumb out, or across the fingers.
+_THUMB_OUT = _bent(thumb_base=(-20, 25, 0))
+_THUMB_ACROSS = {name: value for name, value in PRESETS["point"].items() if name.startswith("thumb")}
+LETTERS: dict[str, dict[str, float]] = {
+    "A": _rolled("index", "middle", "ring", "pinky"),
+    "B": _bent(thumb_base=(30, -25, 0), thumb_middle=(50, 0, 0), thumb_far=60),
+    "D": PRESETS["point"],
+    "I": _rolled("index", "middle", "ring") | _THUMB_ACROSS,
+    "L": _rolled("middle", "ring", "pinky") | _THUMB_OUT,
+    "S": PRESETS["fist"],
+    "V": _rolled("ring", "pinky") | _THUMB_ACROSS | _bent(index_base=(0, -14, 0), middle_base=(0, 10, 0)),
+    "W": _rolled("pinky") | _THUMB_ACROSS | _bent(index_base=(0, -14, 0), ring_base=(0, 12, 0)),
+    "Y": _rolled("index", "middle", "ring") | _THUMB_OUT | _bent(pinky_base=(0, 25, 0)),
+}
+
+
 def rest_angles(hand: HandRig) -> dict[str, float]:
     """The angles in degrees of the pose in which the hand's mesh was modelled."""
     rest = torch.rad2deg(euler_angles(hand.rest_rotations.double()))
@@ -125,27 +146,49 @@ def pose(
 
 @dataclass(frozen=True)
 class Look:
-    """A posed hand to look at. mesh: shaded, with the skeleton over it, RGB uint8 [S, S, 3]; depth: splatted, [120, 120];
-    collision_mm (Eq. 7), physical_rad (Eq. 8); step: everything that the method computed on the way."""
+    """A posed hand to look at. depth: splatted, [120, 120]; difference [120, 120] from the target; terms: Eq. 6 (units of
+    depth), 7 (mm) and 8 (rad); step: everything that the method computed on the way; size: of the mesh's picture, px."""
 
-    mesh: np.ndarray
     depth: np.ndarray
-    collision_mm: float
-    physical_rad: float
+    difference: np.ndarray
+    terms: dict[str, float]
     step: Step
+    hand: HandRig
+    size: int
+
+    @property
+    def collision_mm(self) -> float:
+        return self.terms["collision"]
+
+    @property
+    def physical_rad(self) -> float:
+        return self.terms["physical"]
+
+    @cached_property
+    def mesh(self) -> np.ndarray:
+        """The mesh, shaded, with the skeleton over it, RGB uint8 [S, S, 3]."""
+        with _single_thread():
+            picture = plots.shaded_hands(self.hand, self.step.T_cam_joint, _cube(), self.size)[0]
+        return plots.with_skeleton(picture, to_crop(self.step.joints_mm, _cube())[0].numpy())
 
 
 @torch.no_grad()
-def look(hand: HandRig, rotations: Tensor, size: int = 320) -> Look:
-    """A pose [1, 16, 4] in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss."""
-    empty = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE)
-    cube = Crops(empty, torch.zeros(1, 0, 3), centre_mm=torch.zeros(1, 3), count=torch.zeros(1), cube_mm=CUBE_MM)
+def look(hand: HandRig, rotations: Tensor, size: int = 320, target: Tensor | None = None) -> Look:
+    """A pose [1, 16, 4] in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss.
+
+    target: the image [120, 120] that Eq. 6 compares with; None: an empty one, of which the depth term says nothing.
+    """
+    target = torch.zeros(IMAGE_SIZE, IMAGE_SIZE) if target is None else target
     with _single_thread():
-        # there is no frame to compare with: the target is an empty image, and the depth term says nothing
-        step = evaluate_step(Prediction(rotations.to(hand.vertices_mm), None), hand, cube, target=empty)
-        mesh = plots.shaded_hands(hand, step.T_cam_joint, cube, size)[0]
-    mesh = plots.with_skeleton(mesh, to_crop(step.joints_mm, cube)[0].numpy())
-    return Look(mesh, step.rendered[0].numpy(), step.terms["collision"].item(), step.terms["physical"].item(), step)
+        step = evaluate_step(Prediction(rotations.to(hand.vertices_mm), None), hand, _cube(), target=target[None])
+    terms = {name: value.item() for name, value in step.terms.items()}
+    return Look(step.rendered[0].numpy(), (step.rendered[0] - target).abs().numpy(), terms, step, hand, size)
+
+
+def _cube() -> Crops:
+    """A cube around the origin of the camera's frame, in which nothing was measured."""
+    empty = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE)
+    return Crops(empty, torch.zeros(1, 0, 3), centre_mm=torch.zeros(1, 3), count=torch.zeros(1), cube_mm=CUBE_MM)
 
 
 @contextmanager
@@ -173,26 +216,51 @@ def png(picture: np.ndarray, size: int | None = None) -> bytes:
 
 
 class Explorer(widgets.VBox):
-    """Sliders over all angles and the view, the shaded mesh and its depth image. `redraw_ms`: how long the last one took.
+    """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
+    target's, with the three losses. `redraw_ms`: how long the last move took.
 
     What goes wrong while it redraws is shown under the pictures, and raised.
     """
 
     def __init__(self, hand: HandRig, size: int = 320):
-        self._hand, self._size, self._quiet, self.redraw_ms = hand, size, False, math.nan
+        self._template = self._hand = hand
+        self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
         self.sliders = {name: _slider(a.plain, a.low, a.high, name) for name, a in ANGLES.items()}
         self.view = {name: _slider(plain, -limit, limit, name) for name, (plain, limit) in VIEW_DEG.items()}
+        self.shape = {name: _slider(name, 75, 130, name, 100, "per cent") for name in SHAPE_PARTS}
         frame = {"width": f"{size}px", "object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
-        self.mesh, self.depth = (widgets.Image(format="png", layout=frame) for _ in range(2))
+        self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
+        self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
+        self.depth.add_class("hrlib-splat")
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
-        presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS
-        self.buttons = {name: widgets.Button(description=name) for name in presets}
+        presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
+        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in presets}
         for name, button in self.buttons.items():
             button.on_click(lambda _, name=name: self.set(presets[name], {} if name == "reset" else None))
+        self.target = widgets.Dropdown(
+            options=["nothing", *PRESETS, *LETTERS], description="compare with", style={"description_width": "96px"}
+        )
+        self._targets = {"nothing": None}
+        self.target.observe(self._redraw, "value")
         for slider in (*self.sliders.values(), *self.view.values()):
             slider.observe(self._redraw, "value")
-        tabs = widgets.Tab([self._panel(finger) for finger in FINGERS], titles=[f.capitalize() for f in FINGERS])
-        buttons, pictures, view = _row(*self.buttons.values()), _row(self.mesh, self.depth), _row(*self.view.values())
+        for slider in self.shape.values():
+            slider.observe(self._reshape, "value")
+        tabs = widgets.Tab(
+            [*(self._panel(finger) for finger in FINGERS), _row(*self.shape.values())],
+            titles=[*(f.capitalize() for f in FINGERS), "Shape"],
+        )
+        pictures = _row(
+            *(
+                widgets.VBox([widgets.HTML(f"<b>{title}</b>"), picture])
+                for title, picture in (
+                    ("the hand (drag to turn it)", self.hand_view),
+                    ("splat image, Eq. 3 to 5", self.depth),
+                    ("difference from the target's", self.difference),
+                )
+            )
+        )
+        buttons, view = _row(*self.buttons.values()), _row(*self.view.values(), self.target)
         super().__init__([buttons, pictures, self.numbers, self.error, view, tabs])
         self._redraw()
 
@@ -223,26 +291,41 @@ class Explorer(widgets.VBox):
         started = time.perf_counter()
         values = [{name: slider.value for name, slider in group.items()} for group in (self.sliders, self.view)]
         try:
-            seen = look(self._hand, pose(*values), self._size)
+            seen = self._look = look(self._hand, pose(*values), self._size, self._target_image())
+            self.hand_view.pose(seen.step.T_cam_joint)
             self.depth.value = png(seen.depth, self._size)
-            self.mesh.value = png(seen.mesh)
+            self.difference.value = png(seen.difference, self._size)
         except Exception:  # a callback's error would end in a log that nobody reads
             self.error.value = f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
             self.numbers.value = "not drawn: see the error below"
             raise
         self.error.value = ""
         self.redraw_ms = 1000 * (time.perf_counter() - started)
+        depth = "-" if self.target.value == "nothing" else f"{seen.terms['depth']:.4f}"
         self.numbers.value = (
-            f"collision (Eq. 7): <b>{seen.collision_mm:.2f} mm</b> &emsp; physical (Eq. 8): "
-            f"<b>{seen.physical_rad:.2f} rad</b> &emsp; drawn in {self.redraw_ms:.0f} ms"
+            f"depth (Eq. 6): <b>{depth}</b> &emsp; collision (Eq. 7): <b>{seen.collision_mm:.2f} mm</b> &emsp; "
+            f"physical (Eq. 8): <b>{seen.physical_rad:.2f} rad</b> &emsp; drawn in {self.redraw_ms:.0f} ms"
         )
+
+    def _target_image(self) -> Tensor | None:
+        """The splat image of the chosen pose of the template's hand, seen from the front."""
+        name = self.target.value
+        if name not in self._targets:
+            self._targets[name] = look(self._template, pose((PRESETS | LETTERS)[name])).step.rendered[0]
+        return self._targets[name]
+
+    def _reshape(self, change=None):
+        factors = torch.tensor([slider.value / 100 for slider in self.shape.values()]).log()
+        self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], factors[6]))
+        self.hand_view.reshape(self._hand)
+        self._redraw()
 
 
 def _row(*children: widgets.Widget) -> widgets.Widget:
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))  # a narrow window gets columns
 
 
-def _slider(plain: str, low: int, high: int, name: str) -> widgets.IntSlider:
-    """Whole degrees: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
+def _slider(plain: str, low: int, high: int, name: str, value: int = 0, unit: str = "degrees") -> widgets.IntSlider:
+    """Whole numbers: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
     look = {"style": {"description_width": "96px"}, "layout": {"width": "300px"}}
-    return widgets.IntSlider(0, low, high, description=plain, tooltip=f"{name}, {low} to {high} degrees", **look)
+    return widgets.IntSlider(value, low, high, description=plain, tooltip=f"{name}, {low} to {high} {unit}", **look)

@@ -11,7 +11,9 @@ from core_fixtures import build_stick_hand, template
 from PIL import Image
 
 from hrlib import explore
-from hrlib.explore import ANGLES, PRESETS, VIEW_DEG, Explorer, look, png, pose, rest_angles
+from hrlib.datasets.fingerspelling import FINGER_STATES
+from hrlib.evaluate import finger_flexion
+from hrlib.explore import ANGLES, LETTERS, PRESETS, SHAPE_PARTS, VIEW_DEG, Explorer, look, png, pose, rest_angles
 from hrlib.explore_figure import rest_error_mm, slider_effects
 from hrlib.joints import POINT_NAMES, limits_rad
 from hrlib.kinematics import euler_angles
@@ -25,7 +27,7 @@ def explorer() -> Explorer:
 
 
 def shown(explorer: Explorer) -> tuple[bytes, bytes]:
-    return explorer.mesh.value, explorer.depth.value
+    return explorer.hand_view.bones, explorer.depth.value
 
 
 # ---- the function
@@ -60,9 +62,9 @@ def test_zero_view_shows_the_palm_with_fingers_up():
     assert points["thumb_tip"][0] > points["pinky_tip"][0], "a right hand's palm: its thumb is on the picture's right"
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, *LETTERS])
 def test_presets_are_feasible(name):
-    seen = look(template(), pose(PRESETS[name]), SIZE)
+    seen = look(template(), pose((PRESETS | LETTERS)[name]), SIZE)
     assert seen.collision_mm == 0
     assert seen.physical_rad < 1e-5  # float32: an angle on its limit is off by 1e-7
     assert (seen.step.cloud > 0).all() and (seen.step.cloud < 1).all(), "the whole hand is in the cube"
@@ -78,6 +80,12 @@ def test_presets_do_what_they_are_called():
     assert reach["point"][0] > 150 and reach["point"][1] < 100
     assert (tips["pinch"]["thumb_tip"] - tips["pinch"]["index_tip"]).norm() < 12
     assert (tips["open"]["thumb_tip"] - tips["open"]["index_tip"]).norm() > 60
+
+
+def test_letters_fold_the_fingers_that_the_alphabet_folds():
+    for letter, angles in LETTERS.items():
+        folded = (finger_flexion(pose(angles)) > 1.5)[0].tolist()
+        assert folded == [not extended for extended in FINGER_STATES[letter.lower()]], letter
 
 
 def test_every_slider_moves_both_pictures():
@@ -141,8 +149,8 @@ def test_sliders_cover_45_angles_within_the_limits(explorer):
         assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9, name
         assert isinstance(slider, widgets.IntSlider), "a slider that rounds in the browser would send its value back"
     tabs = explorer.children[-1]
-    assert tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky")
-    placed = [slider for tab in tabs.children for column in tab.children for slider in column.children[1:]]
+    assert tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "Shape")
+    placed = [slider for tab in tabs.children[:5] for column in tab.children for slider in column.children[1:]]
     assert placed == list(explorer.sliders.values()), "each in its finger's tab, in order"
 
 
@@ -187,3 +195,23 @@ def test_an_error_in_a_callback_is_shown_and_goes_away(explorer, monkeypatch):
     monkeypatch.undo()
     explorer.sliders["index_base_flexion"].value = 21
     assert explorer.error.value == "" and "Eq. 7" in explorer.numbers.value
+
+
+def test_a_target_is_compared_with_and_reached_by_its_own_pose(explorer):
+    assert "depth (Eq. 6): <b>-</b>" in explorer.numbers.value
+    explorer.target.value = "fist"
+    apart = explorer.difference.value
+    assert "depth (Eq. 6): <b>0.0" in explorer.numbers.value and "<b>0.0000</b>" not in explorer.numbers.value
+    explorer.buttons["fist"].click()
+    assert "depth (Eq. 6): <b>0.0000</b>" in explorer.numbers.value and explorer.difference.value != apart
+
+
+def test_shape_sliders_change_the_hand_and_leave_the_pose(explorer):
+    bones, depth = shown(explorer)
+    vertices = explorer.hand_view.vertices
+    explorer.shape["index length"].value = 120
+    assert explorer.hand_view.vertices != vertices and explorer.depth.value != depth
+    size = lambda: np.ptp(np.frombuffer(explorer.hand_view.vertices, np.float32).reshape(-1, 3), axis=0).max()  # noqa: E731
+    before = size()
+    explorer.shape["size"].value = 110
+    assert size() == pytest.approx(1.1 * before, rel=1e-4) and list(explorer.shape) == list(SHAPE_PARTS)

@@ -1,0 +1,207 @@
+// The hand in the browser: a mesh, its skeleton and its cloud, skinned here by 16 bone matrices (Eq. 2). A move of a slider
+// costs 768 bytes; vertices and weights come once. Lengths in mm, camera frame (x right, y down, z forward).
+import {
+  AmbientLight, BufferAttribute, BufferGeometry, Color, DirectionalLight, DoubleSide, Group, LineBasicMaterial,
+  LineSegments, Mesh, MeshStandardMaterial, PerspectiveCamera, Points, PointsMaterial, Scene, WebGLRenderer,
+} from "three";
+import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+
+const JOINTS = 16;
+// One hue for each finger's three joints, grey for the wrist: thumb, index, middle, ring, pinky.
+const HUES = ["#9aa5b1", "#e07a5f", "#3d85c6", "#6aa84f", "#a64d79", "#f1c232"];
+const PARTS = { mesh: "mesh", skeleton: "skeleton", cloud: "cloud, coloured by skin weight" };
+
+const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+const integers = (view) => new Uint32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+/** Points at rest and their weights [N, 16] to posed points, in place of `out`. */
+function skin(rest, weights, bones, out) {
+  const count = rest.length / 3;
+  for (let i = 0; i < count; i++) {
+    const x = rest[3 * i], y = rest[3 * i + 1], z = rest[3 * i + 2];
+    let px = 0, py = 0, pz = 0;
+    for (let j = 0; j < JOINTS; j++) {
+      const w = weights[JOINTS * i + j];
+      if (w === 0) continue;
+      const m = 12 * j;
+      px += w * (bones[m] * x + bones[m + 1] * y + bones[m + 2] * z + bones[m + 3]);
+      py += w * (bones[m + 4] * x + bones[m + 5] * y + bones[m + 6] * z + bones[m + 7]);
+      pz += w * (bones[m + 8] * x + bones[m + 9] * y + bones[m + 10] * z + bones[m + 11]);
+    }
+    out[3 * i] = px; out[3 * i + 1] = py; out[3 * i + 2] = pz;
+  }
+}
+
+/** The colour of each point: those of the fingers, mixed by its weights. */
+function weightColours(weights) {
+  const hues = HUES.map((hue) => new Color(hue));
+  const colours = new Float32Array((weights.length / JOINTS) * 3);
+  for (let i = 0; i < weights.length / JOINTS; i++) {
+    for (let j = 0; j < JOINTS; j++) {
+      const hue = hues[j === 0 ? 0 : 1 + Math.floor((j - 1) / 3)];
+      const shade = j === 0 ? 1 : 1 - 0.22 * ((j - 1) % 3); // darker towards the tip
+      const w = weights[JOINTS * i + j] * shade;
+      colours[3 * i] += w * hue.r; colours[3 * i + 1] += w * hue.g; colours[3 * i + 2] += w * hue.b;
+    }
+  }
+  return colours;
+}
+
+/** A skinned set of points as a geometry: pose(bones) moves it, `rest` may be replaced by another hand's. */
+function skinned(rest, weights) {
+  const geometry = new BufferGeometry();
+  const position = new BufferAttribute(new Float32Array(rest), 3);
+  geometry.setAttribute("position", position);
+  const part = { rest, geometry };
+  part.pose = (bones) => {
+    skin(part.rest, weights, bones, position.array);
+    position.needsUpdate = true;
+    geometry.computeBoundingSphere();
+  };
+  return part;
+}
+
+function render({ model, el }) {
+  el.classList.add("hrlib-viewer");
+  const size = model.get("size");
+  let renderer;
+  try {
+    renderer = new WebGLRenderer({ antialias: true, preserveDrawingBuffer: true });
+  } catch (error) {
+    el.innerHTML = '<p role="alert">This browser draws no WebGL: the picture beside shows the same hand.</p>';
+    return;
+  }
+  renderer.setPixelRatio(Math.min(window.devicePixelRatio || 1, 2));
+  renderer.setSize(size, size);
+  const canvas = renderer.domElement;
+  canvas.tabIndex = 0;
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", model.get("label"));
+  canvas.title = "drag, or arrow keys: turn the view; wheel, or + and -: nearer and farther; 0: back to the camera";
+
+  const scene = new Scene();
+  scene.background = new Color("#f6f5f1");
+  scene.add(new AmbientLight(0xffffff, 1.1));
+  const light = new DirectionalLight(0xffffff, 2.2);
+  light.position.set(-200, -300, -500);
+  scene.add(light);
+  const hand = new Group();
+  scene.add(hand);
+
+  const mesh = skinned(floats(model.get("vertices")), floats(model.get("weights")));
+  mesh.geometry.setIndex(new BufferAttribute(integers(model.get("faces")), 1));
+  const skinColour = new MeshStandardMaterial({ color: "#d9a68b", roughness: 0.75, side: DoubleSide });
+  const surface = new Mesh(mesh.geometry, skinColour);
+  const joints = skinned(floats(model.get("points")), floats(model.get("point_weights")));
+  joints.geometry.setIndex(new BufferAttribute(integers(model.get("bones_of_points")), 1));
+  const onTop = { depthTest: false, transparent: true };
+  const lines = new LineSegments(joints.geometry, new LineBasicMaterial({ color: "#22313f", linewidth: 2, ...onTop }));
+  const dots = new Points(joints.geometry, new PointsMaterial({ color: "#c8553d", size: 6, ...onTop }));
+  const skeleton = new Group().add(lines, dots);
+  skeleton.renderOrder = 2;
+  const weights = floats(model.get("cloud_weights"));
+  const cloud = skinned(floats(model.get("cloud")), weights);
+  cloud.geometry.setAttribute("color", new BufferAttribute(weightColours(weights), 3));
+  const points = new Points(cloud.geometry, new PointsMaterial({ size: 3.2, vertexColors: true }));
+  hand.add(surface, skeleton, points);
+  const parts = { mesh: surface, skeleton, cloud: points };
+
+  const camera = new PerspectiveCamera(34, 1, 10, 3000);
+  camera.up.set(0, -1, 0); // y points down
+  const controls = new OrbitControls(camera, canvas);
+  controls.enablePan = false;
+  const home = () => {
+    camera.position.set(0, 0, -430);
+    controls.target.set(0, 0, 0);
+    controls.update();
+  };
+
+  let asked = false;
+  const draw = () => {
+    if (asked) return; // once for all that changes before the next picture
+    asked = true;
+    requestAnimationFrame(() => {
+      asked = false;
+      renderer.render(scene, camera);
+      canvas.dataset.drawn = 1 + Number(canvas.dataset.drawn || 0);
+    });
+  };
+  const pose = () => {
+    const bones = floats(model.get("bones"));
+    for (const part of [mesh, joints, cloud]) part.pose(bones);
+    mesh.geometry.computeVertexNormals();
+    draw();
+  };
+  const reshape = () => { // another hand
+    for (const [part, name] of [[mesh, "vertices"], [joints, "points"], [cloud, "cloud"]]) {
+      part.rest = floats(model.get(name));
+    }
+    pose();
+  };
+
+  const turn = (sideways, upwards) => {
+    const offset = camera.position.clone().sub(controls.target);
+    offset.applyAxisAngle(camera.up, sideways);
+    const right = offset.clone().cross(camera.up).normalize();
+    const turned = offset.clone().applyAxisAngle(right, upwards);
+    if (Math.abs(turned.clone().normalize().dot(camera.up)) < 0.98) offset.copy(turned);
+    camera.position.copy(controls.target).add(offset);
+    controls.update();
+    draw();
+  };
+  const nearer = (factor) => {
+    const offset = camera.position.clone().sub(controls.target).multiplyScalar(factor).clampLength(150, 1500);
+    camera.position.copy(controls.target).add(offset);
+    controls.update();
+    draw();
+  };
+  const keys = {
+    ArrowLeft: () => turn(0.1, 0), ArrowRight: () => turn(-0.1, 0), ArrowUp: () => turn(0, 0.1),
+    ArrowDown: () => turn(0, -0.1), "+": () => nearer(0.9), "-": () => nearer(1.1), 0: () => { home(); draw(); },
+  };
+  canvas.addEventListener("keydown", (event) => {
+    const act = keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    event.stopPropagation(); // the notebook has the arrow keys otherwise
+    act();
+  });
+  controls.addEventListener("change", draw);
+
+  el.append(canvas);
+  const choices = document.createElement("div");
+  choices.className = "hrlib-viewer-parts";
+  for (const [name, label] of Object.entries(PARTS)) {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = model.get("shown").includes(name);
+    box.addEventListener("change", () => {
+      const shown = model.get("shown").filter((other) => other !== name);
+      model.set("shown", box.checked ? [...shown, name] : shown);
+      model.save_changes();
+    });
+    model.on("change:shown", () => { box.checked = model.get("shown").includes(name); });
+    const around = document.createElement("label");
+    around.append(box, ` ${label}`);
+    choices.append(around);
+  }
+  el.append(choices);
+  const show = () => {
+    for (const [name, part] of Object.entries(parts)) part.visible = model.get("shown").includes(name);
+    skinColour.transparent = parts.skeleton.visible;
+    draw();
+  };
+  model.on("change:bones", pose);
+  model.on("change:vertices", reshape);
+  model.on("change:shown", show);
+  home();
+  pose();
+  show();
+  return () => {
+    controls.dispose();
+    renderer.dispose();
+    for (const part of [mesh, joints, cloud]) part.geometry.dispose();
+  };
+}
+
+export default { render };
