@@ -1,5 +1,7 @@
 """Forward kinematics: joint rotations to joint frames (Sec. 3.3.1), and rotations to Euler angles (Sec. 3.5)."""
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,14 +15,30 @@ LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
 
 def rotation_matrix(q: Tensor) -> Tensor:
     """Unit quaternions xyzw [..., 4] -> rotation matrices [..., 3, 3]. Polynomial, so its gradient is finite everywhere."""
-    x, y, z, w = q.unbind(-1)
-    xx, yy, zz, xy, xz, yz, wx, wy, wz = x * x, y * y, z * z, x * y, x * z, y * z, w * x, w * y, w * z
-    rows = [
-        1 - 2 * (yy + zz), 2 * (xy - wz), 2 * (xz + wy),
-        2 * (xy + wz), 1 - 2 * (xx + zz), 2 * (yz - wx),
-        2 * (xz - wy), 2 * (yz + wx), 1 - 2 * (xx + yy),
-    ]  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    table = _rotation_table(q.dtype, q.device)
+    products = (q[..., :, None] * q[..., None, :]).flatten(-2)  # xx, xy, ... ww
+    return (products @ table[:16] + table[16]).unflatten(-1, (3, 3))
+
+
+@cache
+def _rotation_table(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[17, 9]: the entries of a rotation matrix as sums of its quaternion's products, and the constants in them.
+
+    One small matrix product takes a fifth of the time of the thirty operations that it stands for.
+    """
+    table = torch.zeros(5, 4, 9, dtype=torch.float64)  # of x, y, z, w by x, y, z, w, then the constants
+    x, y, z, w, one = range(5)
+    for entry, terms in enumerate(
+        [
+            [(-2, y, y), (-2, z, z)], [(2, x, y), (-2, w, z)], [(2, x, z), (2, w, y)],
+            [(2, x, y), (2, w, z)], [(-2, x, x), (-2, z, z)], [(2, y, z), (-2, w, x)],
+            [(2, x, z), (-2, w, y)], [(2, y, z), (2, w, x)], [(-2, x, x), (-2, y, y)],
+        ]
+    ):  # fmt: skip
+        for factor, i, j in terms:
+            table[i, j, entry] += factor
+    table[one, 0, [0, 4, 8]] = 1
+    return table.flatten(0, 1)[:17].to(device, dtype)
 
 
 def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
