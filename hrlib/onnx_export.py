@@ -80,7 +80,6 @@ def export_bytes(net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> bytes:
             output_names=names,
             dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
             opset_version=OPSET,
-            do_constant_folding=False,  # it would fold the example's batch size into the graph
             dynamo=False,
         )
     model = onnx.load_model_from_string(file.getvalue())
