@@ -123,5 +123,7 @@ def _refinement_growth(axes: Axes, growth: Mapping):
     lines = [f"{name}: {rate:.0f} images/s" for name, rate in growth["images_per_s"].items()]
     if "large_peak_gb" in growth:
         lines.append(f"peak memory, {growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
+    if growth.get("load_average"):
+        lines.append(f"(other work ran beside: load {growth['load_average']:.0f})")
     axes.text(0.04, 0.96, "\n".join(lines), transform=axes.transAxes, va="top", color=INK, fontsize=9.5)
     axes.set_title("Refinement grows with the frames")
