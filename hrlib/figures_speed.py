@@ -1,6 +1,6 @@
 """The picture of notebook 08: what the parts cost, against what people would use instead, and how cost grows (Sec. 4.6)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +25,7 @@ def figure_speed(found: Mapping[str, Mapping]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, values: Mapping[str, float], form: str, ours: set[str], log: bool = False):
+def _bars(axes: Axes, values: Mapping[str, float], form: str | Callable, ours: set[str], log: bool = False):
     """Horizontal bars from the top, ours in colour, each with its number."""
     names = list(values)
     colours = [GOOD if name in ours else MUTED for name in names]
@@ -35,7 +35,7 @@ def _bars(axes: Axes, values: Mapping[str, float], form: str, ours: set[str], lo
     axes.tick_params(axis="y", length=0)
     if log:
         axes.set_xscale("log")
-        axes.set_xlim(min(values.values()) / 3, max(values.values()) * 9)
+        axes.set_xlim(1, max(values.values()) * 12)
     else:
         axes.set_xlim(0, 1.25 * max(values.values()))
 
@@ -48,7 +48,7 @@ def _renderer(axes: Axes, render: Mapping):
         "cpu": "hrlib, cpu",
     }
     values = {label: render["median_ms"][key] for key, label in names.items() if key in render["median_ms"]}
-    _bars(axes, values, "%.3g ms", {"hrlib, cpu"}, log=True)
+    _bars(axes, values, lambda ms: f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms", {"hrlib, cpu"}, log=True)
     axes.set_xlabel("ms, forward + backward (B=32, N=2048, r=5 px, 120x120)")
     axes.set_title("Depth renderer (Eq. 3-5): equal images")
 
@@ -94,7 +94,7 @@ def _prediction(axes: Axes, predict: Mapping):
     axes.text(ms["crop"], 1.01, " crop alone", color=ACCENT, fontsize=8.5, transform=axes.get_xaxis_transform())
     axes.axvline(PAPER_FORWARD_MS, color=INK, lw=1, ls=":")
     text = f" paper's GPU, network alone: {PAPER_FORWARD_MS} ms"
-    axes.text(PAPER_FORWARD_MS, -0.02, text, color=INK, fontsize=8, va="bottom", transform=axes.get_xaxis_transform())
+    axes.text(PAPER_FORWARD_MS, 1.01, text, color=INK, fontsize=8.5, transform=axes.get_xaxis_transform())
     plural = "s" * (predict["threads"] > 1)
     axes.set_xlabel(f"ms a frame, 640x480 depth to joints, {predict['threads']} thread{plural}")
     axes.set_title("Single-frame prediction, crop included", pad=16)
@@ -125,5 +125,5 @@ def _refinement_growth(axes: Axes, growth: Mapping):
         lines.append(f"peak memory, {growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
     if growth.get("load_average"):
         lines.append(f"(other work ran beside: load {growth['load_average']:.0f})")
-    axes.text(0.04, 0.96, "\n".join(lines), transform=axes.transAxes, va="top", color=INK, fontsize=9.5)
+    axes.text(0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", color=INK, fontsize=9.5)
     axes.set_title("Refinement grows with the frames")
