@@ -122,7 +122,7 @@ def _refinement_growth(axes: Axes, growth: Mapping):
     axes.set(xlabel="frames, one pass", ylabel="s, one thread", xlim=(0, None), ylim=(0, None))
     lines = [f"{name}: {rate:.0f} images/s" for name, rate in growth["images_per_s"].items()]
     if "large_peak_gb" in growth:
-        lines.append(f"peak memory, {growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
+        lines.append(f"{growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
     if growth.get("load_average"):
         lines.append(f"(other work ran beside: load {growth['load_average']:.0f})")
     axes.text(0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", color=INK, fontsize=9.5)
