@@ -21,7 +21,9 @@ def array(data: bytes, *shape, kind=np.float32):
 @pytest.fixture
 def posed():
     hand = template()
-    T = forward_kinematics(hand, pose({"index_base": (40, 5, 0), "thumb_far": (30, 0, 0)}), torch.tensor([[1.0, 2.0, 300.0]]))
+    T = forward_kinematics(
+        hand, pose({"index_base": (40, 5, 0), "thumb_far": (30, 0, 0)}), torch.tensor([[1.0, 2.0, 300.0]])
+    )
     view = HandView(hand)
     view.pose(T)
     return hand, T, view
