@@ -184,6 +184,7 @@ def _predict() -> Callable[..., int]:
         masks: Path | None = None,
         colour: Path | None = None,
         json: Path | None = None,
+        fit: bool = False,
     ) -> int:
         """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
@@ -198,6 +199,7 @@ def _predict() -> Callable[..., int]:
             masks: folder of images of the same names that are not 0 on the hand; then nothing is segmented.
             colour: folder of aligned colour images of the same names, where the hand wears a dark wristband.
             json: JSON file for the same, with the reasons why frames are left out.
+            fit: also fit each predicted pose to its frame, and make movements even; better joints, about 0.1 s a frame.
         """
         from statistics import median
 
@@ -215,7 +217,7 @@ def _predict() -> Callable[..., int]:
         images = user_frames(folder, camera, unit_mm, side, files, masks, colour)
         sure, left_out = [], {}
         with JointFiles(out, json) as joints, tqdm(total=len(images), desc="predict", disable=len(images) < 50) as bar:
-            for shots, lost in track(net, hand, images):
+            for shots, lost in track(net, hand, images, fit=fit):
                 left_out |= lost
                 joints.leave_out(lost)
                 if shots is not None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .adapted import confidence
+from .bundle import explain
 from .check import CHUNK, in_chunks
 from .crop import Crops
 from .datasets import Frame
@@ -31,22 +32,22 @@ class Tracked:
         return len(self.names)
 
 
-def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str]) -> Tracked:
-    """The hand in each of the crops, which are called `names`."""
-    prediction = predict(net, crops)
+def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False) -> Tracked:
+    """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`bundle.explain`)."""
+    prediction = explain(net, hand, crops, progress=len(crops) > 200).prediction if fit else predict(net, crops)
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
     return Tracked(list(names), crops, prediction, joints_mm, sure)
 
 
 def track(
-    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK
+    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
     """The hand in each frame, `chunk` frames at a time, with the reasons why some are left out.
 
     Memory is that of one chunk, however many frames there are. Raises ValueError where a file cannot be used.
     """
     for crops, kept, left_out in in_chunks(frames, chunk):
-        yield None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept]), left_out
+        yield None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept], fit), left_out
 
 
 def from_mirror(joints_mm: Tensor, side: str) -> Tensor:

@@ -15,7 +15,7 @@ from .datasets.masked import MaskedFolder
 from .export import JointFiles
 from .hand import HandRig
 from .network import PoseNet
-from .refine import Refined, refine
+from .refine import BestSettings, Refined, refine
 from .results import write_bytes_atomically, write_json
 from .track import Tracked, from_mirror, tracked
 
@@ -92,7 +92,8 @@ def personal(
     training = {**(record or {}), "frames": len(check.crops), "side": side, "refine": asdict(settings)}
     save_refined(out, refined, hand, training)
     before = tracked(net, hand, check.crops, check.names)
-    after = tracked(refined.net, refined.hand, check.crops, check.names)
+    # the recipe that fits poses to learn from them leaves fitted poses behind, too: they are the better ones
+    after = tracked(refined.net, refined.hand, check.crops, check.names, fit=isinstance(settings, BestSettings))
     return Personal(
         check, refined, before, after, write_all(out, check, refined, before, after, hand, training, progress)
     )

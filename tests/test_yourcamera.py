@@ -10,6 +10,7 @@ import torch
 from core_fixtures import clean_batch, template
 from PIL import Image
 
+from hrlib.bundle import surprise
 from hrlib.camera import Camera
 from hrlib.check import Check, Measures
 from hrlib.checkpoint import load_network
@@ -136,3 +137,13 @@ def test_only_files_of_a_pattern(tmp_path):
         user_frames(tmp_path, (300.0, 300.0), 1.0, files="ir_*")
     with pytest.raises(ValueError, match="--frames must be at least 1, got 0"):
         user_frames(tmp_path, (300.0, 300.0), 1.0, limit=0)
+
+
+def test_fitted_frames_are_explained_better_than_predicted_ones():
+    hand, crops = template(), clean_batch().crops
+    net, _ = load_network(hand)
+    plain, fitted = (tracked(net, hand, crops, list("abcd"), fit) for fit in (False, True))
+    explained = [surprise(hand, crops, shots.prediction) for shots in (plain, fitted)]
+    assert (explained[1] < explained[0]).all() and fitted.joints_mm.shape == (4, 21, 3)
+    error = [(shots.joints_mm - clean_batch().joints_mm).norm(dim=-1).mean() for shots in (plain, fitted)]
+    assert error[1] < error[0]
