@@ -100,6 +100,17 @@ def offset_bias(predicted_mm, true_mm) -> np.ndarray:
     return (_checked("predicted_mm", predicted_mm) - _checked("true_mm", true_mm)).mean(0)
 
 
+def errors_without(kind: str, predicted_mm, true_mm, bias: np.ndarray | None = None) -> np.ndarray:
+    """Errors [F, J] mm without a bias of BIASES: "paper" [J] mm, "offset" [J, 3] mm; None estimates it on these frames."""
+    errors = errors_mm(predicted_mm, true_mm)
+    if kind == "paper":
+        return without_paper_bias(errors, paper_bias(errors) if bias is None else bias)
+    if kind == "offset":
+        bias = offset_bias(predicted_mm, true_mm) if bias is None else bias
+        return errors_mm(_checked("predicted_mm", predicted_mm) - bias, true_mm)
+    return errors
+
+
 def scaled(predicted_mm, true_mm) -> tuple[np.ndarray, float]:
     """Predictions [F, J, 3] mm, each blown up about its own mean joint by one factor for all frames, and that factor.
 
@@ -126,16 +137,13 @@ def evaluate(
     fraction as `success_curve` at THRESHOLDS_MM, median that of the frames' mean errors.
     Raises ValueError for shapes that differ and for a number of joints that is not the protocol's.
     """
-    errors = errors_mm(predicted_mm, true_mm)
-    if errors.shape[1] != protocol.joints:
-        raise ValueError(f"protocol.joints is {protocol.joints}, but predictions have {errors.shape[1]} joints")
+    if np.shape(predicted_mm)[1] != protocol.joints:
+        raise ValueError(
+            f"protocol.joints is {protocol.joints}, but predictions have {np.shape(predicted_mm)[1]} joints"
+        )
     if protocol.bias != "none" and bias is None:
         protocol = replace(protocol, estimated_on="the frames evaluated")
-    if protocol.bias == "paper":
-        errors = without_paper_bias(errors, paper_bias(errors) if bias is None else bias)
-    elif protocol.bias == "offset":
-        bias = offset_bias(predicted_mm, true_mm) if bias is None else bias
-        errors = errors_mm(_checked("predicted_mm", predicted_mm) - bias, true_mm)
+    errors = errors_without(protocol.bias, predicted_mm, true_mm, bias)
     per_subject = {}
     if subject is not None:
         ids = np.asarray(subject)
@@ -171,25 +179,25 @@ def subset(points_mm, dataset: str, joints: int):
     return points_mm[:, [NYU_SUBSETS[have].index(joint) for joint in NYU_SUBSETS[joints]]]
 
 
-def protocols(predicted_mm, true_mm, dataset: str, crop: str, ground_truth: str) -> list[dict]:
+def protocols(predicted_mm, true_mm, dataset: str) -> list[dict]:
     """The same predictions under every protocol of a test set: joint subsets x subjects x scale x bias.
 
     predicted_mm [F, J, 3] in the set's usual joints (14 or 16), for the first F frames of it. A row is {"joints",
-    "subject", "scale", "bias", "frames", "mean_mm", "auc"}; scale "given" means `scaled` for each subject apart.
+    "subject", "scale", "bias", "frames", "mean_mm", "auc"}; scale "given" means `scaled` for each subject apart; biases
+    are estimated on the frames that they are subtracted from.
     """
     test, rows = TEST_SETS[dataset], []
     ids = test.subject[: len(predicted_mm)]
-    given = np.concatenate([scaled(predicted_mm[ids == s], true_mm[ids == s])[0] for s in np.unique(ids)])
-    for joints in (count for count in JOINT_COUNTS[dataset] if count <= test.joints):
-        true = subset(true_mm, dataset, joints)
-        for scale, points in (("as predicted", predicted_mm), ("given", given)):
-            points = subset(points, dataset, joints)
-            for who in ("all", *(str(s) for s in np.unique(ids))):
-                at = np.ones(len(ids), bool) if who == "all" else ids == int(who)
-                for bias in BIASES:
-                    truth = ground_truth if scale == "as predicted" else f"{ground_truth}; the hand's size"
-                    setting = Protocol(dataset, "test", joints, crop, scale, truth, who, bias)
-                    done = evaluate(points[at], true[at], setting)
-                    row = {"joints": joints, "subject": who, "scale": scale, "bias": bias}
-                    rows.append(row | {key: done[key] for key in ("frames", "mean_mm", "auc")})
+    predicted, true = _checked("predicted_mm", predicted_mm), _checked("true_mm", true_mm)[: len(predicted_mm)]
+    given = np.concatenate([scaled(predicted[ids == s], true[ids == s])[0] for s in np.unique(ids)])
+    every = np.arange(test.joints)[None, :, None]
+    for scale, points in (("as predicted", predicted), ("given", given)):
+        for who in ("all", *(str(s) for s in np.unique(ids))):
+            at = np.ones(len(ids), bool) if who == "all" else ids == int(who)
+            for bias in BIASES:
+                errors = errors_without(bias, points[at], true[at])
+                for joints in (count for count in JOINT_COUNTS[dataset] if count <= test.joints):
+                    part = errors[:, subset(every, dataset, joints)[0, :, 0]]
+                    row = {"joints": joints, "subject": who, "scale": scale, "bias": bias, "frames": len(part)}
+                    rows.append(row | {"mean_mm": float(part.mean()), "auc": area_under(success_curve(part))})
     return rows

@@ -113,7 +113,7 @@ def test_subsets_of_joints():
 
 @pytest.mark.mirror
 def test_the_protocol_changes_the_number():
-    rows = protocols(read_predictions("nyu", "DeepModel"), read_labels("nyu"), "nyu", "theirs", "training labels")
+    rows = protocols(read_predictions("nyu", "DeepModel"), read_labels("nyu"), "nyu")
 
     def mean(**wanted):
         (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
@@ -125,5 +125,5 @@ def test_the_protocol_changes_the_number():
     by_subject = [mean(joints=14, **(plain | {"subject": who})) for who in "12"]
     assert np.average(by_subject, weights=[2440, 5812]) == pytest.approx(mean(joints=14, **plain))
     assert mean(joints=14, **(plain | {"bias": "paper"})) < mean(joints=14, **plain)
-    rows = protocols(read_predictions("icvl", "V2V-PoseNet"), read_labels("icvl"), "icvl", "theirs", "training labels")
+    rows = protocols(read_predictions("icvl", "V2V-PoseNet"), read_labels("icvl"), "icvl")
     assert mean(joints=16, **(plain | {"bias": "offset"})) == pytest.approx(5.18, abs=0.01)
