@@ -23,9 +23,9 @@ CHUNK = 64  # frames in memory at a time; within them, neighbours help to find t
 FEW, ENOUGH = 30, 200  # frames: fewer than ENOUGH do not tell the hand's shape from its poses (notebook 10)
 FOUND_SHARE = 0.5  # of the frames must show something of a hand's size ...
 HAND_SHARE = 0.5  # ... and half of those a hand
-# of likeness: where (recogniser's score) x (base model's confidence) is this, a frame is undecided. Medians of real folders:
-# 0.43 and more for SR305, 0.08 for the ASL alphabet, 0.027 to 0.16 for its letters alone (but 0.013 for T, which the base
-# model loses); of balls, eggs, dice, bottles, mugs, faces, cats: 0.004 to 0.025. Flat boxes and toy cats can reach 0.09
+# of likeness: where (recogniser's score) x (base model's confidence) is this, a frame is undecided. Above it were 100 % of the
+# real SR305 frames and 79 % of 367 of the ASL alphabet; by the products of medians, 23 of its 24 letters alone (not T, which
+# the base model loses). Below: balls, eggs, dice, bottles, faces; flat boxes and toy cats can get above it in some views
 UNDECIDED = 0.025
 SMOOTH_MM = (
     1.2  # median distance from the best quadric: 0.2 to 1.1 for balls, plates, sticks; 2.1 to 3.7 for real hands
