@@ -1,7 +1,8 @@
 """What refinement makes of the four simulated users: the paper's recipe and ours, against base and supervised oracle.
 
-Writes benchmarks/results/refine.json after each user, and goes on where a stopped run of the same numbers was. Reads the
-oracles from benchmarks/results/users.json. About 40 minutes on two cores with the default numbers.
+Writes benchmarks/results/refine.json, and goes on where a stopped run of the same numbers was; several runs with other --users
+may share the work, and a last one without finds what they did. Reads the oracles from benchmarks/results/users.json. About an
+hour on two cores with the default numbers.
 """
 
 import argparse
@@ -49,7 +50,7 @@ def jitter(joints, truth) -> tuple[float, float]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--users", default="ABCD")
+    parser.add_argument("--users", default="".join(USERS), help="some of them, kept for a run with all of them")
     parser.add_argument("--train", type=int, default=4000, help="unlabelled frames of each user")
     parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
     parser.add_argument("--frames", type=int, default=600, help="of the unlabelled frames, those that `best` explains")
@@ -62,14 +63,15 @@ def main():
     arguments = parser.parse_args()
     template = load_hand()
     base, paper = load_network(template)[0], load_network(template, PAPER_MODEL)[0]
-    oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
     made = results.provenance(parameters, 0, data, "simulated joints, for evaluation only (and to train the oracles)")
     metrics = {"users": {}}
-    partial = arguments.out.with_suffix(".partial.json")
-    if partial.exists() and (old := json.loads(partial.read_text()))["parameters"] == parameters:
-        metrics = old["metrics"]
+    # of stopped runs, and of those for other users beside this one
+    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
+        if (old := json.loads(file.read_text()))["parameters"] == parameters:
+            metrics["users"] |= old["metrics"]["users"]
+    partial = arguments.out.with_name(f"{arguments.out.stem}.{arguments.users}.partial.json")
     for name in arguments.users:
         if name in metrics["users"]:
             continue
@@ -80,7 +82,6 @@ def main():
         }
         # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
         row["base_fitted"] = measured(explain(base, template, test.crops).prediction, template, test)
-        row["oracle"] = {"mean16": oracles[name]["oracle"]["mean16"]}
         for recipe in ("depth", "paper"):
             settings = replace(RECIPES[recipe], learning_rate=arguments.paper_rate, batch=arguments.paper_batch)
             done = refine(paper, template, train.crops[: arguments.paper_frames], settings)
@@ -93,7 +94,6 @@ def main():
             done = refine(base, template, train.crops, settings)
             found = measured(predict(done.net, test.crops), done.hand, test) | {"warnings": list(done.warnings)}
             found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
-            found["gap_closed"] = gap_closed(row["base"]["mean16"], found["mean16"], row["oracle"]["mean16"])
             runs.append(found)
             fits = explain(done.net, done.hand, test.crops, progress=False)
             fitted.append(measured(fits.prediction, done.hand, test))
@@ -104,6 +104,13 @@ def main():
         row["seconds"] = time.perf_counter() - began
         metrics["users"][name] = row
         results.write_json(partial, {"parameters": parameters, "metrics": metrics})
+    if set(arguments.users) != set(USERS):
+        print(f"kept in {partial.name}; a run without --users puts all of them together")
+        return
+    metrics["users"] = {name: metrics["users"][name] for name in USERS}
+    oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
+    for name, row in metrics["users"].items():
+        row["oracle"] = {"mean16": oracles[name]["oracle"]["mean16"]}
     mean = lambda values: sum(values) / len(values)  # noqa: E731
     users = metrics["users"].values()
     for key in ("best", "best_fitted"):
@@ -112,12 +119,13 @@ def main():
         metrics[{"best": "gap_closed_mean", "best_fitted": "gap_closed_fitted"}[key]] = gap_closed(
             base_mm, of(key), oracle_mm
         )
-    profile = "quick" if arguments.seeds >= 3 and arguments.users == "ABCD" else "smoke"
+    profile = "quick" if arguments.seeds >= 3 else "smoke"
     record_ = {"name": "refine", "profile": profile, "metrics": metrics, "claims": make_claims(metrics)}
     for claim in record_["claims"]:
         print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
     results.write_json(arguments.out, record_ | {"provenance": made})
-    partial.unlink(missing_ok=True)
+    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
+        file.unlink()
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 
