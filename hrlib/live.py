@@ -30,7 +30,7 @@ from .pipeline import PipelineSettings, Step, evaluate_step, to_pixels
 from .plots import ACCENT, GOOD, INK, MUTED
 from .render import splat_depth
 
-SHIFTS_PX = torch.arange(-45.0, 46.0)
+SHIFTS_PX = torch.arange(-40.0, 41.0)
 RADII_PX = (1, 15)
 FLAT = 0.02  # a pull below this share of the strongest is called none: no step of a sensible size follows from it
 TERM_COLOURS = {"depth": GOOD, "collision": "#a64d79", "physical": "#b8860b"}
@@ -254,15 +254,18 @@ class LandscapeView(_Live):
         *images, curve = self._figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.9))
         show_images(images, step)
         found, place = self._found, ANGLES[self.angle.value]
+        x, lower = found.degrees, torch.zeros_like(found.degrees)
         curve.axvspan(place.low, place.high, color=MUTED, alpha=0.18, lw=0)
         for name, values in found.terms.items():
-            curve.plot(found.degrees, values, color=TERM_COLOURS[name], lw=1.4, label=name)
-        curve.plot(found.degrees, found.loss, color=INK, lw=2.2, label="sum (Eq. 1)")
+            # one on top of the other: the upper edge is the sum
+            curve.fill_between(x, lower, lower + values, color=TERM_COLOURS[name], alpha=0.45, lw=0, label=name)
+            lower = lower + values
+        curve.plot(x, found.loss, color=INK, lw=2.2, label="sum (Eq. 1)")
         curve.plot(degrees, step.loss, "o", color=ACCENT, ms=9)
         marks = {"predicted": (self._prediction, "--")} | ({"true": (self._truth, "-")} if self._truth else {})
         for name, (of, style) in marks.items():
             curve.axvline(self._angle_of(of), color=ACCENT, ls=style, lw=1, label=name)
-        curve.set(title="loss along the angle (grey: its limits)", xlabel="degrees", ylim=(0, None))
+        curve.set(title="loss along the angle (grey: its limits)", xlabel="degrees", ylim=_around(found.loss))
         curve.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         best = found.degrees[found.loss.argmin()].item()
         text = f"at {degrees.item():.0f}&deg;: loss {step.loss.item():.3f}; lowest at <b>{best:.0f}&deg;</b>"
@@ -319,6 +322,12 @@ class DescentView(_Live):
         axes.set_ylabel(label, color=colour)
         axes.tick_params(axis="y", labelcolor=colour)
         return f"{label} <b>{values[self.step.value].item():.2f}</b> (first {values[0].item():.2f})"
+
+
+def _around(loss: Tensor) -> tuple[float, float]:
+    """Limits of an axis in which the shape of a curve that is far from zero is seen."""
+    low, high = loss.min().item(), loss.max().item()
+    return max(0.0, low - 0.4 * (high - low)), high + 0.1 * (high - low) + 1e-6
 
 
 def show_images(axes: Sequence[Axes], step: Step):
