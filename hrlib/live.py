@@ -31,8 +31,8 @@ from .plots import ACCENT, GOOD, INK, MUTED
 from .render import splat_depth
 
 SHIFTS_PX = torch.arange(-40.0, 41.0)
-RADII_PX = (1, 15)
-FLAT = 0.02  # a pull below this share of the strongest is called none: no step of a sensible size follows from it
+RADII_PX = (2, 15)
+FLAT = 0.05  # a pull below this share of the strongest is called none: what is left comes from the pixels' raster
 TERM_COLOURS = {"depth": GOOD, "collision": "#a64d79", "physical": "#b8860b"}
 
 
@@ -116,10 +116,9 @@ def turned(prediction: Prediction, angle: str, degrees: Tensor) -> Prediction:
 def landscape(
     hand: HandRig, prediction: Prediction, crops: Crops, angle: str, settings: PipelineSettings = PipelineSettings()
 ) -> Landscape:
-    """The loss of one frame along one angle, a step every 2 degrees, from 10 below to 10 above the angle's limits."""
-    degrees = (
-        torch.arange(ANGLES[angle].low - 10.0, ANGLES[angle].high + 11.0, 2.0) if angle in ANGLES else torch.zeros(1)
-    )
+    """The loss of one frame along one angle, a step about every 2 degrees, from 10 below to 10 above the angle's limits."""
+    low, high = (ANGLES[angle].low - 10, ANGLES[angle].high + 10) if angle in ANGLES else (0, 0)
+    degrees = torch.linspace(low, high, (high - low) // 2 + 1)
     at = turned(prediction, angle, degrees)
     step = evaluate_step(at, hand, crops[[0] * len(degrees)], settings)
     return Landscape(degrees, {name: getattr(settings.weights, name) * step.terms[name] for name in settings.terms})
@@ -188,7 +187,7 @@ class SlideView(_Live):
             axis.fill_between(x, 0, 1, flat, color=MUTED, alpha=0.3, lw=0, transform=axis.get_xaxis_transform())
             axis.set(title=title, xlabel="rendered this far off, px", xlim=(x[0], x[-1]))
         slope.axhline(0, color=INK, lw=0.8)
-        slope.annotate("grey: no pull", (0.98, 0.04), xycoords="axes fraction", ha="right", color=INK)
+        slope.annotate("grey: no pull to speak of", (0.98, 0.04), xycoords="axes fraction", ha="right", color=INK)
         state = "<b>none: the gradient has vanished</b>" if flat[at] else f"{found.slope[at].item():+.2g} per px"
         return (
             f"depth loss {found.loss[at].item():.4f}, slope {state}; with r = {self.radius.value} px a finger finds "
@@ -318,7 +317,7 @@ class DescentView(_Live):
         values = values * scale
         axes.plot(values, color=colour, lw=2)
         axes.plot(self.step.value, values[self.step.value], "o", color=colour, ms=8)
-        axes.set(ylim=(0, 1.05 * values.max().item()))
+        axes.set(ylim=(0, 1.05 * values.max().item() or 1))
         axes.set_ylabel(label, color=colour)
         axes.tick_params(axis="y", labelcolor=colour)
         return f"{label} <b>{values[self.step.value].item():.2f}</b> (first {values[0].item():.2f})"
