@@ -187,7 +187,7 @@ class SlideView(_Live):
             axis.fill_between(x, 0, 1, flat, color=MUTED, alpha=0.3, lw=0, transform=axis.get_xaxis_transform())
             axis.set(title=title, xlabel="rendered this far off, px", xlim=(x[0], x[-1]))
         slope.axhline(0, color=INK, lw=0.8)
-        slope.annotate("grey: no pull to speak of", (0.98, 0.04), xycoords="axes fraction", ha="right", color=INK)
+        slope.annotate("grey: no pull", (0.98, 0.93), xycoords="axes fraction", ha="right", color=INK)
         state = "<b>none: the gradient has vanished</b>" if flat[at] else f"{found.slope[at].item():+.2g} per px"
         return (
             f"depth loss {found.loss[at].item():.4f}, slope {state}; with r = {self.radius.value} px a finger finds "
