@@ -20,16 +20,23 @@ class Options:
     help: str
 
 
-def reproduce(profile: Literal["smoke", "quick", "full"] = "quick", only: tuple[str, ...] = ()) -> int:
+def reproduce(
+    profile: Literal["smoke", "quick", "full"] = "quick",
+    only: tuple[str, ...] = (),
+    nyu: Path | None = None,
+    icvl: Path | None = None,
+) -> int:
     """Run the notebooks and regenerate the figures.
 
     Args:
         profile: smoke (does it run?), quick (all within 20 minutes on two cores) or full (the paper's protocol).
         only: notebooks by their first characters, e.g. 03 04.
+        nyu: folder of NYU Hand Pose (its train/ and test/), for notebook 07: refine and evaluate on it.
+        icvl: folder of ICVL (its Training/ and Testing/), likewise.
     """
     from .reproduce import reproduce
 
-    return reproduce(profile, only)
+    return reproduce(profile, only, data={"nyu": nyu, "icvl": icvl})
 
 
 def claims(readme: bool = False) -> int:
