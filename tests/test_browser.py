@@ -123,9 +123,11 @@ def test_a_slider_moved_by_keyboard_changes_mesh_and_depth_image(lab, page):
     assert (before[0] != before[0][0, 0]).any(-1).mean() > 0.05, "there is a hand in the 3D picture"
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / "before.png")
+    drawn = int(canvas.get_attribute("data-drawn"))
     handle.focus()
     page.keyboard.press("End")
-    page.wait_for_timeout(3000)
+    page.wait_for_function(f"document.querySelector('.hrlib-viewer canvas').dataset.drawn > {drawn}")
+    page.wait_for_timeout(2000)  # the pictures beside it come a moment later
     after = [pixels(part) for part in (canvas, depth)]
     page.screenshot(path=SCREENSHOTS / "after.png")
     for name, old, new in zip(("mesh", "depth image"), before, after, strict=True):
