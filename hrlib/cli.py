@@ -39,6 +39,23 @@ def reproduce(
     return reproduce(profile, only, data={"nyu": nyu, "icvl": icvl})
 
 
+def fetch(names: tuple[str, ...] = (), out: Path | None = None) -> int:
+    """Fetch public data sets, or, without names, list them with their size, licence and where they come from.
+
+    Args:
+        names: data sets, e.g. published sr305.
+        out: folder for them, by default data/cache in the repository, where everything else finds them.
+    """
+    from .datasets.fetch import fetch, registry
+
+    for data in () if names else registry().values():
+        how = f"{len(data.files)} files" if data.files else f"by hand: {data.page}"
+        print(f"{data.name}: {data.citation}\n  {data.bytes / 2**20:,.0f} MB, licence: {data.licence}; {how}")
+    for name in names:
+        print(f"fetch: {name} is in {fetch(name, out)}")
+    return 0
+
+
 def claims(readme: bool = False) -> int:
     """Print what the figures and benchmarks claim, and whether it holds; exit status 1 where one does not.
 
@@ -289,6 +306,7 @@ def record(
 COMMANDS = {
     "reproduce": reproduce,
     "claims": claims,
+    "fetch": fetch,
     "pretrain": Options(_pretrain, "Train the base model on synthetic frames."),
     "refine": Options(_refine, "Adapt model and hand to one user's depth images."),
     "predict": Options(_predict, "Predict the joints in a folder of depth images."),
