@@ -110,7 +110,8 @@ def fit_poses(
         return dataset_joints(bones, pose(frames), wrist[frames], dataset, J, grown)
 
     for _ in tqdm(range(s.steps), desc=f"inverse kinematics, {dataset}", disable=not progress):
-        loss = (log_length / s.length).square().sum() + (offsets / s.offset_mm).square().sum()
+        # offsets pay in each frame, or many frames push them to where no joint of a hand is
+        loss = (log_length / s.length).square().sum() + len(labels) * (offsets / s.offset_mm).square().sum()
         for number, frames in enumerate(groups):
             # a length, not its square, as the residual is counted; rounded off where it has no gradient
             loss = loss + ((place(number, frames) - labels[frames]).square().sum(-1) + 1).sqrt().sum()

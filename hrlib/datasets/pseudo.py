@@ -22,7 +22,7 @@ from ..sensor import KINECT_V1, SR300, DepthSensor
 from ..synthetic import Synthesiser, SyntheticSettings
 from .published import TEST_SETS, read_labels, read_nyu_36
 
-FORMAT = 1  # of the cached fits; another number where the same labels would be fitted otherwise
+FORMAT = 2  # of the cached fits; another number where the same labels would be fitted otherwise
 BLOCK = 100  # consecutive frames: every other block is for refinement, the others for the test
 
 
