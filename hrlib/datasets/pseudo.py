@@ -5,7 +5,7 @@ subject's size, is drawn in those poses with that data set's camera and a sensor
 labelled where the data set's labels lie. The images are simulated; no result on them is a result on NYU or ICVL.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from ..sensor import KINECT_V1, SR300, DepthSensor
 from ..synthetic import Synthesiser, SyntheticSettings
 from .published import TEST_SETS, read_labels, read_nyu_36
 
-FORMAT = 2  # of the cached fits; another number where the same labels would be fitted otherwise
+FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise
 BLOCK = 100  # consecutive frames: every other block is for refinement, the others for the test
 
 
@@ -63,9 +63,10 @@ class PseudoFrames:
 
 
 def real_labels(dataset: str) -> np.ndarray:
-    """The labels that are fitted, [F, J, 3] mm: all 36 joints of NYU, the 16 of ICVL. ValueError for another set."""
+    """The labels that are fitted, [F, J, 3] mm: all 36 joints of NYU; the 16 of ICVL, whose hands are left ones, as a mirror
+    shows them. ValueError for another set."""
     _pseudo_set(dataset)
-    return read_nyu_36() if dataset == "nyu" else read_labels(dataset)
+    return read_nyu_36() if dataset == "nyu" else read_labels(dataset) * np.array([-1.0, 1.0, 1.0])
 
 
 def real_poses(dataset: str, template: HandRig, progress: bool = True) -> FittedPoses:
@@ -118,7 +119,9 @@ def pseudo_frames(
         raise ValueError(f"frames must be of one subject, got frames of {subjects.tolist()}")
     hand = subject_hand(dataset, int(subjects[0]), template, poses)
     s = SyntheticSettings(forearm_share=1.0, forearm_mm=220.0, sensor=pseudo.sensor, noise_share=1.0)
-    maker, crops, kept = Synthesiser(hand, s), [], []
+    maker, crops, kept, camera = Synthesiser(hand, s), [], [], test.camera
+    if dataset == "icvl":  # mirrored like its labels
+        camera = replace(camera, cx=pseudo.size[1] - 1 - camera.cx)
     bar = tqdm(total=len(frames), desc=f"pseudo-{dataset}, subject {subjects[0]}", disable=not progress)
     for i in map(int, frames):
         # a frame draws its own numbers, whatever else is asked for
@@ -126,11 +129,11 @@ def pseudo_frames(
         bend = torch.randn(1, 2, generator=generator).clamp(-2, 2) * torch.tensor([0.35, 0.15])
         arm = torch.cat([torch.full((1, 1), s.forearm_mm), bend], 1)
         pose, wrist = poses.rotations[i][None], poses.wrist_mm[i][None]
-        depth_mm = maker.draw(pose, wrist, generator, arm, test.camera, pseudo.size).depth_mm[0]
+        depth_mm = maker.draw(pose, wrist, generator, arm, camera, pseudo.size).depth_mm[0]
         try:
-            mask = segment_hand(depth_mm, test.camera)
-            if check_mask(depth_mm, test.camera, mask).reason is None:
-                crops.append(crop_hand(depth_mm, test.camera, mask))
+            mask = segment_hand(depth_mm, camera)
+            if check_mask(depth_mm, camera, mask).reason is None:
+                crops.append(crop_hand(depth_mm, camera, mask))
                 kept.append(i)
         except NoHandFound:
             pass
