@@ -20,16 +20,40 @@ class Options:
     help: str
 
 
-def reproduce(profile: Literal["smoke", "quick", "full"] = "quick", only: tuple[str, ...] = ()) -> int:
+def reproduce(
+    profile: Literal["smoke", "quick", "full"] = "quick",
+    only: tuple[str, ...] = (),
+    nyu: Path | None = None,
+    icvl: Path | None = None,
+) -> int:
     """Run the notebooks and regenerate the figures.
 
     Args:
         profile: smoke (does it run?), quick (all within 20 minutes on two cores) or full (the paper's protocol).
         only: notebooks by their first characters, e.g. 03 04.
+        nyu: folder of NYU Hand Pose (its train/ and test/), for notebook 07: refine and evaluate on it.
+        icvl: folder of ICVL (its Training/ and Testing/), likewise.
     """
     from .reproduce import reproduce
 
-    return reproduce(profile, only)
+    return reproduce(profile, only, data={"nyu": nyu, "icvl": icvl})
+
+
+def fetch(names: tuple[str, ...] = (), out: Path | None = None) -> int:
+    """Fetch public data sets, or, without names, list them with their size, licence and where they come from.
+
+    Args:
+        names: data sets, e.g. published sr305.
+        out: folder for them, by default data/cache in the repository, where everything else finds them.
+    """
+    from .datasets.fetch import fetch, registry
+
+    for data in () if names else registry().values():
+        how = f"{len(data.files)} files" if data.files else f"by hand: {data.page}"
+        print(f"{data.name}: {data.citation}\n  {data.bytes / 2**20:,.0f} MB, licence: {data.licence}; {how}")
+    for name in names:
+        print(f"fetch: {name} is in {fetch(name, out)}")
+    return 0
 
 
 def claims(readme: bool = False) -> int:
@@ -282,6 +306,7 @@ def record(
 COMMANDS = {
     "reproduce": reproduce,
     "claims": claims,
+    "fetch": fetch,
     "pretrain": Options(_pretrain, "Train the base model on synthetic frames."),
     "refine": Options(_refine, "Adapt model and hand to one user's depth images."),
     "predict": Options(_predict, "Predict the joints in a folder of depth images."),

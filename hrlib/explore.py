@@ -204,14 +204,12 @@ def _single_thread():
         numba.set_num_threads(before[1])
 
 
-def png(picture: np.ndarray, size: int | None = None) -> bytes:
-    """RGB uint8 [H, W, 3], or a depth image [H, W], as PNG; pixels are enlarged, not blurred."""
+def png(picture: np.ndarray) -> bytes:
+    """RGB uint8 [H, W, 3], or a depth image [H, W] in 64 greys (a third of the bytes, and no eye sees it), as PNG."""
     if picture.ndim == 2:
-        picture = (picture / BRIGHTEST * 255).clip(0, 255).astype(np.uint8)
-    image = Image.fromarray(picture)
-    image = image.resize((size, size), Image.Resampling.NEAREST) if size else image
+        picture = (picture / BRIGHTEST * 255).clip(0, 255).astype(np.uint8) & 0xFC
     buffer = io.BytesIO()
-    image.save(buffer, "png", compress_level=1)  # fast; the picture lives until the next move
+    Image.fromarray(picture).save(buffer, "png", compress_level=1)  # fast; the picture lives until the next move
     return buffer.getvalue()
 
 
@@ -222,16 +220,23 @@ class Explorer(widgets.VBox):
     What goes wrong while it redraws is shown under the pictures, and raised.
     """
 
-    def __init__(self, hand: HandRig, size: int = 320):
+    def __init__(self, hand: HandRig, size: int = 270):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
         self.sliders = {name: _slider(a.plain, a.low, a.high, name) for name, a in ANGLES.items()}
         self.view = {name: _slider(plain, -limit, limit, name) for name, (plain, limit) in VIEW_DEG.items()}
         self.shape = {name: _slider(name, 75, 130, name, 100, "per cent") for name in SHAPE_PARTS}
-        frame = {"width": f"{size}px", "object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
+        frame = {
+            "width": f"{size}px",
+            "height": f"{size}px",
+            "object_fit": "contain",
+            "margin": "0 8px 0 0",
+            "border": "1px solid #9aa5b1",
+        }
         self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
         self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
-        self.depth.add_class("hrlib-splat")
+        for image in (self.depth, self.difference):
+            image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
         presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
         self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in presets}
@@ -256,7 +261,7 @@ class Explorer(widgets.VBox):
                 for title, picture in (
                     ("the hand (drag to turn it)", self.hand_view),
                     ("splat image, Eq. 3 to 5", self.depth),
-                    ("difference from the target's", self.difference),
+                    ("difference from the chosen target", self.difference),
                 )
             )
         )
@@ -293,15 +298,15 @@ class Explorer(widgets.VBox):
         try:
             seen = self._look = look(self._hand, pose(*values), self._size, self._target_image())
             self.hand_view.pose(seen.step.T_cam_joint)
-            self.depth.value = png(seen.depth, self._size)
-            self.difference.value = png(seen.difference, self._size)
+            nothing = self.target.value == "nothing"
+            self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
         except Exception:  # a callback's error would end in a log that nobody reads
             self.error.value = f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
             self.numbers.value = "not drawn: see the error below"
             raise
         self.error.value = ""
         self.redraw_ms = 1000 * (time.perf_counter() - started)
-        depth = "-" if self.target.value == "nothing" else f"{seen.terms['depth']:.4f}"
+        depth = "-" if nothing else f"{seen.terms['depth']:.4f}"
         self.numbers.value = (
             f"depth (Eq. 6): <b>{depth}</b> &emsp; collision (Eq. 7): <b>{seen.collision_mm:.2f} mm</b> &emsp; "
             f"physical (Eq. 8): <b>{seen.physical_rad:.2f} rad</b> &emsp; drawn in {self.redraw_ms:.0f} ms"

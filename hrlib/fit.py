@@ -1,6 +1,7 @@
 """Gradient descent on Eq. 1 for single frames: one frame's pose (Fig. 3), one frame's shape (Fig. 4)."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,21 +51,28 @@ class Fit:
     cloud_mm: Tensor
 
 
-def fit_pose(net: PoseNet, hand: HandRig, crops: Crops, settings: PoseFitSettings = PoseFitSettings()) -> Fit:
+def fit_pose(
+    net: PoseNet,
+    hand: HandRig,
+    crops: Crops,
+    settings: PoseFitSettings = PoseFitSettings(),
+    watch: Callable[[Step], None] | None = None,
+) -> Fit:
     """Fig. 3: overfit a copy of the network to each frame alone; `net` itself stays as it is.
 
-    Dropout is off, so that the loss is the same function at every step.
+    Dropout is off, so that the loss is the same function at every step. watch: is given every step on the way, of each
+    frame in turn.
     """
     fits = []
     for i in tqdm(range(len(crops)), desc="overfit frames", disable=len(crops) < 2):
-        fits.append(_fit_pose_of_one(net, hand, crops[i], settings))
+        fits.append(_fit_pose_of_one(net, hand, crops[i], settings, watch))
     if not fits:
         raise ValueError("crops must hold at least one frame, got none")
     on_the_way = [torch.cat([getattr(fit, key) for fit in fits], 1) for key in ("mse", "loss", "joints_mm")]
     return Fit(_join([fit.before for fit in fits]), _join([fit.after for fit in fits]), *on_the_way, hand.cloud_mm)
 
 
-def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings) -> Fit:
+def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings, watch) -> Fit:
     net = copy.deepcopy(net).eval()
     optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     target = splat_target(crop, settings.pipeline)
@@ -72,10 +80,10 @@ def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFit
     def step():
         return evaluate_step(net(crop.image), hand, crop, settings.pipeline, target=target)
 
-    return Fit(*_descend(step, optimiser, settings.steps), hand.cloud_mm)
+    return Fit(*_descend(step, optimiser, settings.steps, watch=watch), hand.cloud_mm)
 
 
-def _descend(evaluate, optimiser, steps: int, progress: bool = False):
+def _descend(evaluate, optimiser, steps: int, progress: bool = False, watch=None):
     """`steps` steps of the optimiser on the loss of `evaluate()` -> before, after, mse, loss, joints_mm (see `Fit`)."""
     mse, loss, joints, before = [], [], [], None
     for i in tqdm(range(steps + 1), desc="descend", disable=not progress):
@@ -84,6 +92,8 @@ def _descend(evaluate, optimiser, steps: int, progress: bool = False):
         loss.append(step.loss.detach())
         joints.append(step.joints_mm.detach())
         before = before or step.detach()
+        if watch:
+            watch(step.detach())
         if i < steps:
             optimiser.zero_grad(set_to_none=True)
             step.loss.sum().backward()
@@ -106,9 +116,16 @@ def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Tensor) -> list[str]:
 
 
 def fit_shape(
-    prediction: Prediction, hand: HandRig, crops: Crops, settings: ShapeFitSettings = ShapeFitSettings(), progress=True
+    prediction: Prediction,
+    hand: HandRig,
+    crops: Crops,
+    settings: ShapeFitSettings = ShapeFitSettings(),
+    progress=True,
+    watch: Callable[[Step], None] | None = None,
 ) -> Fit:
     """Fig. 4: the pose stays as predicted, only the points P move; each frame of the batch gets a P of its own.
+
+    watch: is given every step on the way.
 
     P = P_0 + d reach / sqrt(reach^2 + |d|^2) with d free: within `reach_mm` of the template for any d.
     """
@@ -125,7 +142,7 @@ def fit_shape(
     def step():
         return evaluate_step(prediction, hand, crops, settings.pipeline, cloud(), target)
 
-    return Fit(*_descend(step, optimiser, settings.steps, progress), cloud().detach())
+    return Fit(*_descend(step, optimiser, settings.steps, progress, watch), cloud().detach())
 
 
 @torch.no_grad()

@@ -206,7 +206,7 @@ def _rows(shots: Tracked, index: torch.Tensor, rows, side: str, sure) -> Figure:
     return figure
 
 
-def _short(name: str, most: int = 22) -> str:
+def _short(name: str, most: int = 17) -> str:
     return name if len(name) <= most else "…" + name[1 - most :]
 
 

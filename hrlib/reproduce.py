@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +89,15 @@ def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
         raise RuntimeError(f"cell {error.exec_count} of {path.name}: {error.ename}\n{said}") from error
 
 
-def reproduce(profile: str = "quick", only: Sequence[str] = (), folder: Path | None = None) -> int:
+def reproduce(
+    profile: str = "quick",
+    only: Sequence[str] = (),
+    folder: Path | None = None,
+    data: Mapping[str, Path | None] | None = None,
+) -> int:
     """Run the notebooks one after the other, go on after one that fails, and write build/figures.html.
 
+    data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
     Returns the exit status: 0; 1 where a notebook failed; 130 where Ctrl-C stopped the run.
     """
     from tqdm import tqdm
@@ -99,6 +105,10 @@ def reproduce(profile: str = "quick", only: Sequence[str] = (), folder: Path | N
     from .page import write_page
 
     pick(profile, smoke=None, quick=None, full=None)  # refuses an unknown profile before anything starts
+    folders = {name: str(Path(place).resolve()) for name, place in (data or {}).items() if place is not None}
+    for name, place in folders.items():
+        if not Path(place).is_dir():
+            raise FileNotFoundError(f"{name}: {place} is no folder; name the one that holds the data set")
     notebooks = find_notebooks(only, folder)
     if not notebooks:
         print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
@@ -108,7 +118,7 @@ def reproduce(profile: str = "quick", only: Sequence[str] = (), folder: Path | N
         for number, path in enumerate(bar, 1):
             bar.set_description(path.stem)
             try:
-                outcomes.append(_outcome(path, profile))
+                outcomes.append(_outcome(path, profile, folders))
             except KeyboardInterrupt:
                 stopped = True
                 bar.write(f"stopped by Ctrl-C in {path.stem}", file=sys.stderr)
@@ -127,17 +137,26 @@ def reproduce(profile: str = "quick", only: Sequence[str] = (), folder: Path | N
     return 130 if stopped else int(bool(failed))
 
 
-def _outcome(path: Path, profile: str) -> Outcome:
+def _outcome(path: Path, profile: str, folders: Mapping[str, str]) -> Outcome:
     figures = paths.figures(profile)
     before = {result: result.stat().st_mtime_ns for result in figures.glob("*.json")}
     started, error = time.perf_counter(), None
     try:
-        run_notebook(path, {"profile": profile}, paths.EXECUTED / path.name)
+        run_notebook(path, {"profile": profile} | _wanted(path, folders), paths.EXECUTED / path.name)
     except Exception as failure:  # whatever it was: say it, and go on with the next notebook
         error = str(failure) or repr(failure)
     seconds = time.perf_counter() - started
     written = sorted(f.stem for f in figures.glob("*.json") if before.get(f) != f.stat().st_mtime_ns)
     return Outcome(path.stem, seconds, tuple(written), error)
+
+
+def _wanted(path: Path, folders: Mapping[str, str]) -> dict[str, str]:
+    """Of the data sets' folders those that the notebook has a parameter for."""
+    if not folders:
+        return {}
+    import papermill
+
+    return {name: folders[name] for name in folders if name in papermill.inspect_notebook(str(path))}
 
 
 @contextmanager

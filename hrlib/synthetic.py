@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from .camera import Camera
 from .crop import Crops, crop_batch
 from .hand import HandRig
 from .kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix
@@ -81,19 +82,31 @@ class Synthesiser:
         xy = (torch.rand(count, 2, generator=generator) * 2 - 1) * s.off_axis * z[:, None]
         return rotations, torch.cat([xy, z[:, None]], 1)
 
-    def draw(self, rotations: Tensor, wrist_mm: Tensor, generator: Generator, arms: Tensor | None = None) -> "Drawing":
+    def draw(
+        self,
+        rotations: Tensor,
+        wrist_mm: Tensor,
+        generator: Generator,
+        arms: Tensor | None = None,
+        camera: Camera | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> "Drawing":
         """Depth frames of given poses: the mesh and a piece of forearm through a pinhole camera, then the sensor.
 
-        arms [B, 3]: length (mm), flexion and deviation (rad) of each forearm at the wrist; None draws them.
+        arms [B, 3]: length (mm), flexion and deviation (rad) of each forearm at the wrist; None draws them. camera, size
+        (H, W): a whole image of one camera, instead of a window around each hand.
         """
         hand, s = self.hand, self.settings
         arms = self.sample_arms(len(rotations), generator) if arms is None else arms
         T = forward_kinematics(hand, rotations, wrist_mm)
         vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T))
         arm = torch.einsum("brc,bvc->bvr", T[:, 0, :3, :3], self.forearms(arms)) + wrist_mm[:, None]
-        intrinsics = window_cameras(vertices.numpy(), s, generator)
+        if camera is None:
+            intrinsics = window_cameras(vertices.numpy(), s, generator)
+        else:
+            intrinsics = np.tile(np.float32([camera.fx, camera.fy, camera.cx, camera.cy]), (len(vertices), 1))
         vertices = torch.cat([vertices, arm], 1).numpy()
-        clean_mm = rasterise(vertices, self.faces, intrinsics, (s.window_px, s.window_px), closed=True)
+        clean_mm = rasterise(vertices, self.faces, intrinsics, size or (s.window_px, s.window_px), closed=True)
         noisy = torch.rand(len(clean_mm), generator=generator).numpy() < s.noise_share
         seed = int(torch.randint(2**31, (1,), generator=generator))
         depth_mm = clean_mm.copy()

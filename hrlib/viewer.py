@@ -50,6 +50,7 @@ class HandView(anywidget.AnyWidget):
             cloud_weights=_bytes(hand.cloud_weights),
             point_weights=_bytes(np.eye(16)[joint_of_point]),
             bones_of_points=_bytes(pairs, np.uint32),
+            bones=_bytes(np.tile(np.eye(3, 4), (16, 1, 1))),  # the pose at rest
             **_rest(hand),
             **traits,
         )

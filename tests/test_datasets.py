@@ -170,7 +170,7 @@ def test_a_camera_of_nonsense():
 
 def test_a_missing_data_set_says_what_it_is_and_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv("HRLIB_DATA_MIRROR", raising=False)
-    with pytest.raises(FileNotFoundError, match=r"sr305 not found: HRLIB_DATA_MIRROR is not set.*licence: MIT"):
+    with pytest.raises(FileNotFoundError, match=r"sr305 not found: HRLIB_DATA_MIRROR is not set, and.*licence: MIT"):
         dataset_folder("sr305")
     monkeypatch.setenv("HRLIB_DATA_MIRROR", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="Set HRLIB_DATA_MIRROR to the folder that holds asl_fingerspelling/"):

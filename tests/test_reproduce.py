@@ -186,3 +186,14 @@ def test_help_does_not_load_the_heavy_parts():
     code = "import sys, hrlib.cli; sys.argv = ['hrlib', '--help']\ntry: hrlib.cli.main()\nexcept SystemExit: pass\n"
     code += "sys.exit(', '.join({'torch', 'matplotlib', 'papermill', 'numba'} & set(sys.modules)) or None)"
     subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_folders_of_data_sets_go_to_the_notebooks_that_take_them(tmp_path):
+    from hrlib.paths import NOTEBOOKS
+    from hrlib.reproduce import _wanted, reproduce
+
+    folders = {"nyu": "/data/nyu", "icvl": "/data/icvl"}
+    assert _wanted(NOTEBOOKS / "07_state_of_the_art.ipynb", folders) == folders
+    assert _wanted(NOTEBOOKS / "00_hand.ipynb", folders) == {}
+    with pytest.raises(FileNotFoundError, match="nyu: .* is no folder; name the one that holds the data set"):
+        reproduce("smoke", ["07"], data={"nyu": tmp_path / "nowhere", "icvl": None})

@@ -1,8 +1,10 @@
-"""Where a data set lies on this computer: below the folder that HRLIB_DATA_MIRROR names."""
+"""Where a data set lies on this computer: below the folder that HRLIB_DATA_MIRROR names, or where `hrlib fetch` put it."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from .. import paths
 
 VARIABLE = "HRLIB_DATA_MIRROR"
 
@@ -39,10 +41,12 @@ def dataset_folder(name: str) -> Path:
     if name not in ORIGINS:
         raise ValueError(f"dataset must be one of {', '.join(ORIGINS)}, got {name!r}")
     root = os.environ.get(VARIABLE)
-    if root and (Path(root) / name).is_dir():
-        return Path(root) / name
+    fetched = paths.DATA / "cache" / name
+    for folder in ([Path(root) / name] if root else []) + [fetched]:
+        if folder.is_dir():
+            return folder
     looked = f"{Path(root) / name} is no folder" if root else f"{VARIABLE} is not set"
     raise FileNotFoundError(
-        f"data set {name} not found: {looked}. Set {VARIABLE} to the folder that holds {name}/. "
-        f"It is: {ORIGINS[name].citation}; licence: {ORIGINS[name].licence}."
+        f"data set {name} not found: {looked}, and `hrlib fetch {name}` has not fetched it. Set {VARIABLE} to the folder "
+        f"that holds {name}/. It is: {ORIGINS[name].citation}; licence: {ORIGINS[name].licence}."
     )

@@ -9,7 +9,7 @@ import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
 const JOINTS = 16;
 // One hue for each finger's three joints, grey for the wrist: thumb, index, middle, ring, pinky.
 const HUES = ["#9aa5b1", "#e07a5f", "#3d85c6", "#6aa84f", "#a64d79", "#f1c232"];
-const PARTS = { mesh: "mesh", skeleton: "skeleton", cloud: "cloud, coloured by skin weight" };
+const PARTS = { mesh: "mesh", skeleton: "skeleton", cloud: "cloud, by weight" };
 
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
 const integers = (view) => new Uint32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -171,6 +171,7 @@ function render({ model, el }) {
   el.append(canvas);
   const choices = document.createElement("div");
   choices.className = "hrlib-viewer-parts";
+  choices.style.maxWidth = `${size}px`;
   for (const [name, label] of Object.entries(PARTS)) {
     const box = document.createElement("input");
     box.type = "checkbox";
