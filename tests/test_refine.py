@@ -284,7 +284,7 @@ def test_frames_of_no_hand_raise_an_alarm_and_frames_of_a_hand_do_not(net, frame
 
 def test_what_is_saved_comes_back(best, paper, frames, tmp_path):
     save_refined(tmp_path, best, template(), {"recipe": "best"})
-    names = {"model.safetensors", "hand.safetensors", "hand.npz", "hand.ply", "curve.json"}
+    names = {"model.safetensors", "hand.safetensors", "hand.npz", "hand.ply", "hand.glb", "curve.json"}
     assert {path.name for path in tmp_path.iterdir()} == names
     net, hand = load_refined(tmp_path, template())
     assert hand.fingerprint == best.hand.fingerprint and hand.name == best.hand.name
@@ -429,13 +429,14 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     record = json.loads((out / "curve.json").read_text())["settings"]
     assert (record["recipe"], record["side"], record["frames"], record["refine"]["seed"]) == (recipe, "left", 5, 3)
     words = ("predict", folders / "left", *LEFT, "--model", out, "--out", tmp_path / "mine.csv")
-    assert command(monkeypatch, *words, "--json", tmp_path / "mine.json") == 0
+    fit = ("--fit",) if recipe == "best" else ()  # what `best` leaves of its frames is fitted
+    assert command(monkeypatch, *words, "--json", tmp_path / "mine.json", *fit) == 0
     mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
     assert len(mine) == 6 * 21 and len(json.loads((tmp_path / "mine.json").read_text())["frames"]) == 6
     assert len(kept) == 5 * 21 and [row["frame"] for row in kept] == [row["frame"] for row in mine[: 5 * 21]]
-    # the model of the folder has float16 weights
+    # the model of the folder has float16 weights, and a sixth frame pulls at the fits of the others
     apart = [abs(float(a[k]) - float(b[k])) for a, b in zip(mine, kept, strict=False) for k in ("x_mm", "y_mm", "z_mm")]
-    assert max(apart) < 5.0
+    assert max(apart) < 5.0 if recipe == "paper" else np.median(apart) < 5.0
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 

@@ -127,7 +127,7 @@ sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r}
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "stopped by Ctrl-C in 02_long" in err and "Traceback" not in err
     assert [line.split()[0] for line in out.splitlines() if "not run to the end" in line] == ["02_long", "03_never"]
