@@ -81,7 +81,9 @@ def main():
             key: measured(predict(net, test.crops), template, test) for key, net in (("base", base), ("alexnet", paper))
         }
         # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
-        row["base_fitted"] = measured(explain(base, template, test.crops).prediction, template, test)
+        row["base_fitted"] = measured(
+            explain(template, test.crops, predict(base, test.crops)).prediction, template, test
+        )
         for recipe in ("depth", "paper"):
             settings = replace(RECIPES[recipe], learning_rate=arguments.paper_rate, batch=arguments.paper_batch)
             done = refine(paper, template, train.crops[: arguments.paper_frames], settings)
@@ -95,7 +97,7 @@ def main():
             found = measured(predict(done.net, test.crops), done.hand, test) | {"warnings": list(done.warnings)}
             found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
             runs.append(found)
-            fits = explain(done.net, done.hand, test.crops, progress=False)
+            fits = explain(done.hand, test.crops, predict(done.net, test.crops), progress=False)
             fitted.append(measured(fits.prediction, done.hand, test))
             errors = (row["base"]["mean16"], found["mean16"], fitted[-1]["mean16"])
             print("{}, seed {}: {:.1f} -> {:.1f} mm, fitted {:.1f}".format(name, seed, *errors), flush=True)

@@ -15,11 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .crop import Crops
-from .evaluate import predict
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .losses import collision_loss, depth_loss, physical_loss
-from .network import IMAGE_SIZE, PoseNet, Prediction
+from .network import IMAGE_SIZE, Prediction
 from .pipeline import PipelineSettings, to_crop, to_pixels, wrist_position
 from .render import splat_depth
 from .shape import HandShape, shaped
@@ -98,23 +97,23 @@ def fit_hand(
 
 
 def explain(
-    net: PoseNet,
     hand: HandRig,
     crops: Crops,
+    prediction: Prediction,
     settings: BundleSettings = BundleSettings(),
     neighbours: bool = True,
     progress: bool = True,
 ) -> Explained:
-    """The pose of each frame of a recording, its frames in order: what the network predicts, fitted to the frame.
+    """The pose of each frame of a recording, its frames in order: what a network predicts, fitted to the frame.
 
     Then the worst fits begin again from their neighbours' poses (`neighbours`), and all go on together with more weight on
-    an even movement. Without labels, like `predict`, but about 100 ms a frame on one core. Raises ValueError for no frames.
+    an even movement. Without labels, and about 100 ms a frame on one core. Raises ValueError for no frames.
     """
-    fits = fit_poses(hand, crops, predict(net, crops), settings, progress=progress)
+    fits = fit_poses(hand, crops, prediction, settings, progress)
     if neighbours:
         fits = again_from_neighbours(hand, crops, fits, settings)
     settings = replace(settings, smooth=3 * settings.smooth, iterations=-(-settings.iterations // 2))
-    return fit_poses(hand, crops, fits.prediction, settings, progress=progress)
+    return fit_poses(hand, crops, fits.prediction, settings, progress)
 
 
 def fit_poses(

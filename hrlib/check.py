@@ -11,16 +11,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .adapted import confidence
-from .crop import Crops, concatenate, crop_frames
+from .crop import Crops, concatenate, crop_found
 from .datasets import Frame
 from .evaluate import predict
 from .hand import HandRig
 from .network import PoseNet
 from .recognise import looks_like_a_hand
-from .segment import NoHandFound, check_mask, segment_hand
+from .refine import FEW_FRAMES
+from .segment import check_mask
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
-FEW, ENOUGH = 30, 200  # frames: fewer than ENOUGH do not tell the hand's shape from its poses (notebook 10)
+FEW = 30  # frames: with fewer there is no point in refining
 FOUND_SHARE = 0.5  # of the frames must show something of a hand's size ...
 HAND_SHARE = 0.5  # ... and half of those a hand
 # of likeness: where (recogniser's score) x (base model's confidence) is this, a frame is undecided. Above it were 100 % of the
@@ -81,22 +82,11 @@ def in_chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[tuple[Crop
     """Segment and crop `frames`, `size` of them in memory at a time -> crops, their frames, {name: reason} of the others."""
     for first in range(0, len(frames), size):
         chunk = [frames[i] for i in range(first, min(first + size, len(frames)))]
-        unusable = {f.name: _why(f) for f in chunk if f.mask is not None and _why(f)}  # crop_frames trusts known masks
-        chunk = [frame for frame in chunk if frame.name not in unusable]
-        try:
-            crops, kept, left_out = crop_frames(chunk, progress=False)
-        except ValueError:  # not a single one of them
-            crops, kept, left_out = None, [], {frame.name: _why(frame) or "no hand" for frame in chunk}
+        # the masks of a folder may be anything; `crop_found` trusts them
+        masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in chunk if f.mask is not None}
+        unusable = {name: reason for name, reason in masked.items() if reason}
+        crops, kept, left_out = crop_found([f for f in chunk if f.name not in unusable], progress=False)
         yield crops, kept, unusable | left_out
-
-
-def _why(frame: Frame) -> str | None:
-    """Why a frame shows no usable hand, None where it does."""
-    try:
-        mask = segment_hand(frame.depth_mm, frame.camera) if frame.mask is None else frame.mask
-        return check_mask(frame.depth_mm, frame.camera, mask).reason
-    except NoHandFound as error:
-        return str(error)
 
 
 def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True) -> Check:
@@ -248,9 +238,10 @@ def _advice(check: Check) -> Iterator[str]:
         yield "hold one hand towards the camera, 300 to 900 mm away, nothing nearer than it, and record again"
         return
     found, share = len(check.names), lambda values: values.float().mean().item()
-    if found < ENOUGH:
+    if found < FEW_FRAMES:
         worse = "far too few" if found < FEW else "few"
-        yield f"{found} frames are {worse}: {ENOUGH} and more, with all sides of the hand and all fingers bent, tell its shape"
+        most = f"{FEW_FRAMES} and more, with all sides of the hand and all fingers bent, tell its shape"
+        yield f"{found} frames are {worse}: {most}"
     if check.left_out:
         yield f"{len(check.left_out)} frames are left out: see their reasons"
     if share(m.hand > 0.5) < 0.9:

@@ -57,8 +57,20 @@ def judge(
     """
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
-    cloud_mm = hand.cloud_mm if cloud_mm is None else cloud_mm
-    prediction, parts = predict(net, crops), []
+    return judge_poses(predict(net, crops), hand, crops, cloud_mm, settings, batch)
+
+
+@torch.no_grad()
+def judge_poses(
+    prediction: Prediction,
+    hand: HandRig,
+    crops: Crops,
+    cloud_mm: Tensor | None = None,
+    settings: PipelineSettings = PipelineSettings(),
+    batch: int = 100,
+) -> Judged:
+    """`judge` for poses that are there already, wherever they come from."""
+    cloud_mm, parts = hand.cloud_mm if cloud_mm is None else cloud_mm, []
     for i in range(0, len(crops), batch):
         piece = slice(i, i + batch)
         step = evaluate_step(prediction[piece], hand, crops[piece], settings, cloud_mm)

@@ -85,31 +85,39 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
 
 
 def crop_frames(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops, list, dict[str, str]]:
+    """`crop_found` for frames of which some show a hand. Raises ValueError, with reasons, where not a single one is left."""
+    crops, kept, left_out = crop_found(frames, cube_mm, progress)
+    if crops is None:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons})")
+    return crops, kept, left_out
+
+
+def crop_found(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops | None, list, dict[str, str]]:
     """Segment and crop frames (anything that yields `Frame`s); those without a usable hand are left out.
 
     Frames of one folder (by their names) are taken for a recording: where a frame shows no usable hand, or one that is
     suddenly elsewhere, its neighbours tell where to look again (`expected_places`).
-    Returns the crops, the frames they belong to, and {name: reason} of those left out. Frames whose hand pixels are known
-    are not segmented. Raises ValueError where not a single frame is left.
+    Returns the crops (None where no frame is left), the frames they belong to, and {name: reason} of those left out.
+    Frames whose hand pixels are known are not segmented.
     """
     frames = list(frames)
-    seen = [_segmented(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
+    seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
     centres = np.array([np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen])
+    centres = centres.reshape(-1, 3)  # of no frames, too
     expected = expected_places(centres, [frame.name.rpartition("/")[0] for frame in frames])
     for i in np.flatnonzero(np.isfinite(expected[:, 0])):
         if frames[i].mask is None:
-            again = _segmented(frames[i], cube_mm, expected[i])
+            again = crop_frame(frames[i], cube_mm, expected[i])
             seen[i] = again if again[0] is not None else seen[i]
     crops = [crop for crop, _ in seen if crop is not None]
     left_out = {frame.name: why for frame, (crop, why) in zip(frames, seen, strict=True) if crop is None}
-    if not crops:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
-        raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons})")
-    return concatenate(crops), [f for f, (crop, _) in zip(frames, seen, strict=True) if crop is not None], left_out
+    kept = [frame for frame, (crop, _) in zip(frames, seen, strict=True) if crop is not None]
+    return concatenate(crops) if crops else None, kept, left_out
 
 
-def _segmented(frame, cube_mm, near_mm=None) -> tuple[Crops | None, str]:
-    """The crop of one frame, or None and why there is none. near_mm: where to look, and the hand must be there."""
+def crop_frame(frame, cube_mm: float = 250.0, near_mm=None) -> tuple[Crops | None, str]:
+    """The crop of one `Frame`, or None and why there is none. near_mm [3]: where to look, and the hand must be there."""
     try:
         mask = frame.mask
         if mask is None:
@@ -136,7 +144,7 @@ def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
     expected = np.full(centre_mm.shape, np.nan)
     ids = list(recordings)
     starts = [0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1]), len(ids)]
-    for first, end in zip(starts, starts[1:], strict=False):
+    for first, end in zip(starts, starts[1:], strict=False) if ids else ():
         c, index = centre_mm[first:end], np.arange(end - first)
         found = np.isfinite(c[:, 0])
         near = [c[max(0, i - 10) : i + 11] for i in index]

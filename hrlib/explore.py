@@ -301,7 +301,7 @@ class Explorer(widgets.VBox):
             nothing = self.target.value == "nothing"
             self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
         except Exception:  # a callback's error would end in a log that nobody reads
-            self.error.value = f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
+            self.error.value = traceback_html()
             self.numbers.value = "not drawn: see the error below"
             raise
         self.error.value = ""
@@ -324,6 +324,11 @@ class Explorer(widgets.VBox):
         self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], factors[6]))
         self.hand_view.reshape(self._hand)
         self._redraw()
+
+
+def traceback_html() -> str:
+    """The exception that is being handled, for an HTML widget."""
+    return f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
 
 
 def _row(*children: widgets.Widget) -> widgets.Widget:

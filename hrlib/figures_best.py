@@ -12,12 +12,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 from torch import Tensor
 
 from .adapted import confidence
+from .compare import judge_poses
 from .crop import Crops
-from .evaluate import gap_closed, image_mse, joint_error_mm, predict, predicted_joints, spearman
+from .evaluate import gap_closed, joint_error_mm, predict, spearman
 from .hand import HandRig
 from .joints import JOINT_POINTS
 from .network import PoseNet, Prediction
-from .pipeline import evaluate_step
 from .plots import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED
 from .refine import BestSettings, refine
 from .synthetic import SyntheticBatch
@@ -47,22 +47,13 @@ class Measured:
         }
 
 
-@torch.no_grad()
 def measure(prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_mm: Tensor | None = None) -> Measured:
     """Predicted poses of `hand` (with the cloud P, None: its own) on frames with truth. Their joints are looked at here
     and nowhere else."""
-    mse, sure, terms = [], [], []
-    for first in range(0, len(test.crops), 200):
-        piece = slice(first, first + 200)
-        crops, poses = test.crops[piece], prediction[piece]
-        step = evaluate_step(poses, hand, crops, cloud_mm=cloud_mm)
-        mse.append(image_mse(step.rendered, step.target))
-        sure.append(confidence(poses, hand, crops))
-        terms.append(step.terms)
-    joints_mm, joints = predicted_joints(prediction, hand, test.crops), list(JOINT_POINTS)
-    error_mm = joint_error_mm(joints_mm[:, joints], test.joints_mm[:, joints])
-    terms = {key: torch.cat([part[key] for part in terms]) for key in ("collision", "physical")}
-    return Measured(error_mm, torch.cat(mse), torch.cat(sure), joints_mm, terms)
+    found, joints = judge_poses(prediction, hand, test.crops, cloud_mm), list(JOINT_POINTS)
+    error_mm = joint_error_mm(found.joints_mm[:, joints], test.joints_mm[:, joints])
+    terms = {"collision": found.collision_mm, "physical": found.physical_rad}
+    return Measured(error_mm, found.mse, confidence(prediction, hand, test.crops), found.joints_mm, terms)
 
 
 def refine_and_measure(

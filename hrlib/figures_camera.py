@@ -10,8 +10,6 @@ from torch import Tensor
 
 from . import plots
 from .hand import HandRig
-from .kinematics import forward_kinematics
-from .pipeline import wrist_position
 from .plots import ACCENT, GOOD, INK, MUTED
 from .track import Tracked, even_pieces
 
@@ -47,9 +45,8 @@ def figure_tracking(
 ) -> Figure:
     """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
     index = even_pieces(len(after), columns)
-    crops, prediction = after.crops[index], after.prediction[index]
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    meshes = plots.shaded_hands(hand, T, crops)
+    crops = after.crops[index]
+    meshes = plots.predicted_hands(hand, after.prediction[index], crops)
     figure = plt.figure(figsize=(10, 4.9))
     grid = figure.add_gridspec(3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12)
     for k in range(len(index)):

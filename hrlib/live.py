@@ -5,9 +5,7 @@ have no kernel.
 """
 
 import base64
-import html
 import io
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +19,7 @@ from torch import Tensor
 from . import plots
 from .crop import Crops
 from .evaluate import image_mse, joint_error_mm
-from .explore import ANGLES
+from .explore import ANGLES, traceback_html
 from .hand import HandRig
 from .kinematics import euler_angles, from_euler
 from .losses import depth_loss
@@ -145,7 +143,7 @@ class _Live(widgets.VBox):
             self._figure.savefig(buffer, dpi=100, pil_kwargs={"compress_level": 1}, bbox_inches=None)
             self.picture.value = buffer.getvalue()
         except Exception:  # a callback's error would end in a log that nobody reads
-            self.error.value = f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
+            self.error.value = traceback_html()
             raise
         self.error.value = ""
 

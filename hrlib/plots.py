@@ -11,7 +11,9 @@ from torch import Tensor
 from .crop import Crops
 from .hand import HandRig
 from .joints import POINT_PARENTS
-from .pipeline import to_crop
+from .kinematics import forward_kinematics
+from .network import Prediction
+from .pipeline import to_crop, wrist_position
 from .skinning import skin, skinning_transforms
 
 INK, ACCENT, GOOD, MUTED = "#22313f", "#c8553d", "#2a7f9e", "#9aa5b1"
@@ -61,6 +63,12 @@ def shaded_hands(hand: HandRig, T_cam_joint: Tensor, crops: Crops, size: int = 2
     cameras = np.tile(np.float32([size * far, size * far, size / 2 - 0.5, size / 2 - 0.5]), (len(cube), 1))
     depth = rasterise(cube, hand.faces.numpy(), cameras, (size, size))
     return shade(depth, 1000 / size)
+
+
+def predicted_hands(hand: HandRig, prediction: Prediction, crops: Crops, size: int = 240) -> np.ndarray:
+    """`shaded_hands` of predicted poses."""
+    T_cam_joint = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
+    return shaded_hands(hand, T_cam_joint, crops, size)
 
 
 def shade(depth: np.ndarray, mm_per_px: float) -> np.ndarray:

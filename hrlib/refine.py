@@ -34,6 +34,7 @@ from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
+RUN = 100  # frames in a row that are learnt from: `bundle` evens the movement in so many
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.10)
 
 
@@ -225,7 +226,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     held_out = torch.arange(4, len(crops), 10) if len(crops) >= 50 else torch.arange(len(crops))
     learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
     # a recording's frames stay neighbours: the first ones of many short pieces would not
-    learn = learn[: s.frames] if len(learn) <= s.frames else learn[_pieces(len(learn), s.frames)]
+    learn = learn[in_runs(len(learn), s.frames, RUN)]
     mine, best = crops[learn], copy.deepcopy(net)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
     kept = state.restore(net=net, best=best, optimiser=optimiser) or {"round": -1}
@@ -265,19 +266,21 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_alarms(rounds, len(crops))))
 
 
-def _pieces(total: int, count: int, length: int = 100) -> Tensor:
-    """`count` of `total` indices, in runs of `length` that are evenly spread."""
-    runs = -(-count // length)
-    starts = torch.linspace(0, total - length, runs).round().long()
-    return torch.cat([torch.arange(start, start + length) for start in starts.tolist()]).unique()[:count]
+def in_runs(total: int, count: int, length: int) -> Tensor:
+    """At most `count` of `total` indices: runs of `length` in a row, evenly spread, so that neighbours stay neighbours."""
+    if total <= count:
+        return torch.arange(total)
+    starts = torch.linspace(0, total - length, -(-count // length)).round().long()
+    return (starts[:, None] + torch.arange(length)).flatten().unique()[:count]
 
 
 def _explain(net, hand, crops, s, shape, progress) -> tuple[HandShape, HandRig, Explained]:
     """The user's hand, and the pose of each frame."""
+    guess = predict(net, crops)
     if s.reshape:
-        shape = fit_hand(hand, crops, predict(net, crops), s.bundle, shape)
+        shape = fit_hand(hand, crops, guess, s.bundle, shape)
     own = shaped(hand, shape)
-    return shape, own, explain(net, own, crops, s.bundle, s.neighbours, progress)
+    return shape, own, explain(own, crops, guess, s.bundle, s.neighbours, progress)
 
 
 def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop) -> bool:

@@ -17,7 +17,6 @@ from .hand import HandRig
 from .joints import FINGERS
 from .kinematics import forward_kinematics
 from .page import STYLE
-from .pipeline import wrist_position
 from .plots import ACCENT, GOOD, INK, MUTED
 from .refine import Refined
 from .results import write_bytes_atomically
@@ -171,9 +170,7 @@ def figure_check(check: Check) -> Figure:
 
 
 def _posed(shots: Tracked, index: torch.Tensor, hand: HandRig) -> np.ndarray:
-    crops, prediction = shots.crops[index], shots.prediction[index]
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    return plots.shaded_hands(hand, T, crops)
+    return plots.predicted_hands(hand, shots.prediction[index], shots.crops[index])
 
 
 def figure_hands(before: Tracked, after: Tracked, template: HandRig, hand: HandRig, side: str) -> Figure:

@@ -34,7 +34,9 @@ class Tracked:
 
 def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False) -> Tracked:
     """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`bundle.explain`)."""
-    prediction = explain(net, hand, crops, progress=len(crops) > 200).prediction if fit else predict(net, crops)
+    prediction = predict(net, crops)
+    if fit:
+        prediction = explain(hand, crops, prediction, progress=len(crops) > 200).prediction
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
     return Tracked(list(names), crops, prediction, joints_mm, sure)
 

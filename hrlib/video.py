@@ -11,10 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from .hand import HandRig
-from .kinematics import forward_kinematics
-from .pipeline import to_crop, wrist_position
-from .plots import shaded_hands, with_skeleton
-from .results import write_bytes_atomically
+from .pipeline import to_crop
+from .plots import predicted_hands, with_skeleton
 from .track import Tracked
 
 PANEL, STRIP, GAP = 240, 44, 8  # px: a picture's side, the strip with the name below, between pictures
@@ -32,9 +30,8 @@ def pictures(
     flip = slice(None, None, -1 if side == "left" else 1)
     for first in range(0, len(shots), 32):
         part = slice(first, first + 32)
-        crops, prediction = shots.crops[part], shots.prediction[part]
-        T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-        meshes = shaded_hands(hand, T, crops, PANEL)
+        crops = shots.crops[part]
+        meshes = predicted_hands(hand, shots.prediction[part], crops, PANEL)
         points = to_crop(shots.joints_mm[part], crops).numpy()
         for i, mesh in enumerate(meshes):
             depth = _grey(crops.image[i].numpy())
@@ -110,8 +107,3 @@ def gif_bytes(frames: Sequence[np.ndarray], rate: int = 8, width: int = 480) -> 
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
     return buffer.getvalue()
-
-
-def write_gif(path: str | Path, frames: Sequence[np.ndarray], rate: int = 8, width: int = 480) -> None:
-    """`gif_bytes` in a file, whole or not at all."""
-    write_bytes_atomically(path, gif_bytes(frames, rate, width))

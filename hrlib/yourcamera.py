@@ -15,7 +15,7 @@ from .datasets.masked import MaskedFolder
 from .export import JointFiles
 from .hand import HandRig
 from .network import PoseNet
-from .refine import BestSettings, Refined, refine
+from .refine import BestSettings, Refined, in_runs, refine
 from .results import write_bytes_atomically, write_json
 from .track import Tracked, from_mirror, tracked
 
@@ -129,11 +129,3 @@ def part(shots: Tracked, index: torch.Tensor) -> Tracked:
     """Some of the tracked frames."""
     names = [shots.names[i] for i in index.tolist()]
     return Tracked(names, shots.crops[index], shots.prediction[index], shots.joints_mm[index], shots.confidence[index])
-
-
-def in_runs(total: int, count: int, length: int) -> torch.Tensor:
-    """At most `count` of `total` indices: runs of `length` in a row, evenly spread, so that something moves in a video."""
-    if total <= count:
-        return torch.arange(total)
-    starts = torch.linspace(0, total - length, max(1, count // length)).round().long()
-    return (starts[:, None] + torch.arange(length)).flatten().unique()

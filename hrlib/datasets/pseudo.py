@@ -13,13 +13,13 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from .. import paths
-from ..crop import Crops, concatenate, crop_hand
+from ..crop import Crops, concatenate, crop_frame
 from ..hand import HandRig
 from ..inverse_kinematics import FittedPoses, dataset_joints, fit_poses
 from ..results import write_bytes_atomically
-from ..segment import NoHandFound, check_mask, segment_hand
 from ..sensor import KINECT_V1, SR300, DepthSensor
 from ..synthetic import Synthesiser, SyntheticSettings
+from . import Frame
 from .published import TEST_SETS, read_labels, read_nyu_36
 
 FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise
@@ -130,13 +130,10 @@ def pseudo_frames(
         arm = torch.cat([torch.full((1, 1), s.forearm_mm), bend], 1)
         pose, wrist = poses.rotations[i][None], poses.wrist_mm[i][None]
         depth_mm = maker.draw(pose, wrist, generator, arm, camera, pseudo.size).depth_mm[0]
-        try:
-            mask = segment_hand(depth_mm, camera)
-            if check_mask(depth_mm, camera, mask).reason is None:
-                crops.append(crop_hand(depth_mm, camera, mask))
-                kept.append(i)
-        except NoHandFound:
-            pass
+        crop, _ = crop_frame(Frame(f"pseudo-{dataset}/{i}", depth_mm, camera))
+        if crop is not None:
+            crops.append(crop)
+            kept.append(i)
         bar.update()
     bar.close()
     if not kept:
