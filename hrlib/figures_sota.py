@@ -9,7 +9,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from .benchmark import BIASES, THRESHOLDS_MM
-from .plots import ACCENT, INK, MUTED
+from .datasets.pseudo import PseudoFrames
+from .pipeline import to_crop
+from .plots import ACCENT, GOOD, INK, MUTED, show_depth
 from .results import Claim
 from .sota import largest_difference
 
@@ -92,6 +94,40 @@ def _ours(axes: Axes, curves: list[dict], style: str, note: str = ""):
         where = "" if curve["kind"] == NAMES[curve["dataset"]] else f", {curve['kind']}"
         label = f"{curve['mean_mm']:5.1f}  ours {curve['name']}{where}" + note
         axes.plot(THRESHOLDS_MM, curve["fraction"], color=colour, ls=style, lw=2.6, label=label, zorder=3)
+
+
+def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) -> Figure:
+    """What a pseudo data set's frames look like, a row for each subject, with the joints that are evaluated; and how far the
+    hand fitted to the real labels lies from them.
+
+    residuals: by data set, as benchmarks/results/pseudo.json has them; none draws the frames alone.
+    """
+    columns = max(len(found.crops) for found in frames)
+    figure = plt.figure(figsize=(1.75 * columns + 4.6, 1.9 * len(frames) + 0.3), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1.75 * columns, 4.6])
+    axes = left.subplots(len(frames), columns, squeeze=False)
+    for row, found in zip(axes, frames, strict=True):
+        points = to_crop(found.labels_mm, found.crops)[..., :2].numpy() * len(found.crops.image[0]) - 0.5
+        for axis in row:
+            axis.set_axis_off()
+        for i, axis in enumerate(row[: len(found.crops)]):
+            show_depth(axis, found.crops.image[i], f"frame {found.frame[i] + 1}")
+            axis.scatter(*points[i].T, s=9, color=ACCENT, lw=0)
+        row[0].text(-0.08, 0.5, f"subject {found.subject[0]}", rotation=90, ha="right", va="center",
+                    transform=row[0].transAxes, color=INK)  # fmt: skip
+    if residuals:
+        axis = right.subplots()
+        for (dataset, found), colour in zip(residuals.items(), (GOOD, ACCENT), strict=False):
+            label = f"{NAMES[dataset]}, {found['joints']} joints: {found['mean_mm']:.2f} mm in the mean"
+            for key, line in (("joint_percentiles_mm", "-"), ("frame_percentiles_mm", ":")):
+                axis.plot(found[key], found["percentiles"], line, marker="o", ms=3, color=colour, label=label)
+                label = "   the same, mean of a frame's joints"
+        axis.set(xlim=(0, None), ylim=(0, 102), xlabel="distance of the fitted hand from the label (mm)")
+        axis.set_ylabel("percentile")
+        axis.set_title("our hand fitted to the real labels, joint map's bias removed", loc="left")
+        axis.grid(color=MUTED, alpha=0.25, lw=0.6)
+        axis.legend(loc="lower right", frameon=False, fontsize=8.3)
+    return figure
 
 
 # -- what the protocol does ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from .kinematics import forward_kinematics, joint_positions, rotation_matrix
 from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm, unfold_batch_norm
 from .pipeline import true_prediction, wrist_position
 from .results import write_bytes_atomically, write_json
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, rolled
 from .workers import finish_the_step, workers
 
 MAX_LANES = 32
@@ -35,18 +35,19 @@ MAX_LANES = 32
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """steps of `batch` frames; a share `fresh` of each batch is drawn anew, the rest repeats frames of the last
-    `memory` batches, since drawing costs time as well. The learning rate stays at 1e-3 (the paper's) and falls to zero
-    along a cosine over the last `decay` of the steps. joint_weight: of the mean joint error, in units of the cube, beside
-    the paper's mean squared error of the rotations. curve_every: steps that a point of the curve averages. lanes: parts of
-    a batch that are drawn on their own, which is also the largest number of processes that can share it. bfloat16:
-    compute in it, None: where the device has instructions for it (elsewhere it is emulated, twenty times slower than
-    float32)."""
+    """steps of `batch` frames; a share `fresh` of each batch is drawn anew, the rest repeats frames of the last `memory`
+    batches, since drawing costs time as well, each turned in the image by up to `roll_deg`. The learning rate stays at 1e-3
+    (the paper's) and falls to zero along a cosine over the last `decay` of the steps. joint_weight: of the mean joint error,
+    in units of the cube, beside the paper's mean squared error of the rotations. curve_every: steps that a point of the
+    curve averages. lanes: parts of a batch that are drawn on their own, which is also the largest number of processes that
+    can share it. bfloat16: compute in it, None: where the device has instructions for it (elsewhere it is emulated, twenty
+    times slower than float32)."""
 
     steps: int = 6000
     batch: int = 200
     fresh: float = 0.5
     memory: int = 300
+    roll_deg: float = 0.0
     learning_rate: float = 1e-3
     decay: float = 0.4
     joint_weight: float = 5.0
@@ -60,7 +61,7 @@ class PretrainSettings:
         for name in ("batch", "checkpoint_every", "curve_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("steps", "memory", "learning_rate", "joint_weight"):
+        for name in ("steps", "memory", "roll_deg", "learning_rate", "joint_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.fresh <= 1:
@@ -74,8 +75,8 @@ class PretrainSettings:
 class Memory:
     """The last frames drawn, in a ring: what training repeats."""
 
-    def __init__(self, capacity: int):
-        self.capacity, self.parts = capacity, None
+    def __init__(self, capacity: int, roll_deg: float = 0.0):
+        self.capacity, self.roll, self.parts = capacity, math.radians(roll_deg), None
 
     def put(self, batch: SyntheticBatch, step: int):
         """Keep the frames drawn for `step`, in place of the oldest."""
@@ -87,15 +88,23 @@ class Memory:
             kept[first : first + len(part)] = part
 
     def mixed(self, new: SyntheticBatch, step: int, count: int, generator: torch.Generator) -> SyntheticBatch:
-        """`new` and `count` kept frames (fewer steps than frames asked for: `new` alone)."""
+        """`new` and `count` kept frames, turned (as long as none are kept: `new` alone)."""
         have = min(step * len(new.rotations), self.capacity)
         if not have or not count:
             return new
         pick = torch.randint(have, (count,), generator=generator)
-        old = [kept[pick] for kept in self.parts]
-        image, centre, rotations, wrist, joints = (torch.cat(pair) for pair in zip(self._parts(new), old, strict=True))
-        crops = Crops(image.float(), torch.empty(len(image), 0, 3), centre, torch.zeros(len(image)), new.crops.cube_mm)
-        return SyntheticBatch(crops, rotations, wrist, joints)
+        old = self._batch([kept[pick] for kept in self.parts], new.crops.cube_mm)
+        if self.roll:
+            old = rolled(old, self.roll * (2 * torch.rand(count, generator=generator) - 1))
+        both = zip(self._parts(new), self._parts(old), strict=True)
+        return self._batch([torch.cat(pair) for pair in both], new.crops.cube_mm)
+
+    @staticmethod
+    def _batch(parts: list[Tensor], cube_mm: float) -> SyntheticBatch:
+        image, centre, *pose = parts
+        return SyntheticBatch(
+            Crops(image.float(), torch.empty(len(image), 0, 3), centre, torch.zeros(len(image)), cube_mm), *pose
+        )
 
     @staticmethod
     def _parts(batch: SyntheticBatch) -> list[Tensor]:
@@ -122,7 +131,7 @@ class Batches:
             lane: (share(self.fresh_count, lane), share(s.batch, lane) - share(self.fresh_count, lane))
             for lane in range(rank, lanes, world)
         }
-        self.memories = {lane: Memory(s.memory * fresh) for lane, (fresh, _) in self.lanes.items()}
+        self.memories = {lane: Memory(s.memory * fresh, s.roll_deg) for lane, (fresh, _) in self.lanes.items()}
 
     def __call__(self, step: int) -> SyntheticBatch:
         """The share of a step, whose fresh frames are remembered: ask for the steps in order."""

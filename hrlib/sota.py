@@ -101,14 +101,25 @@ def read_table(path: Path = PUBLISHED_CURVES) -> dict:
 
 def read_ours(path: Path = OURS) -> list[dict]:
     """Our curves from a result file with "metrics": {"thresholds_mm", "curves"}; none where there is no such file."""
+    metrics = _metrics(path)
+    return metrics["curves"] if metrics else []
+
+
+def read_residuals(path: Path = OURS) -> dict[str, dict]:
+    """How far our hand, fitted to the real labels, is from them, by data set; none where there is no such file."""
+    metrics = _metrics(path)
+    return {dataset: found["residual"] for dataset, found in metrics["sets"].items()} if metrics else {}
+
+
+def _metrics(path: Path) -> dict | None:
     if not path.exists():
-        return []
+        return None
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         _check(metrics)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} holds no curves of ours ({error!r}); run what writes it again") from error
-    return metrics["curves"]
+    return metrics
 
 
 def _check(table: dict) -> None:

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from core_fixtures import template
+from core_fixtures import build_stick_hand, template
 
-from hrlib.datasets.pseudo import pseudo_frames, split_frames, subject_hand
+from hrlib.benchmark import errors_mm
+from hrlib.datasets.pseudo import (
+    NYU_POSES,
+    load_poses,
+    pseudo_frames,
+    real_labels,
+    real_poses,
+    save_poses,
+    split_frames,
+    subject_hand,
+)
 from hrlib.datasets.published import TEST_SETS
 from hrlib.inverse_kinematics import FittedPoses
 from hrlib.kinematics import from_euler
@@ -70,3 +80,37 @@ def test_frames_of_two_subjects_and_unknown_sets_are_refused():
         pseudo_frames("icvl", np.array([0, 800]), template(), made_up(), progress=False)
     with pytest.raises(ValueError, match="dataset must be one of"):
         subject_hand("msra", 1, template(), made_up())
+
+
+# -- the table of NYU's poses -------------------------------------------------------------------------------------------
+
+
+def test_the_table_needs_no_labels(monkeypatch, tmp_path):
+    monkeypatch.delenv("HRLIB_DATA_MIRROR", raising=False)
+    monkeypatch.setattr("hrlib.paths.BUILD", tmp_path)
+    poses = real_poses("nyu", template())
+    assert len(poses.rotations) == TEST_SETS["nyu"].frames and not list(tmp_path.iterdir())
+    assert np.array_equal(poses.subject.numpy() + 1, TEST_SETS["nyu"].subject)
+
+
+@pytest.mark.mirror
+def test_the_table_is_what_the_labels_say(mirror):
+    errors = errors_mm(load_poses(NYU_POSES, template()).fitted_mm.numpy(), real_labels("nyu"))
+    assert errors.mean() < 2.5 and np.median(errors.mean(1)) < 2.5
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    made, random = made_up(), torch.Generator().manual_seed(0)
+    turn = torch.nn.functional.normalize(torch.randn(50, 16, 4, generator=random), dim=-1)
+    offsets, subject = torch.randn(36, 3, generator=random), made.subject[-50:]
+    few = FittedPoses(turn, made.wrist_mm[:50], made.fitted_mm[:50], offsets, made.log_length, subject)
+    save_poses(tmp_path / "poses", few, template(), {"what": "a test"})
+    back = load_poses(tmp_path / "poses", template())
+    same = (back.rotations * few.rotations).sum(-1).abs()
+    assert same.min() > 1 - 1e-6
+    for name in ("wrist_mm", "offsets_mm", "log_length", "subject"):
+        assert torch.equal(getattr(back, name), getattr(few, name))
+    assert load_poses(tmp_path / "poses", build_stick_hand()) is None, "poses of another hand are none of this one"
+    (tmp_path / "poses").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no table of poses .* restore it"):
+        load_poses(tmp_path / "poses", template())

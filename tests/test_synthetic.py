@@ -17,7 +17,7 @@ from hrlib.evaluate import image_mse
 from hrlib.joints import POINT_NAMES
 from hrlib.kinematics import from_euler
 from hrlib.pipeline import evaluate_step, true_prediction
-from hrlib.synthetic import Synthesiser, SyntheticSettings, wrist_loop
+from hrlib.synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, rolled, wrist_loop
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0)
 
@@ -155,3 +155,21 @@ def test_two_sizes_of_hand_look_different():
         drawing = Synthesiser(hand, replace(CLEAN, focal_px=475.0)).draw(rotations, wrist, generator(1))
         areas.append(crop_batch(drawing.depth_mm, drawing.intrinsics).image.gt(0).sum((1, 2)))
     assert (areas[1] < 0.8 * areas[0]).all()
+
+
+def test_rolled_frames_are_those_of_rolled_hands():
+    maker, angle = Synthesiser(template(), replace(CLEAN, forearm_share=0.0)), torch.tensor([0.4, -0.3, 0.15, 0.0])
+    rotations, wrist = maker.sample(4, generator(2))
+    batch = maker.frames_of(rotations, wrist, generator(3))
+    turn = roma.rotvec_to_unitquat(torch.stack([torch.zeros(4), torch.zeros(4), angle], 1))
+    turned = torch.cat([roma.quat_product(turn, rotations[:, 0])[:, None], rotations[:, 1:]], 1)
+    drawn = maker.frames_of(turned, roma.quat_action(turn, wrist), generator(3))
+    got = rolled(batch, angle)
+    assert isinstance(got, SyntheticBatch) and torch.equal(got.crops.count, batch.crops.count)
+    assert torch.equal(got.crops.image[3], batch.crops.image[3]), "no turn changes nothing"
+    torch.testing.assert_close(got.joints_mm, drawn.joints_mm, atol=1e-3, rtol=0)
+    torch.testing.assert_close(got.wrist_mm, drawn.wrist_mm, atol=1e-3, rtol=0)
+    assert roma.unitquat_geodesic_distance(got.rotations, drawn.rotations).max() < 1e-3
+    assert (got.crops.centre_mm - drawn.crops.centre_mm).norm(dim=1).max() < 1.0, "other pixels have another mean"
+    moved, residue = (image_mse(x.image, drawn.crops.image)[:3].mean() for x in (batch.crops, got.crops))
+    assert residue < 0.15 * moved, "what is left are pixels at the outline"
