@@ -43,7 +43,7 @@ def train(hand, settings: PretrainSettings) -> tuple[dict, dict]:
     for name, network in NETWORKS.items():
         torch.manual_seed(settings.seed)
         nets[name] = PoseNet(network).to(memory_format=torch.channels_last)
-        optimisers[name] = torch.optim.Adam(nets[name].parameters(), settings.learning_rate)
+        optimisers[name] = torch.optim.Adam(nets[name].parameters(), settings.learning_rate, fused=True)
     bfloat16 = has_bfloat16(torch.device("cpu"))
     seconds = {name: [] for name in nets}
     batches = ahead(Batches(Synthesiser(hand), settings), range(settings.steps))

@@ -34,7 +34,7 @@ def images_per_second(settings: PretrainSettings, turns: int, steps: int, device
     """Median over the turns, of `steps` steps each, of each way to come by a batch."""
     hand = load_hand()
     net = PoseNet(NetworkSettings(rotation="6d", batch_norm=True)).to(device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     bfloat16, hand_there = has_bfloat16(device), hand.to(device)
     made = Batches(Synthesiser(hand), settings)
     made(0)  # compiles; and from the second step on, a batch is whole

@@ -42,7 +42,7 @@ MIB = 2**20
 def supervised_step(net, hand, truth, joint_weight: float):
     """A function that does one: forward, loss on the true poses, backward, Adam. The network, a copy, drops nothing."""
     net = copy.deepcopy(net).eval()
-    optimiser = torch.optim.Adam(net.parameters(), PaperSettings.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), PaperSettings.learning_rate, fused=True)
 
     def step():
         optimiser.zero_grad(set_to_none=True)
@@ -58,7 +58,7 @@ def refinement_step(net, hand, crops):
     net, s = copy.deepcopy(net).eval(), PaperSettings()
     free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
     groups = [{"params": list(net.parameters())}, {"params": [free], "lr": s.cloud_rate_mm}]
-    optimiser = torch.optim.Adam(groups, s.learning_rate)
+    optimiser = torch.optim.Adam(groups, s.learning_rate, fused=True)
     target = splat_target(crops, s.pipeline)
 
     def step():
@@ -75,7 +75,7 @@ def refinement_step(net, hand, crops):
 def learning_step(net, hand, own, seed: int = 0):
     """A function that does one of the `best` recipe: half the batch synthetic, drawn in the step."""
     net, s = copy.deepcopy(net).eval(), BestSettings()
-    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     maker, seeds = Synthesiser(hand, s.synthesis), iter(range(seed, seed + 10**6))
 
     def step():

@@ -268,7 +268,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(device, memory_format=torch.channels_last)
     bfloat16 = has_bfloat16(device) if settings.bfloat16 is None else settings.bfloat16
-    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     curve: list[dict] = []
     recent: list[list[float]] = []
     first, seconds, state_file = 0, 0.0, out / "state.pt"

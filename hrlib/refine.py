@@ -154,7 +154,7 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
     free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
     parameters = [*net.parameters(), free]
     groups = [{"params": parameters[:-1]}, {"params": [free], "lr": s.cloud_rate_mm}]
-    optimiser = torch.optim.Adam(groups, s.learning_rate)
+    optimiser = torch.optim.Adam(groups, s.learning_rate, fused=True)
     state.restore(net=net, optimiser=optimiser, free=free)
     with torch.no_grad():
         targets = torch.cat([splat_target(crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
@@ -228,7 +228,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     # a recording's frames stay neighbours: the first ones of many short pieces would not
     learn = learn[in_runs(len(learn), s.frames, RUN)]
     mine, best = crops[learn], copy.deepcopy(net)
-    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     kept = state.restore(net=net, best=best, optimiser=optimiser) or {"round": -1}
     shape = HandShape(*kept["shape"]) if "shape" in kept else HandShape.template(hand.vertices_mm)
     if not state.curve:
@@ -243,7 +243,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             shape, own, explained = _explain(net, hand, mine, s, shape, progress)
             kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
             kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
-            optimiser = torch.optim.Adam(net.parameters(), s.learning_rate)
+            optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
             stop = lambda: _any_of(interrupted, world, hand.vertices_mm)  # noqa: E731
