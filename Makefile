@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab site viewer lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab site bench viewer lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -67,6 +67,11 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 
 site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
 	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"
+
+bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of notebook 08); a machine with nothing else to do
+	@set -e; for part in render skinning predict step growth pretrain viewer; do \
+	  echo "benchmarks/bench_$$part.py"; $(BIN)/python benchmarks/bench_$$part.py; done
+	@$(BIN)/python -m hrlib reproduce --only 08
 
 viewer:  ## bundle viewer/src/viewer.js into hrlib/static (needs Node.js; the bundle is committed)
 	@cd viewer && npm ci --silent && npm run --silent build
