@@ -69,13 +69,13 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
     depth = np.asarray(depth_mm, np.float32)
     if depth.ndim != 2:
         raise ValueError(f"depth_mm must be one image [H, W], got {list(depth.shape)}")
-    if not np.isfinite(depth).all():
+    if not -np.inf < depth.min(initial=0) <= depth.max(initial=0) < np.inf:  # NaN is in no order
         raise ValueError("depth_mm holds NaN or infinite numbers; set pixels without a measurement to 0")
     if mask is not None:
         if np.shape(mask) != depth.shape:
             raise ValueError(f"mask must have depth_mm's shape {list(depth.shape)}, got {list(np.shape(mask))}")
         depth = np.where(mask, depth, np.float32(0))
-    if not (depth > 0).any():
+    if not depth.max(initial=0) > 0:
         raise ValueError(
             "the mask is empty: no measured pixel of a hand is left; see hrlib.segment for what it looks for"
         )
@@ -167,78 +167,86 @@ def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 25
     if not cube_mm > 0:
         raise ValueError(f"cube_mm must be positive, got {cube_mm}")
     b = len(depth_mm)
-    centre = _centres(depth_mm, intrinsics) if centre_mm is None else np.ascontiguousarray(centre_mm, np.float32)
+    find, cube = centre_mm is None, np.float32(cube_mm)
+    centre = np.full((b, 3), np.nan, np.float32) if find else np.array(centre_mm, np.float32)
     image = np.zeros((b, IMAGE_SIZE, IMAGE_SIZE), np.float32)
     points, count = np.full((b, POINTS, 3), 2, np.float32), np.zeros(b, np.int64)
-    _crop(depth_mm, intrinsics, centre, np.float32(cube_mm), image, points, count)
+    if b == 1:  # threads take longer to wake than one image takes, some 10 ms where other programs keep the cores busy
+        count[0] = _crop_one(depth_mm[0], intrinsics[0], centre[0], find, cube, image[0], points[0])
+    else:
+        _crop_all(depth_mm, intrinsics, centre, find, cube, image, points, count)
     return Crops(*(torch.from_numpy(x) for x in (image, points, centre, count)), float(cube_mm))
 
 
 @njit(parallel=True, cache=True)
-def _centres(depth, intrinsics):
-    """Mean of the measured points of each image, [B, 3] mm."""
-    centres = np.empty((len(depth), 3), np.float32)
+def _crop_all(depth, intrinsics, centre, find, cube, image, points, count):
     for b in prange(len(depth)):
-        fx, fy, cx, cy = intrinsics[b]
-        n, x, y, z = 0, 0.0, 0.0, 0.0
-        for v in range(depth.shape[1]):
-            for u in range(depth.shape[2]):
-                d = depth[b, v, u]
-                if d > 0:
-                    n, x, y, z = n + 1, x + (u - cx) * d, y + (v - cy) * d, z + d
-        centres[b, 0] = x / fx / n if n else np.nan
-        centres[b, 1] = y / fy / n if n else np.nan
-        centres[b, 2] = z / n if n else np.nan
-    return centres
+        count[b] = _crop_one(depth[b], intrinsics[b], centre[b], find, cube, image[b], points[b])
 
 
-@njit(parallel=True, cache=True)
-def _crop(depth, intrinsics, centres, cube, image, points, count):
-    size, height, width = image.shape[1], depth.shape[1], depth.shape[2]
-    for b in prange(len(depth)):
-        fx, fy, cx, cy = intrinsics[b]
-        x, y, z = centres[b]
-        if not z > 0:
+@njit(cache=True)
+def _crop_one(depth, intrinsics, centre, find, cube, image, points):
+    """Fill image [120, 120] and points [1280, 3], and, to `find` it, centre [3] mm; returns how many points are distinct."""
+    if find:
+        _mean_point(depth, intrinsics, centre)
+    (fx, fy, cx, cy), (x, y, z) = intrinsics, centre
+    size, height, width = len(image), depth.shape[0], depth.shape[1]
+    if not z > 0:
+        return 0
+    us, vs = np.empty(size, np.int64), np.empty(size, np.int64)  # the source pixel of each column and row
+    for i in range(size):
+        part = (i + 0.5) / size - 0.5
+        us[i] = int(np.rint(x / z * fx + cx + part * cube * fx / z))
+        vs[i] = int(np.rint(y / z * fy + cy + part * cube * fy / z))
+    for i in range(size):
+        v = vs[i]
+        if v < 0 or v >= height:
             continue
-        us, vs = np.empty(size, np.int64), np.empty(size, np.int64)  # the source pixel of each column and row
-        for i in range(size):
-            part = (i + 0.5) / size - 0.5
-            us[i] = int(np.rint(x / z * fx + cx + part * cube * fx / z))
-            vs[i] = int(np.rint(y / z * fy + cy + part * cube * fy / z))
-        for i in range(size):
-            v = vs[i]
-            if v < 0 or v >= height:
+        for j in range(size):
+            u = us[j]
+            if u < 0 or u >= width:
                 continue
-            for j in range(size):
-                u = us[j]
-                if u < 0 or u >= width:
-                    continue
-                d = depth[b, v, u]
-                value = np.float32(0.5) - (d - z) / cube  # 1 - z of the crop frame
-                if d <= 0 or value <= 0 or value > 1:
-                    continue
-                image[b, i, j] = value
-        picked = 0
-        for i in range(size):
-            for j in range(size):
-                picked += _on_grid_or_edge(image[b], i, j, EDGE_MM / cube)
-        # thinned evenly where a hand needs more than POINTS
-        seen, n, keep = 0, 0, min(1.0, points.shape[1] / max(picked, 1))
-        for i in range(size):
-            for j in range(size):
-                if not _on_grid_or_edge(image[b], i, j, EDGE_MM / cube):
-                    continue
-                seen += 1
-                if keep < 1 and int(seen * keep) == int((seen - 1) * keep):
-                    continue
-                d = depth[b, vs[i], us[j]]
-                points[b, n, 0] = ((us[j] - cx) / fx * d - x) / cube + np.float32(0.5)
-                points[b, n, 1] = ((vs[i] - cy) / fy * d - y) / cube + np.float32(0.5)
-                points[b, n, 2] = 1 - image[b, i, j]
-                n += 1
-        count[b] = n
-        for k in range(n, points.shape[1] if n else 0):
-            points[b, k] = points[b, k % n]
+            d = depth[v, u]
+            value = np.float32(0.5) - (d - z) / cube  # 1 - z of the crop frame
+            if d <= 0 or value <= 0 or value > 1:
+                continue
+            image[i, j] = value
+    picked = 0
+    for i in range(size):
+        for j in range(size):
+            picked += _on_grid_or_edge(image, i, j, EDGE_MM / cube)
+    # thinned evenly where a hand needs more than POINTS
+    seen, n, keep = 0, 0, min(1.0, len(points) / max(picked, 1))
+    for i in range(size):
+        for j in range(size):
+            if not _on_grid_or_edge(image, i, j, EDGE_MM / cube):
+                continue
+            seen += 1
+            if keep < 1 and int(seen * keep) == int((seen - 1) * keep):
+                continue
+            d = depth[vs[i], us[j]]
+            points[n, 0] = ((us[j] - cx) / fx * d - x) / cube + np.float32(0.5)
+            points[n, 1] = ((vs[i] - cy) / fy * d - y) / cube + np.float32(0.5)
+            points[n, 2] = 1 - image[i, j]
+            n += 1
+    for k in range(n, len(points) if n else 0):
+        points[k] = points[k % n]
+    return n
+
+
+@njit(cache=True)
+def _mean_point(depth, intrinsics, centre):
+    """Mean of the measured points [3] mm, NaN without any."""
+    fx, fy, cx, cy = intrinsics
+    n, x, y, z = 0, 0.0, 0.0, 0.0
+    for v in range(depth.shape[0]):
+        for u in range(depth.shape[1]):
+            d = depth[v, u]
+            if d > 0:
+                n, x, y, z = n + 1, x + (u - cx) * d, y + (v - cy) * d, z + d
+    centre[0] = x / fx / n if n else np.nan
+    centre[1] = y / fy / n if n else np.nan
+    centre[2] = z / n if n else np.nan
 
 
 @njit(cache=True)

@@ -152,6 +152,7 @@ class Votes(nn.Module):
     """
 
     SCALE = 4.0  # of the points among the features, whose numbers are about one
+    REACH = 0.3  # of a vote of one, in units of the cube
 
     def __init__(self, batch_norm: bool, widths: tuple[int, int, int] = (32, 64, 128), top: int = 64):
         super().__init__()
@@ -174,14 +175,16 @@ class Votes(nn.Module):
         fine = self.fine(self.stem(image))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
-        up = torch.relu(middle + interpolate(self.down_coarse(coarse), size=middle.shape[-2:]))
-        up = torch.relu(self.down_fine(fine) + interpolate(self.down_middle(up), size=fine.shape[-2:]))
-        up = torch.relu(self.mix(up))
+        up = torch.relu(middle + interpolate(self.down_coarse(coarse), scale_factor=2.0))
+        up = torch.relu(self.down_fine(fine) + interpolate(self.down_middle(up), scale_factor=15 / 8))
+        points = self.points(torch.relu(self.mix(up))).flatten(1) * self.SCALE
+        return torch.cat([torch.relu(self.seen(torch.cat([coarse.flatten(1), points], 1))), points], 1)
+
+    def points(self, up: Tensor) -> Tensor:
+        """The 21 points [B, 21, 3] that the places of the finest map [B, 64, 15, 15] vote for."""
         vote = self.vote(up.flatten(2).transpose(1, 2)).float().unflatten(2, (21, 4))  # [B, 225 places, 21, 4]
         weight = vote[..., :1].softmax(1)
-        points = (weight * (self.places[:, None] + 0.3 * vote[..., 1:])).sum(1)  # [B, 21, 3]
-        points = points.flatten(1) * self.SCALE
-        return torch.cat([torch.relu(self.seen(torch.cat([coarse.flatten(1), points], 1))), points], 1)
+        return (weight * (self.places[:, None] + self.REACH * vote[..., 1:])).sum(1)
 
 
 class Conv(nn.Sequential):
@@ -222,6 +225,11 @@ class PoseNet(nn.Module):
             nn.init.zeros_(self.offset.bias)
 
     def forward(self, image: Tensor) -> Prediction:
+        numbers, offset, points = self.numbers(image)
+        return Prediction(to_quaternion(numbers), offset, points)
+
+    def numbers(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `to_quaternion` makes the rotations of, [B, 16, 4, 6 or 3], and the prediction's offset and points."""
         if image.ndim != 3 or image.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"image must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}], got {list(image.shape)}; see hrlib.crop")
         seen = self.features(image[:, None])
@@ -230,9 +238,10 @@ class PoseNet(nn.Module):
         points = None
         if self.voted:
             voted = seen[:, -self.voted :]
-            h, points = torch.cat([h, voted], 1), voted.float().unflatten(1, (21, 3)) / Votes.SCALE
+            h, points = torch.cat([h, voted], 1), voted.float().reshape(-1, 21, 3) / Votes.SCALE
             offset = None if offset is None else offset + points[:, ANCHOR_POINT]
-        return Prediction(to_quaternion(self.theta(h).float().unflatten(1, (16, -1))), offset, points)
+        numbers = self.theta(h).float()
+        return numbers.reshape(-1, 16, self.theta.out_features // 16), offset, points
 
 
 # -- rotation heads: finite in value and gradient for every number, zeros included -----------------------------------------

@@ -16,10 +16,10 @@ Where no arm is found (the whole part is not longer than a hand) nothing is remo
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components, dijkstra
 
+from . import surface
 from .camera import Camera
 
 
@@ -67,19 +67,12 @@ class _Part:
 
     def distance_along(self, start):
         """Lengths [N] along the surface from the nearest of the start nodes (indices); -1 where no way leads."""
-        length = dijkstra(_matrix(*self.edges, len(self.points_mm)), directed=False, indices=start, min_only=True)
+        length = surface.distances(*self.edges, np.asarray(start), len(self.points_mm))
         return np.where(np.isfinite(length), length, -1)
 
     def pieces(self, among):
         """Connected pieces of the nodes marked in among [N] bool: label [N], -1 elsewhere."""
-        i, j, length = self.edges
-        both = among[i] & among[j]
-        label = connected_components(_matrix(i[both], j[both], length[both], len(among)), directed=False)[1]
-        return np.where(among, label, -1)
-
-
-def _matrix(i, j, weight, size):
-    return coo_matrix((weight, (i, j)), (size, size)).tocsr()
+        return surface.pieces(*self.edges[:2], among)
 
 
 def segment_hand(
@@ -93,14 +86,14 @@ def segment_hand(
     """
     if getattr(depth_mm, "ndim", None) != 2:
         raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
-    if not np.isfinite(depth_mm).all() or (depth_mm < 0).any():
+    if not (depth_mm.min(initial=0) >= 0 and depth_mm.max(initial=0) < np.inf):  # NaN is neither
         raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")
     depth_mm = depth_mm.astype(np.float32, copy=False)
     stride, part = _nearest_part(depth_mm, camera, settings, near_mm)
     keep = _without_forearm(part, settings) if near_mm is None else _hand_at(part, settings, np.asarray(near_mm))
     hand_z = np.zeros(part.cells.shape, np.float32)
     hand_z[part.cells] = np.where(keep, part.points_mm[:, 2], 0)
-    mask = _to_full_resolution(depth_mm, hand_z, stride, settings.step_mm)
+    mask = _to_full_resolution(depth_mm, hand_z, stride, np.float32(settings.step_mm))
     area_mm2 = _area_mm2(depth_mm[mask], camera)
     if area_mm2 < settings.min_area_mm2:
         raise NoHandFound(f"only {area_mm2:.0f} mm^2 are left without the arm, wanted {settings.min_area_mm2:.0f}")
@@ -124,14 +117,15 @@ def _nearest_part(depth_mm, camera, settings, near_mm):
     nearest_mm = sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]  # not the first speckle
     stride = max(1, round(settings.cell_mm * focal / nearest_mm))
 
-    v, u = np.mgrid[0 : depth_mm.shape[0] : stride, 0 : depth_mm.shape[1] : stride].astype(np.float32)
+    v, u = np.ogrid[0 : depth_mm.shape[0] : stride, 0 : depth_mm.shape[1] : stride]
+    v, u = v.astype(np.float32), u.astype(np.float32)
     grid_mm = camera.unproject(u, v, depth_mm[::stride, ::stride])
     z = grid_mm[..., 2]
     usable = (z > settings.near_mm) & (z < min(settings.far_mm, nearest_mm + settings.reach_behind_mm))
     z, cell_mm = z[usable], stride * z[usable] / focal
-    i, j, length_mm = _surface_edges(grid_mm, usable, settings.join_mm)
+    i, j, length_mm = surface.edges(grid_mm, usable, settings.join_mm)
     smooth = np.abs(z[i] - z[j]) < settings.step_mm
-    label = connected_components(_matrix(i[smooth], j[smooth], length_mm[smooth], len(z)), directed=False)[1]
+    label = surface.pieces(i[smooth], j[smooth], np.ones(len(z), bool))
     area_mm2 = np.bincount(label, cell_mm**2)
     sizeable = np.flatnonzero(area_mm2 >= settings.min_area_mm2)
     if len(sizeable) == 0:
@@ -143,11 +137,12 @@ def _nearest_part(depth_mm, camera, settings, near_mm):
         there = np.linalg.norm(grid_mm[usable] - near_mm, axis=1) < 0.4 * settings.hand_length_mm
         member = label == sizeable[np.bincount(label[there], minlength=len(area_mm2))[sizeable].argmax()]
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
-        outside = np.where(member[i], j, i)[member[i] != member[j]]
-        hanging = np.unique(label[outside])
+        apart = member[i] != member[j]
+        hanging = np.zeros(len(area_mm2), bool)
+        hanging[label[i[apart]]] = hanging[label[j[apart]]] = True
         small = area_mm2[label[member]].max() < settings.join_area_mm2
         limit = settings.arm_area_mm2 if small else settings.join_area_mm2
-        member |= np.isin(label, hanging[area_mm2[hanging] < limit])
+        member |= (hanging & (area_mm2 < limit))[label]
 
     cells = np.zeros(usable.shape, bool)
     cells[usable] = member
@@ -158,31 +153,28 @@ def _nearest_part(depth_mm, camera, settings, near_mm):
     edges = (number[i[own]], number[j[own]], length_mm[own])
     cell_mm = cell_mm[member]
     solid = _without_small_holes(cells, np.median(cell_mm))
-    inside_mm = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1][cells] * cell_mm
-    thick_mm = ndimage.distance_transform_edt(solid)[cells] * cell_mm
-    core = np.zeros(cells.shape, bool)
-    core[cells] = thick_mm > 0.065 * settings.hand_length_mm
-    thin = ndimage.distance_transform_edt(~core)[cells] * cell_mm > 0.085 * settings.hand_length_mm
+    window = _window(solid, 1)  # nothing further away is the nearest to anything inside
+    solid, mine = solid[window], cells[window]
+    inside_mm = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1][mine] * cell_mm
+    thick_mm = ndimage.distance_transform_edt(solid)[mine] * cell_mm
+    core = np.zeros(mine.shape, bool)
+    core[mine] = thick_mm > 0.065 * settings.hand_length_mm
+    thin = np.ones(len(cell_mm), bool)
+    if core.any():  # else scipy's distances mean nothing
+        thin = ndimage.distance_transform_edt(~core)[mine] * cell_mm > 0.085 * settings.hand_length_mm
     return stride, _Part(cells, grid_mm[cells], cell_mm, inside_mm, thick_mm, thin, edges, border)
 
 
-def _surface_edges(grid_mm, usable, join_mm):
-    """Neighbours in the grid (or with one cell missing between) as node, node, length in mm."""
-    height, width = usable.shape
-    number = np.cumsum(usable).reshape(height, width) - 1
-    found = []
-    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0)):
-        here = slice(0, height - down), slice(max(0, -right), width - max(0, right))
-        there = slice(down, height), slice(max(0, right), width - max(0, -right))
-        linked = usable[here] & usable[there] & (np.abs(grid_mm[here][..., 2] - grid_mm[there][..., 2]) < join_mm)
-        length_mm = np.linalg.norm(grid_mm[here][linked] - grid_mm[there][linked], axis=-1)
-        found.append((number[here][linked], number[there][linked], length_mm))
-    return tuple(map(np.concatenate, zip(*found, strict=True)))
+def _window(cells, margin):
+    """The rows and columns that hold the marked cells [h, w] bool, with a margin as far as the image goes."""
+    rows, columns = (np.flatnonzero(cells.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in (rows, columns))
 
 
 def _without_small_holes(cells, cell_mm, small_mm2=400.0):
     """Slits of one cell and small holes filled: they are sensor shadows, not the hand's outline."""
-    solid = cells | ndimage.binary_closing(np.pad(cells, 2), np.ones((3, 3)))[2:-2, 2:-2]
+    solid, window = cells.copy(), _window(cells, 0)
+    solid[window] |= ndimage.binary_closing(np.pad(cells[window], 2), np.ones((3, 3)))[2:-2, 2:-2]
     hole, _ = ndimage.label(~solid)
     small = np.bincount(hole.ravel()) * cell_mm**2 < small_mm2
     small[0] = False
@@ -334,14 +326,38 @@ def _cut_at_wrist(part, arm, settings):
     return piece == piece[arm.palm]
 
 
+@njit(cache=True)
 def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
-    """Pixels within a cell of the kept cells, at their depth. hand_z [h, w]: depth of the kept cells, 0 elsewhere."""
-    low = ndimage.minimum_filter(np.where(hand_z > 0, hand_z, np.inf), 3)
-    high = ndimage.maximum_filter(hand_z, 3)
-    height, width = depth_mm.shape
-    low, high, kept = (x.repeat(stride, 0).repeat(stride, 1)[:height, :width] for x in (low, high, hand_z > 0))
-    kept = ndimage.binary_dilation(kept, iterations=max(1, stride // 2))
-    return kept & (depth_mm > low - step_mm) & (depth_mm < high + step_mm) & (depth_mm > 0)
+    """Pixels of the kept cells, and half a cell around them, that are as deep as the kept ones of 3x3 cells, or in between.
+
+    hand_z [h, w]: depth of the kept cells, 0 elsewhere; step_mm: deeper or nearer by less than this. -> mask [H, W] bool.
+    """
+    (height, width), (rows, columns) = depth_mm.shape, hand_z.shape
+    around = max(1, stride // 2)
+    mask = np.zeros((height, width), np.bool_)
+    for row in range(rows):
+        for column in range(columns):
+            low, high = np.float32(np.inf), np.float32(0)
+            for r in range(max(0, row - 1), min(rows, row + 2)):
+                for c in range(max(0, column - 1), min(columns, column + 2)):
+                    if hand_z[r, c] > 0:
+                        low, high = min(low, hand_z[r, c]), max(high, hand_z[r, c])
+            if high == 0:
+                continue
+            for v in range(row * stride, min(height, (row + 1) * stride)):
+                for u in range(column * stride, min(width, (column + 1) * stride)):
+                    if not low - step_mm < depth_mm[v, u] < high + step_mm or depth_mm[v, u] == 0:
+                        continue
+                    if hand_z[row, column] > 0:
+                        mask[v, u] = True
+                        continue
+                    # steps along rows and columns to the nearest pixel of a kept cell
+                    for r in range(max(0, row - 1), min(rows, row + 2)):
+                        for c in range(max(0, column - 1), min(columns, column + 2)):
+                            away = max(0, r * stride - v, v - (r + 1) * stride + 1)
+                            away += max(0, c * stride - u, u - (c + 1) * stride + 1)
+                            mask[v, u] |= hand_z[r, c] > 0 and away <= around
+    return mask
 
 
 @dataclass(frozen=True)
@@ -369,7 +385,8 @@ def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = Segme
     extent_mm = float(np.subtract(*np.percentile(centred @ main_direction, [99.5, 0.5])))
     distance_mm = float(np.median(points_mm[:, 2]))
     area_mm2 = _area_mm2(depth_mm[mask], camera)
-    outline = mask & ~ndimage.binary_erosion(mask)
+    outline, window = mask.copy(), _window(mask, 0)
+    outline[window] &= ~ndimage.binary_erosion(mask[window])
     border_share = float((outline.sum() - outline[1:-1, 1:-1].sum()) / outline.sum())
     hand = settings.hand_length_mm
     problems = (

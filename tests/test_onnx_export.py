@@ -10,7 +10,8 @@ from core_fixtures import template
 from hrlib import onnx_export
 from hrlib.crop import Crops
 from hrlib.evaluate import predict, predicted_joints
-from hrlib.network import BACKBONES, NetworkSettings, PoseNet
+from hrlib.kinematics import rotation_matrix
+from hrlib.network import BACKBONES, NetworkSettings, PoseNet, to_quaternion
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -55,6 +56,16 @@ def test_equals_pytorch_for_any_batch(backbone, rotation, offset):
         # float32 convolutions in another order: some 1e-6 of 600 mm
         torch.testing.assert_close(joints_mm, predicted_joints(expected, hand, crops), rtol=0, atol=1e-2)
     assert joints_mm.std(0).max() > 1  # the frames do differ
+
+
+def test_lean_rotations_are_those_of_pytorch_even_where_the_numbers_name_none():
+    numbers = torch.randn(40, 16, 6, generator=torch.Generator().manual_seed(0))
+    numbers[0, :8], numbers[1, :8, :3], numbers[2, :8, 3:] = 0, 0, 2 * numbers[2, :8, :3]  # none, no first, parallel
+    expected = to_quaternion(numbers)
+    assert {int(q.abs().argmax()) for q in expected.flatten(0, 1)} == {0, 1, 2, 3}  # each row of 4 q q^T is chosen once
+    axes = onnx_export._axes(numbers)
+    torch.testing.assert_close(axes, rotation_matrix(expected).mT, rtol=0, atol=1e-5)
+    torch.testing.assert_close(onnx_export._quaternions(axes, onnx_export._products()), expected, rtol=0, atol=1e-5)
 
 
 def test_one_file_that_says_what_it_is(tmp_path):
