@@ -74,10 +74,13 @@ class HandRig:
     @cached_property
     def T_wrist_rest(self) -> Tensor:
         """[16, 4, 4]: joint frames of the rest pose."""
-        T = torch.eye(4).to(self.joints_mm).repeat(16, 1, 1)
-        T[:, :3, :3] = self.R_wrist_rest
-        T[:, :3, 3] = self.joints_mm
-        return T
+        return _transforms(self.R_wrist_rest, self.joints_mm)
+
+    @cached_property
+    def T_rest_wrist(self) -> Tensor:
+        """[16, 4, 4]: the inverse of `T_wrist_rest`."""
+        R_inverse = self.R_wrist_rest.mT
+        return _transforms(R_inverse, -(R_inverse @ self.joints_mm[..., None])[..., 0])
 
     @cached_property
     def R_parent_neutral(self) -> Tensor:
@@ -91,6 +94,11 @@ class HandRig:
         step = self.joints_mm[1:] - self.joints_mm[parents]
         bones = torch.einsum("jrc,jr->jc", self.R_wrist_rest[parents], step)
         return torch.cat([torch.zeros_like(bones[:1]), bones])
+
+    @cached_property
+    def T_parent_neutral(self) -> Tensor:
+        """[16, 4, 4]: each joint's frame in its parent's when all its angles are zero."""
+        return _transforms(self.R_parent_neutral, self.bones_mm)
 
     @cached_property
     def rest_rotations(self) -> Tensor:
@@ -143,6 +151,13 @@ class HandRig:
 
         changed = {key: moved(key) for key in ("vertices_mm", "joints_mm", "tips_mm")}
         return replace(self, name=name or f"{self.name}, morphed", **changed)
+
+
+def _transforms(R: Tensor, t: Tensor) -> Tensor:
+    """Rotations [16, 3, 3] and positions [16, 3] -> [16, 4, 4]."""
+    T = torch.eye(4).to(t).repeat(16, 1, 1)
+    T[:, :3, :3], T[:, :3, 3] = R, t
+    return T
 
 
 def canonical(q: Tensor) -> Tensor:

@@ -13,20 +13,23 @@ from .joints import POINT_ORDER, TIP_PARENTS
 LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
 
 
-def rotation_matrix(q: Tensor) -> Tensor:
-    """Unit quaternions xyzw [..., 4] -> rotation matrices [..., 3, 3]. Polynomial, so its gradient is finite everywhere."""
-    table = _rotation_table(q.dtype, q.device)
+def rotation_matrix(q: Tensor, size: int = 3) -> Tensor:
+    """Unit quaternions xyzw [..., 4] -> rotation matrices [..., 3, 3]. Polynomial, so its gradient is finite everywhere.
+
+    size: 4 for [..., 4, 4], transforms that only rotate.
+    """
+    table = _rotation_table(size, q.dtype, q.device)
     products = (q[..., :, None] * q[..., None, :]).flatten(-2)  # xx, xy, ... ww
-    return (products @ table[:16] + table[16]).unflatten(-1, (3, 3))
+    return (products @ table[:16] + table[16]).unflatten(-1, (size, size))
 
 
 @cache
-def _rotation_table(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[17, 9]: the entries of a rotation matrix as sums of its quaternion's products, and the constants in them.
+def _rotation_table(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[17, size^2]: the entries of a rotation matrix as sums of its quaternion's products, and the constants in them.
 
     One small matrix product takes a fifth of the time of the thirty operations that it stands for.
     """
-    table = torch.zeros(5, 4, 9, dtype=torch.float64)  # of x, y, z, w by x, y, z, w, then the constants
+    table = torch.zeros(5, 4, size, size, dtype=torch.float64)  # of x, y, z, w by x, y, z, w, then the constants
     x, y, z, w, one = range(5)
     for entry, terms in enumerate(
         [
@@ -36,9 +39,9 @@ def _rotation_table(dtype: torch.dtype, device: torch.device) -> Tensor:
         ]
     ):  # fmt: skip
         for factor, i, j in terms:
-            table[i, j, entry] += factor
-    table[one, 0, [0, 4, 8]] = 1
-    return table.flatten(0, 1)[:17].to(device, dtype)
+            table[i, j, entry // 3, entry % 3] += factor
+    table[one, 0] = torch.eye(size)
+    return table.reshape(20, -1)[:17].to(device, dtype)
 
 
 def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
@@ -52,17 +55,12 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
         raise ValueError(f"rotations must be quaternions [B, 16, 4] (xyzw), got {list(rotations.shape)}")
     if wrist_mm.shape != (len(rotations), 3):
         raise ValueError(f"wrist_mm must be [B, 3] with B = {len(rotations)}, got {list(wrist_mm.shape)}")
-    R_local = hand.R_parent_neutral @ rotation_matrix(rotations)  # [B, 16, 3, 3], in the parent's frame
-    R, t = [R_local[:, :1]], [wrist_mm[:, None]]
+    T_parent_joint = hand.T_parent_neutral @ rotation_matrix(rotations, 4)  # [B, 16, 4, 4]; the wrist has no bone
+    T = [T_parent_joint[:, :1] + pad(wrist_mm[:, None, :, None], (3, 0, 0, 1))]  # the last column's first three rows
     for level in LEVELS:
-        R_parent, t_parent = R[-1], t[-1]  # [B, 1, ...] at the bases, [B, 5, ...] below: broadcast over the fingers
-        t.append(t_parent + (R_parent @ hand.bones_mm[level, :, None])[..., 0])
-        R.append(R_parent @ R_local[:, level])
-    by_level = [torch.cat([r, p[..., None]], -1) for r, p in zip(R, t, strict=True)]  # [B, 1 or 5, 3, 4]
+        T.append(T[-1] @ T_parent_joint[:, level])  # [B, 1 or 5, 4, 4]: the wrist's is the parent of five
     # back from (level, finger) to (wrist, thumb x 3, index x 3, ...)
-    top = torch.cat([by_level[0], torch.stack(by_level[1:], 2).flatten(1, 2)], 1)
-    # the last row by padding: no size of the batch is written into an exported graph
-    return pad(top, (0, 0, 0, 1)) + top.new_tensor([[0.0], [0.0], [0.0], [1.0]]) * top.new_tensor([0.0, 0.0, 0.0, 1.0])
+    return torch.cat([T[0], torch.stack(T[1:], 2).flatten(1, 2)], 1)
 
 
 def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:

@@ -43,6 +43,41 @@ def test_one_shape_for_the_batch_or_one_each():
     assert shared.shape == each.shape == (3, 2048, 3)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch, points", [(1, 77), (3, 2048), (40, 33), (2, 1), (0, 5), (2, 0)])
+def test_kernel_against_the_formula(batch, points, threads):
+    hand, generator = template(), torch.Generator().manual_seed(6)
+    _, T = posed(hand, random_rotations(batch, seed=7, dtype=torch.float32))
+    arrays = hand.cloud_mm[:points], hand.cloud_weights[:points], skinning_transforms(hand, T)
+    weight = torch.randn(batch, points, 3, generator=generator)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results = []
+        for dtype in (torch.float32, torch.float64):  # the kernel's, and the one of Eq. 2 in torch
+            p, w, M = (x.detach().to(dtype).clone() for x in arrays)
+            out = skin(p.requires_grad_(), w, M.requires_grad_())
+            assert (type(out.grad_fn).__name__ == "_SkinBackward") == (dtype == torch.float32)
+            results.append((out, *torch.autograd.grad(out, (p, M), weight.to(dtype))))
+    finally:
+        torch.set_num_threads(before)
+    for name, kernel, formula in zip(("points", "grad of points", "grad of M"), *results, strict=True):
+        # float32 has 6e-8 of lengths of 200 mm, and sums of up to 2048 points
+        size = formula.abs().max().item() if formula.numel() else 0.0
+        torch.testing.assert_close(
+            kernel.double(), formula, rtol=0, atol=2e-6 * size, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_gradient_of_the_weights_in_float32():
+    hand = template()
+    M = skinning_transforms(hand, posed(hand, random_rotations(2, seed=2, dtype=torch.float32))[1])
+    weights = hand.cloud_weights.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(skin(hand.cloud_mm, weights, M).sum(), weights)
+    moved = torch.einsum("bjrc,nc->bnjr", M[:, :, :3, :3], hand.cloud_mm) + M[:, None, :, :3, 3]
+    torch.testing.assert_close(gradient, moved.sum((0, 3)), rtol=0, atol=1e-2)  # mm, of sums of 600 mm
+
+
 def test_turning_the_wrist_turns_the_skin():
     import roma
 
