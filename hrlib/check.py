@@ -1,8 +1,8 @@
 """The check before anything is trained: what a folder's frames are like, whether they show a hand, what to do better."""
 
-from collections import Counter
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .adapted import confidence
+from .camera import Camera
 from .crop import Crops, concatenate, crop_found
 from .datasets import Frame
 from .evaluate import predict
@@ -98,7 +99,8 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
     """
     parts, names, left_out, measured, depths = [], [], {}, [], []
     bar = tqdm(total=len(frames), desc="find the hand", disable=not progress or len(frames) < 50)
-    for crops, kept, lost in in_chunks(_Watched(frames, depths, bar)):
+    watched = _Watched(frames, depths, bar)
+    for crops, kept, lost in in_chunks(watched):
         left_out |= lost
         if crops is not None:
             parts.append(crops)
@@ -114,11 +116,14 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
         same, motion_mm = _changes(crops, names)
         measures = Measures(crops.centre_mm[:, 2], holes, cut, clipped, hand, relief, same, motion_mm)
     found = Check(len(frames), crops, names, measures, left_out, depth_mm)
-    return Check(**{**vars(found), "refusals": tuple(_refusals(found)), "advice": tuple(_advice(found))})
+    advice = (*_camera_advice(watched.camera, watched.shape), *_advice(found))
+    return replace(found, refusals=tuple(_refusals(found)), advice=advice)
 
 
 class _Watched(Sequence):
-    """Frames that leave a few of their depths in a list as they go by."""
+    """Frames that leave a few of their depths in a list as they go by; camera, shape [2]: the last one's."""
+
+    camera, shape = None, None
 
     def __init__(self, frames, depths, bar):
         self.frames, self.depths, self.bar = frames, depths, bar
@@ -128,6 +133,7 @@ class _Watched(Sequence):
 
     def __getitem__(self, index):
         frame = self.frames[index]
+        self.camera, self.shape = frame.camera, frame.depth_mm.shape
         some = frame.depth_mm[::7, ::7]
         self.depths.append(some[some > 0][::11])
         self.bar.update()
@@ -207,12 +213,12 @@ def _changes(crops: Crops, names: Sequence[str]) -> tuple[Tensor, Tensor]:
 def _refusals(check: Check) -> Iterator[str]:
     found = len(check.names)
     if found < FOUND_SHARE * check.frames:
-        reasons = Counter(_kind(reason) for reason in check.left_out.values())
-        some = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        some = "; ".join(_reasons(check.left_out, 3))
         yield f"nothing of a hand's size in {check.frames - found} of {check.frames} frames ({some})"
-        if found == 0 and not 150 < check.depth_mm[1] < 3000:
+        if found == 0 and _unlikely_unit(check):
+            side = "beyond" if check.depth_mm[1] > 1000 else "nearer than"
             yield (
-                f"half of all depths are beyond {check.depth_mm[1]:.0f} mm: check --unit-mm (1 for Kinect, 0.125 for SR305, "
+                f"half of all depths are {side} {check.depth_mm[1]:.0f} mm: check --unit-mm (1 for Kinect, 0.125 for SR305, "
                 "1000 for files in metres)"
             )
     if found:
@@ -227,14 +233,36 @@ def _refusals(check: Check) -> Iterator[str]:
             yield f"what is found is one smooth body, as a ball or board: its relief is {relief:.1f} mm, a hand has 2 to 4 mm"
 
 
-def _kind(reason: str) -> str:
-    """A reason without its numbers, so that equal ones can be counted."""
-    return " ".join(word for word in reason.split() if not any(c.isdigit() for c in word))
+def _unlikely_unit(check: Check) -> bool:
+    return check.depth_mm[1] > 0 and not 150 < check.depth_mm[1] < 3000
+
+
+def _reasons(left_out: dict[str, str], most: int) -> Iterator[str]:
+    """The commonest reasons and how common they are; those that differ in their numbers alone are one, by an example."""
+    kinds = {}
+    for reason in left_out.values():
+        kinds.setdefault(re.sub(r"\d+", "", reason), []).append(reason)
+    for alike in sorted(kinds.values(), key=len, reverse=True)[:most]:
+        frames = "1 frame" if len(alike) == 1 else f"{len(alike)} frames"
+        yield f"{frames}{', e.g.' if len(set(alike)) > 1 else ':'} {alike[0]}"
+
+
+def _camera_advice(camera: Camera | None, shape: tuple[int, int]) -> Iterator[str]:
+    """Doubts about a camera whose numbers may be in another order, as in the rows of its matrix: fx cx fy cy."""
+    if camera is None:
+        return
+    order, (height, width) = "the order of --camera is FX FY CX CY", shape
+    if not 0.8 < camera.fx / camera.fy < 1.25:
+        yield f"the focal lengths, {camera.fx:g} and {camera.fy:g} px, are far apart: {order}"
+    if not (0 <= camera.cx < width and 0 <= camera.cy < height):
+        yield f"the principal point is outside of the image, which is {width} x {height} px: {order}"
 
 
 def _advice(check: Check) -> Iterator[str]:
     m = check.measures
     if m is None:
+        if _unlikely_unit(check):
+            return
         yield "hold one hand towards the camera, 300 to 900 mm away, nothing nearer than it, and record again"
         return
     found, share = len(check.names), lambda values: values.float().mean().item()
@@ -288,8 +316,7 @@ def as_text(check: Check) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"  {name:{width}}  {value}" for name, value in rows]
     if check.left_out:
-        kinds = Counter(_kind(reason) for reason in check.left_out.values())
-        lines += [f"  left out: {count} x {kind}" for kind, count in kinds.most_common(4)]
+        lines += [f"  left out: {reason}" for reason in _reasons(check.left_out, 4)]
     return "\n".join(
         lines + [f"  advice: {text}" for text in check.advice] + [f"  REFUSED: {t}" for t in check.refusals]
     )

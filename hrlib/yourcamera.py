@@ -103,8 +103,7 @@ def refuse(check: Check, anyway: bool = False) -> None:
     """ValueError where the check has found reasons to refuse the frames (those with no hand in any of them always)."""
     if check.crops is None or (check.refusals and not anyway):
         hint = "" if check.crops is None else "; --anyway refines all the same"
-        some = "; ".join(f"{name}: {reason}" for name, reason in list(check.left_out.items())[:2])
-        raise ValueError(f"refused: {'; '.join(check.refusals)}{f' ({some})' if some else ''}{hint}")
+        raise ValueError(f"refused: {'; '.join(check.refusals)}{hint}")
 
 
 def write_all(out, check, refined, before, after, template, training, progress=True) -> dict[str, Path]:

@@ -41,11 +41,43 @@ def test_a_wall_is_refused_and_so_is_nothing():
     assert "are more than a hand" in found.refusals[0] and len(found.left_out) == 3
     found = look_over(frames_of(np.zeros((2, 50, 60), np.float32)), *BASE, False)
     assert "nothing of a hand's size in 2 of 2" in found.refusals[0] and found.record()["summary"]["frames"] == "2"
+    assert len(found.refusals) == 1 and "hold one hand" in found.advice[-1], "no depth says nothing about the unit"
 
 
 def test_a_wrong_unit_is_suspected():
     found = look_over(frames_of(film(THINGS["box"], 2) * 8), *BASE, False)
     assert any("check --unit-mm" in text for text in found.refusals)
+
+    assert any("half of all depths are beyond" in text for text in found.refusals) and found.advice == ()
+    found = look_over(frames_of(film(THINGS["box"], 2) / 100), *BASE, False)
+    assert any("half of all depths are nearer than" in text for text in found.refusals)
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_and_keep_them():
+    reasons = {"a": "10 mm^2 are more", "b": "it is empty", "c": "12 mm^2 are more", "d": "it is empty", "e": "far"}
+    said = list(checking._reasons(reasons, 3))
+    assert said == ["2 frames, e.g. 10 mm^2 are more", "2 frames: it is empty", "1 frame: far"]
+    assert list(checking._reasons(reasons, 1)) == said[:1]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((476, 470, 313, 242), ()),
+        ((476, 313, 476, 242), ("476 and 313 px, are far apart",)),
+        ((476, 476, 2000, 242), ("outside of the image, which is 640 x 480 px",)),
+        ((476, 476, 313, 480), ("outside of the image",)),
+    ],
+)
+def test_numbers_of_a_camera_in_another_order_are_noticed(numbers, words):
+    said = list(checking._camera_advice(Camera(*numbers), (480, 640)))
+    assert len(said) == len(words) and all(word in text for word, text in zip(words, said, strict=True))
+
+
+def test_a_camera_in_another_order_is_advised_on_for_frames_too():
+    images = film(THINGS["box"], 2)
+    odd = Camera(CAMERA.fx, CAMERA.fy, -1.0, CAMERA.cy)
+    assert "principal point" in look_over(frames_of(images, odd), *BASE, False).advice[0]
 
 
 def test_synthetic_hands_look_like_hands():

@@ -108,7 +108,7 @@ def test_runs_are_in_a_row_and_evenly_spread():
 def test_refusals_stop_unless_told_otherwise(check):
     refuse(check)
     bad = replace(check, refusals=("no hands here",))
-    with pytest.raises(ValueError, match=r"refused: no hands here \(x.png: <too far>\); --anyway"):
+    with pytest.raises(ValueError, match="^refused: no hands here; --anyway"):
         refuse(bad)
     refuse(bad, anyway=True)
     with pytest.raises(ValueError, match="refused: no hands here"):
