@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -78,6 +79,12 @@ def load_refined(folder: str | Path, template: HandRig) -> tuple[PoseNet, HandRi
         )
     hand = template if hand.fingerprint == template.fingerprint else hand
     return load_network(hand, folder / "model.safetensors")[0], hand
+
+
+def refined_side(folder: str | Path) -> str:
+    """Which hand a folder that `load_refined` reads is of, "right" or "left"."""
+    with safe_open(Path(folder) / "model.safetensors", "pt") as file:
+        return json.loads(file.metadata()["training"]).get("side", "right")
 
 
 def as_ply(vertices_mm: Tensor, faces: Tensor) -> bytes:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
+
 
 @dataclass(frozen=True)
 class Options:
@@ -18,6 +20,24 @@ class Options:
 
     make: Callable[[], Callable[..., int]]
     help: str
+
+
+def _camera_numbers(words: list[str]) -> tuple[float, ...]:
+    if len(words) not in (2, 4):
+        raise ValueError(f"wanted 2 or 4 numbers, got {len(words)}")
+    return tuple(float(word) for word in words)
+
+
+CameraNumbers = Annotated[
+    tuple[float, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(2, 4),
+        metavar="FX FY [CX CY]",
+        instance_from_str=_camera_numbers,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(number) for number in value],
+    ),
+]
 
 
 def reproduce(
@@ -39,7 +59,10 @@ def reproduce(
     return reproduce(profile, only, data={"nyu": nyu, "icvl": icvl})
 
 
-def fetch(names: tuple[str, ...] = (), out: Path | None = None) -> int:
+def fetch(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = (),
+    out: Path | None = None,
+) -> int:
     """Fetch public data sets, or, without names, list them with their size, licence and where they come from.
 
     Args:
@@ -49,7 +72,7 @@ def fetch(names: tuple[str, ...] = (), out: Path | None = None) -> int:
     from .datasets.fetch import fetch, registry
 
     for data in () if names else registry().values():
-        how = f"{len(data.files)} files" if data.files else f"by hand: {data.page}"
+        how = f"hrlib fetch {data.name}" if data.files else f"by hand: {data.page}"
         print(f"{data.name}: {data.citation}\n  {data.bytes / 2**20:,.0f} MB, licence: {data.licence}; {how}")
     for name in names:
         print(f"fetch: {name} is in {fetch(name, out)}")
@@ -73,8 +96,6 @@ def claims(readme: bool = False) -> int:
 
 
 def _pretrain() -> Callable[..., int]:
-    import tyro
-
     from .network import NetworkSettings
     from .pretrain import PretrainSettings
     from .synthetic import SyntheticSettings
@@ -121,11 +142,9 @@ def _first_process() -> bool:
 
 
 def _refine() -> Callable[..., int]:
-    import tyro
-
     def refine(
         folder: Annotated[Path, tyro.conf.Positional],
-        camera: tuple[float, float] | tuple[float, float, float, float],
+        camera: CameraNumbers,
         unit_mm: float,
         out: Path,
         side: Literal["right", "left"] = "right",
@@ -145,7 +164,7 @@ def _refine() -> Callable[..., int]:
 
         Args:
             folder: depth images of one hand in the order they were taken: 16-bit PNG or .npy, subfolders included.
-            camera: focal lengths and principal point in pixels, FX FY [CX CY]; without the latter, each image's centre.
+            camera: focal lengths and principal point in pixels; without the latter, each image's centre.
             unit_mm: millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
             out: folder for report.html, model, hand (ply, glb, npz, safetensors), joints (csv, json), tracked.mp4 and .gif,
                 check.json, curve.json, and state.pt (to go on).
@@ -156,8 +175,8 @@ def _refine() -> Callable[..., int]:
             masks: folder of images of the same names that are not 0 on the hand; then nothing is segmented.
             colour: folder of aligned colour images of the same names, where the hand wears a dark wristband.
             frames: use no more than the first so many images.
-            epochs: of the recipes paper and depth.
-            steps: of learning in each round of the recipe best.
+            epochs: of the recipes paper and depth, by default 10.
+            steps: of learning in each of the two rounds of the recipe best, by default 300.
             seed: of all that is random.
             check_only: only say what the frames are like; exit status 1 where they are refused.
             anyway: refine frames that the check refuses.
@@ -187,22 +206,22 @@ def _refine() -> Callable[..., int]:
         if made is not None:
             for warning in made.refined.warnings:
                 print(f"warning: {warning}")
-            print(f"refine: {len(made.after)} frames, recipe {recipe}; model, hand and curve in {out}; ", end="")
-            print(f"look at {made.files['report.html']}, and use the model with hrlib predict --model {out}")
+            numbers = " ".join(f"{number:.10g}" for number in camera)
+            print(f"refine: {len(made.after)} frames, recipe {recipe}; look at {made.files['report.html']}")
+            known = f"--camera {numbers} --unit-mm {unit_mm:.10g} --model {out}"
+            print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")
         return 0
 
     return refine
 
 
 def _predict() -> Callable[..., int]:
-    import tyro
-
     def predict(
         folder: Annotated[Path, tyro.conf.Positional],
-        camera: tuple[float, float] | tuple[float, float, float, float],
+        camera: CameraNumbers,
         unit_mm: float,
         out: Path,
-        side: Literal["right", "left"] = "right",
+        side: Literal["right", "left"] | None = None,
         model: Path | None = None,
         files: str = "*",
         masks: Path | None = None,
@@ -214,10 +233,10 @@ def _predict() -> Callable[..., int]:
 
         Args:
             folder: depth images of one hand: 16-bit PNG or .npy, subfolders included.
-            camera: focal lengths and principal point in pixels, FX FY [CX CY]; without the latter, each image's centre.
+            camera: focal lengths and principal point in pixels; without the latter, each image's centre.
             unit_mm: millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
             out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
-            side: which hand it is.
+            side: which hand it is, by default the model's; right without --model.
             model: folder that hrlib refine has written; without it, the shipped base model.
             files: only images whose name matches this pattern, e.g. "depth_*.png".
             masks: folder of images of the same names that are not 0 on the hand; then nothing is segmented.
@@ -229,7 +248,7 @@ def _predict() -> Callable[..., int]:
 
         from tqdm import tqdm
 
-        from .adapted import load_refined
+        from .adapted import load_refined, refined_side
         from .checkpoint import load_network
         from .export import JointFiles
         from .hand import load_hand
@@ -238,6 +257,7 @@ def _predict() -> Callable[..., int]:
 
         hand = load_hand()
         net, hand = (load_network(hand)[0], hand) if model is None else load_refined(model, hand)
+        side = side or ("right" if model is None else refined_side(model))
         images = user_frames(folder, camera, unit_mm, side, files, masks, colour)
         sure, left_out = [], {}
         with JointFiles(out, json) as joints, tqdm(total=len(images), desc="predict", disable=len(images) < 50) as bar:
@@ -250,7 +270,7 @@ def _predict() -> Callable[..., int]:
                 bar.update(len(lost) + (0 if shots is None else len(shots)))
             some = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
             if not sure:
-                raise ValueError(f"no hand in any of the {len(left_out)} frames ({some})")
+                raise ValueError(f"no hand in any of the {len(left_out)} frames ({some}); check --camera and --unit-mm")
         if left_out:
             print(f"{len(left_out)} of {len(images)} frames left out ({some}{'; ...' if len(left_out) > 3 else ''})")
         where = f"{out} and {json}" if json else f"{out}"
@@ -277,7 +297,7 @@ def _export() -> Callable[..., int]:
         hand = load_hand()
         net, hand = (load_network(hand)[0], hand) if model is None else load_refined(model, hand)
         export_onnx(out, net, hand, cube_mm)
-        print(f"export: {out}, {out.stat().st_size / 1e6:.1f} MB; inputs and outputs are told by hrlib.onnx_export")
+        print(f"export: {out}, {out.stat().st_size / 1e6:.1f} MB; inputs and outputs: see hrlib.onnx_export")
         return 0
 
     return export
@@ -335,8 +355,6 @@ def _commands(asked: str | None) -> dict[str, Callable[..., int]]:
 
 def main() -> int:
     """Run a command. Errors that the user can mend are one line and status 2; HRLIB_DEBUG=1 shows the traceback."""
-    import tyro
-
     try:
         commands = _commands(sys.argv[1] if len(sys.argv) > 1 else None)
         return tyro.extras.subcommand_cli_from_dict(commands, prog="hrlib", description="Refine 3D hand poses.") or 0

@@ -1,4 +1,4 @@
-"""Depth images of an Intel RealSense camera into a folder (needs the extra: pip install 'hrlib[realsense]')."""
+"""Depth images of an Intel RealSense camera into a folder (needs the extra: pip install -e '.[realsense]')."""
 
 import time
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ def record(
         import pyrealsense2 as rs
     except ImportError as error:
         raise ValueError(
-            f"recording needs the package pyrealsense2 ({error}): pip install 'hrlib[realsense]'. Frames of any other camera "
-            "can be refined from a folder"
+            f"recording needs the package pyrealsense2 ({error}): pip install -e '.[realsense]' in the repository. "
+            "Frames of any other camera can be refined from a folder"
         ) from error
 
     pipeline, config = rs.pipeline(), rs.config()

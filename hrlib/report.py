@@ -110,7 +110,10 @@ def _sizes(template: HandRig, hand: HandRig) -> str:
     rows = [
         (name, f"{own[name]:.0f} mm", f"{usual[name]:.0f} mm", f"{own[name] / usual[name] - 1:+.0%}") for name in own
     ]
-    said = "<p>The mesh is in <code>hand.ply</code> (mm), with bones in <code>hand.glb</code>.</p>"
+    said = (
+        "<p>Fingers are measured from the knuckle to the tip, the thumb from its joint at the wrist. The mesh is in "
+        "<code>hand.ply</code> (mm), with bones in <code>hand.glb</code>.</p>"
+    )
     return _table(rows, ("", "yours", "template", "")) + said
 
 
@@ -122,7 +125,8 @@ def _worst(after: Tracked) -> str:
 
 def _next(check: Check, refined: Refined, before: Tracked, after: Tracked):
     unsure = (after.confidence < UNSURE).float().mean().item()
-    yield "hrlib predict FOLDER --model with the folder of this report follows the same hand in new frames"
+    same = "the same --camera and --unit-mm, and this folder as --model"
+    yield f"hrlib predict NEW_FRAMES with {same} follows the hand in new frames"
     if unsure > 0.1:
         yield f"{unsure:.0%} of the frames are unsure: leave them out of what you measure (joints.csv has the confidence)"
     if after.confidence.median() <= before.confidence.median():

@@ -94,7 +94,12 @@ def test_the_registry_knows_every_data_set_and_how_to_get_it(capsys):
     with pytest.raises(ValueError, match="unknown data set 'imagenet'; there are: published"):
         fetch("imagenet")
     assert cli.fetch() == 0
-    assert "sr305" in capsys.readouterr().out
+    assert "hrlib fetch sr305" in capsys.readouterr().out
+
+
+def test_names_come_right_after_the_command(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["hrlib", "fetch", "imagenet", "mnist"])
+    assert cli.main() == 2 and "unknown data set 'imagenet'" in capsys.readouterr().err
 
 
 @pytest.mark.mirror

@@ -88,7 +88,7 @@ def test_a_camera_that_stops_leaves_what_it_gave(plug, tmp_path):
 
 def test_without_package_or_camera_it_says_what_to_do(plug, tmp_path):
     plug(None)  # importing it raises ImportError
-    with pytest.raises(ValueError, match=r"needs the package pyrealsense2 .*pip install 'hrlib\[realsense\]'"):
+    with pytest.raises(ValueError, match=r"needs the package pyrealsense2 .*pip install -e '.\[realsense\]'"):
         record(tmp_path / "mine")
     plug(Camera640(plugged_in=False))
     with pytest.raises(OSError, match="no RealSense camera delivers 640x480 px at 30 a second .No device connected"):

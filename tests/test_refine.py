@@ -1,6 +1,7 @@
 """Refinement: both recipes lower what they shall, go on after a stop, and say what is wrong; and the commands around them."""
 
 import csv
+import inspect
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import BestSettings, PaperSettings, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, refine
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
@@ -421,7 +422,8 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     words = ("refine", folders / "left", *LEFT, "--out", out, "--recipe", recipe, "--frames", 5, "--seed", 3, *length)
     assert command(monkeypatch, *words) == 0
     said = capsys.readouterr().out
-    assert f"refine: 5 frames, recipe {recipe}; model, hand and curve in {out}" in said
+    assert f"refine: 5 frames, recipe {recipe}; look at {out / 'report.html'}" in said
+    assert f"next: hrlib predict NEW_FRAMES --camera 240 240 89 75 --unit-mm 0.5 --model {out} --out" in said
     assert ("warning: only 5 frames" in said) == (recipe == "best")
     assert "that look like a hand" in said and json.loads((out / "check.json").read_text())["summary"]["frames"] == "5"
     for name in ("report.html", "tracked.mp4", "tracked.gif", "hand.ply", "hand.glb", "hand.npz"):
@@ -434,6 +436,8 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
     assert len(mine) == 6 * 21 and len(json.loads((tmp_path / "mine.json").read_text())["frames"]) == 6
     assert len(kept) == 5 * 21 and [row["frame"] for row in kept] == [row["frame"] for row in mine[: 5 * 21]]
+    assert command(monkeypatch, *words[:2], *LEFT[:-2], *words[-4:-1], tmp_path / "again.csv", *fit) == 0
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "mine.csv").read_text(), "the model knows its side"
     # the model of the folder has float16 weights, and a sixth frame pulls at the fits of the others
     apart = [abs(float(a[k]) - float(b[k])) for a, b in zip(mine, kept, strict=False) for k in ("x_mm", "y_mm", "z_mm")]
     assert max(apart) < 5.0 if recipe == "paper" else np.median(apart) < 5.0
@@ -450,6 +454,21 @@ def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeyp
     assert command(monkeypatch, *words) == 2
     assert "hrlib: refused: what is found does not look like a hand" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
+
+
+@pytest.mark.parametrize("numbers", [(300,), (300, 300, 90), (300, "wide")])
+def test_a_camera_of_the_wrong_length_is_an_error_that_says_what_was_wanted(tmp_path, monkeypatch, capsys, numbers):
+    with pytest.raises(SystemExit) as stop:
+        command(monkeypatch, "predict", tmp_path, "--camera", *numbers, "--unit-mm", 1, "--out", tmp_path / "j.csv")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "--camera FX FY [CX CY]" in said
+    assert "wide" in said if "wide" in numbers else f"wanted 2 or 4 numbers, got {len(numbers)}" in said
+
+
+def test_help_tells_the_recipes_lengths():
+    said = inspect.getdoc(cli.COMMANDS["refine"].make())
+    best, paper = RECIPES["best"], RECIPES["paper"]
+    assert f"by default {best.steps}." in said and f"by default {paper.epochs}." in said and best.rounds == 2
 
 
 def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys):
