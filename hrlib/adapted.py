@@ -13,11 +13,10 @@ from torch import Tensor
 from .bundle import surprise
 from .checkpoint import load_network, save_network
 from .crop import Crops
-from .evaluate import predicted_joints
+from .evaluate import apart_mm
 from .export import as_glb
 from .hand import HandRig, asset_tensors, load_hand
 from .network import PoseNet, Prediction
-from .pipeline import from_crop
 from .refine import Refined
 from .results import write_bytes_atomically, write_json
 
@@ -110,11 +109,6 @@ def confidence(net_prediction: Prediction, hand: HandRig, crops: Crops) -> Tenso
     """
     doubt = surprise(hand, crops, net_prediction) / UNSURE_SURPRISE
     if net_prediction.points is not None:
-        doubt = doubt + _apart_mm(net_prediction, hand, crops) / UNSURE_MM
+        doubt = doubt + apart_mm(net_prediction, hand, crops) / UNSURE_MM
     area = (crops.image > 0).float().mean((1, 2)).clamp_min(0.01)
     return torch.exp(-doubt * USUAL_AREA / area / 2).clamp_min(1e-6)
-
-
-def _apart_mm(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    voted_mm = from_crop(prediction.points + 0.5, crops)
-    return (predicted_joints(prediction, hand, crops) - voted_mm).norm(dim=-1).mean(1)

@@ -11,7 +11,7 @@ from .hand import HandRig
 from .joints import JOINT_NAMES
 from .kinematics import euler_angles, forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
-from .pipeline import wrist_position
+from .pipeline import from_crop, wrist_position
 
 FOUR_FINGERS = ("index", "middle", "ring", "pinky")
 MCP = [JOINT_NAMES.index(f"{finger}_base") for finger in FOUR_FINGERS]
@@ -57,6 +57,12 @@ def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Ten
 
 
 # -- real frames without 3D labels --------------------------------------------------------------------------------------
+
+
+def apart_mm(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
+    """Mean distance [B] between the joints of the posed hand and the points that the network votes for."""
+    voted_mm = from_crop(prediction.points + 0.5, crops)
+    return (predicted_joints(prediction, hand, crops) - voted_mm).norm(dim=-1).mean(1)
 
 
 def finger_flexion(rotations: Tensor) -> Tensor:

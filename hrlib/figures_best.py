@@ -82,6 +82,18 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
     }
 
 
+def additions(full: BestSettings) -> dict[str, BestSettings]:
+    """The recipe with one thing changed or added each that is not in it, and with all of them."""
+    size = full.own + full.synthetic
+    more = {"own": round(0.8 * size), "synthetic": size - round(0.8 * size)}
+    return {
+        "own frames turned by 30\N{DEGREE SIGN}": replace(full, roll_deg=30.0),
+        "own frames where network and fit agree": replace(full, agreed=True),
+        "four fifths of a batch own frames": replace(full, **more),
+        "these three": replace(full, roll_deg=30.0, agreed=True, **more),
+    }
+
+
 def verdicts(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     """A sentence on each part that was left out; rows as in `figure_ablation`."""
     whole, said = rows[ALL_PARTS]["mean16_mm"], []
@@ -133,6 +145,34 @@ def figure_ablation(users: Mapping[str, Mapping]) -> Figure:
             axis.set_ylim(len(rows) - 0.4, -1.0)  # the first on top, and room for the lines' names
         left.set_title(f"User {name}: joints", loc="left")
         right.set_title("images: lower is not yet a better hand", loc="left")
+    return figure
+
+
+def figure_changes(users: Mapping[str, Mapping]) -> Figure:
+    """What leaving out, changing or adding a part does to each user's joints and images, against the recipe as it is.
+
+    users: name -> {"rows": variant -> `Measured.summary()`}, the same variants for all.
+    """
+    names = [variant for variant in next(iter(users.values()))["rows"] if variant != ALL_PARTS]
+    figure, axes = plt.subplots(1, 2, figsize=(11.5, 1.2 + 0.4 * len(names)), sharey=True, layout="constrained")
+    panels = (("mean16_mm", "change of the mean joint error (mm)"), ("image_mse", "change of the image MSE (%)"))
+    for axis, (key, label) in zip(axes, panels, strict=True):
+        if key == "mean16_mm":
+            axis.axvspan(-TELLS_MM, TELLS_MM, color=MUTED, alpha=0.2, lw=0)
+        axis.axvline(0, color=INK, lw=1)
+        for (name, user), colour in zip(users.items(), (GOOD, INK, FINGER_COLOURS[3], ACCENT), strict=False):
+            values, whole = np.array([user["rows"][v][key] for v in names]), user["rows"][ALL_PARTS][key]
+            change = values - whole if key == "mean16_mm" else 100 * (values / whole - 1)
+            axis.plot(change, np.arange(len(names)), "o", ms=7, color=colour, alpha=0.85, label=f"user {name}")
+        axis.set_xlabel(label)
+        axis.grid(axis="y", color=MUTED, alpha=0.25, lw=0.6)
+        axis.spines["left"].set_visible(False)
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(names)), names, color=INK)
+    axes[0].invert_yaxis()
+    axes[0].set_title("left: better hands than the recipe's", loc="left")
+    axes[1].set_title("left: better pictures", loc="left")
+    axes[0].legend(frameon=False, fontsize=9, loc="lower right")
     return figure
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .bundle import BundleSettings, Explained, explain, fit_hand, surprise
 from .crop import Crops
-from .evaluate import image_mse, predict
+from .evaluate import apart_mm, image_mse, predict
 from .fit import bounded
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
@@ -30,7 +30,7 @@ from .pipeline import PipelineSettings, evaluate_step, splat_target, wrist_posit
 from .pretrain import batch_to, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, rolled
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
@@ -67,11 +67,13 @@ class PaperSettings:
 class BestSettings:
     """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them.
 
-    own, synthetic: frames of each kind in a batch; own ones are the share `keep` that is explained best. Synthetic frames
-    show the adapted hand in the poses of the user's frames from other sides (half of them) and in random poses. The
-    rate falls along a cosine in each round. joint_weight as in pretraining. The parts are switches for the ablation:
-    reshape (learn the hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, neighbours (fit bad frames
-    again from good ones).
+    own, synthetic: frames of each kind in a batch. Own ones are the share `keep` that is explained best, each turned in the
+    image by up to `roll_deg`, as a turned camera would see it; with `agreed`, those that are explained well and whose fit
+    lies where the network sees the hand's points. Synthetic frames show the adapted hand in the poses of the user's frames
+    from other sides (half of them) and in random poses. The rate falls along a cosine in each round. joint_weight as in
+    pretraining. The parts are switches for the ablation (benchmarks/bench_ablation.py): reshape (learn the hand's shape),
+    own = 0 (no poses of the user's frames), synthetic = 0, neighbours (fit bad frames again from good ones), and, off as
+    long as it has not shown that it is worth it, roll_deg and agreed.
     """
 
     rounds: int = 2
@@ -80,6 +82,8 @@ class BestSettings:
     own: int = 50
     synthetic: int = 50
     keep: float = 0.7
+    agreed: bool = False
+    roll_deg: float = 0.0
     learning_rate: float = 3e-4
     joint_weight: float = 5.0
     reshape: bool = True
@@ -94,6 +98,8 @@ class BestSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.own < 0 or self.synthetic < 0 or self.own + self.synthetic < 1:
             raise ValueError(f"own + synthetic must be at least 1, got {self.own} + {self.synthetic}")
+        if not self.roll_deg >= 0:
+            raise ValueError(f"roll_deg must not be negative, got {self.roll_deg}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
@@ -236,13 +242,13 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
     for turn in range(sum("surprise" in row for row in state.curve) - 1, s.rounds):
         if kept["round"] == turn:
-            fits = Prediction(kept["rotations"], kept["offset"])
+            fits = Prediction(kept["rotations"], kept["offset"], kept["points"])
             explained = Explained(fits, kept["loss"], torch.empty(0))
             own = shaped(hand, shape)
         else:
             shape, own, explained = _explain(net, hand, mine, s, shape, progress)
             kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
-            kept |= {"rotations": explained.prediction.rotations, "offset": explained.prediction.offset}
+            kept |= {name: getattr(explained.prediction, name) for name in ("rotations", "offset", "points")}
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
@@ -290,7 +296,7 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
     """
     rotations = explained.prediction.rotations
     wrist_mm = wrist_position(explained.prediction, own, crops)
-    good = explained.loss.argsort()[: max(1, int(s.keep * len(crops)))]
+    good = _trusted(own, crops, explained, s)
     maker = Synthesiser(own.to("cpu"), s.synthesis)
     parameters = list(net.parameters())
     net.eval()  # without dropout: there is no lack of frames to learn from
@@ -304,6 +310,9 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
             pick = good[torch.randint(len(good), (s.own,), generator=generator)][rank::world]
             joints = joint_positions(own, forward_kinematics(own, rotations[pick], wrist_mm[pick]))
             batch = SyntheticBatch(crops[pick], rotations[pick], wrist_mm[pick], joints)
+            if s.roll_deg:
+                by = math.radians(s.roll_deg) * (2 * torch.rand(s.own, generator=generator) - 1)[rank::world]
+                batch = rolled(batch, by.to(rotations))
         if s.synthetic:
             made = _synthetic(maker, rotations.cpu(), s.synthetic, generator, rank, world)
             made = batch_to(made, rotations.device)
@@ -322,6 +331,16 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
         if stop():
             return True
     return False
+
+
+def _trusted(own: HandRig, crops: Crops, explained: Explained, s: BestSettings) -> Tensor:
+    """Indices of the share `keep` of the frames, the least doubtful first."""
+    doubt = explained.loss
+    if s.agreed and explained.prediction.points is not None:
+        apart = apart_mm(explained.prediction, own, crops)
+        # a frame's worse rank of the two, which have no common unit
+        doubt = torch.maximum(doubt.argsort().argsort(), apart.argsort().argsort())
+    return doubt.argsort()[: max(1, int(s.keep * len(crops)))]
 
 
 def _synthetic(maker: Synthesiser, poses: Tensor, count: int, generator, rank: int, world: int) -> SyntheticBatch:

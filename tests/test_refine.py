@@ -18,12 +18,12 @@ from PIL import Image
 
 from hrlib import cli, paths
 from hrlib import refine as refinement
-from hrlib.adapted import as_ply, confidence, load_refined, predicted_joints, save_refined
-from hrlib.bundle import BundleSettings, surprise
+from hrlib.adapted import as_ply, confidence, load_refined, save_refined
+from hrlib.bundle import BundleSettings, Explained, surprise
 from hrlib.camera import Camera
 from hrlib.checkpoint import load_network, save_network
 from hrlib.crop import concatenate, crop_hand
-from hrlib.evaluate import predict
+from hrlib.evaluate import predict, predicted_joints
 from hrlib.hand import load_hand
 from hrlib.joints import POINT_NAMES
 from hrlib.kinematics import forward_kinematics, joint_positions
@@ -31,7 +31,7 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import RECIPES, BestSettings, PaperSettings, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, _trusted, refine
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
@@ -40,6 +40,8 @@ PAPER = PaperSettings(epochs=2, batch=4, micro=4, learning_rate=5e-5, cloud_rate
 BEST = BestSettings(
     rounds=1, steps=3, own=8, synthetic=8, bundle=BundleSettings(iterations=3, points=64), synthesis=CLEAN
 )
+
+TWO_ROUNDS = replace(BEST, rounds=2, agreed=True, roll_deg=30.0)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,7 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
         (lambda: PaperSettings(micro=0), "micro must be at least 1, got 0"),
         (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
         (lambda: BestSettings(own=0, synthetic=0), r"own \+ synthetic must be at least 1, got 0 \+ 0"),
+        (lambda: BestSettings(roll_deg=-1.0), "roll_deg must not be negative, got -1.0"),
         (lambda: BestSettings(keep=0.0), r"keep must be a share in \(0, 1\], got 0.0"),
     ],
 )
@@ -224,12 +227,12 @@ def test_the_best_recipe_adapts_hand_and_network(net, frames, best):
 
 @pytest.fixture(scope="module")
 def two_rounds(net, frames):
-    return run(net, frames.crops, replace(BEST, rounds=2))
+    return run(net, frames.crops, TWO_ROUNDS)
 
 
 @pytest.mark.parametrize("call", [1, 3, 4])  # at once, in a round's last step, in the next round
 def test_the_best_recipe_goes_on_after_a_stop(net, frames, two_rounds, tmp_path, monkeypatch, call):
-    settings, whole = replace(BEST, rounds=2), two_rounds
+    settings, whole = TWO_ROUNDS, two_rounds
     with monkeypatch.context() as patch:
         stop_in_call(patch, "pose_loss", call)
         with pytest.raises(KeyboardInterrupt):
@@ -240,6 +243,19 @@ def test_the_best_recipe_goes_on_after_a_stop(net, frames, two_rounds, tmp_path,
     assert same_weights(resumed.net, whole.net) and resumed.hand.fingerprint == whole.hand.fingerprint
     finished = run(net, frames.crops, settings, tmp_path)
     assert finished.curve == whole.curve and finished.hand.fingerprint == whole.hand.fingerprint
+
+
+def test_only_frames_whose_fit_the_network_sees_too_are_learnt_from(net, frames):
+    guess = predict(net, frames.crops)
+    there = (predicted_joints(guess, template(), frames.crops) - frames.crops.centre_mm[:, None]) / frames.crops.cube_mm
+    there[3] += 0.2
+    loss = torch.arange(len(frames.crops), dtype=torch.float32)
+    explained = Explained(replace(guess, points=there), loss, torch.empty(0))
+    settings = replace(BEST, keep=0.5)
+    kept = lambda s: _trusted(template(), frames.crops, explained, s).tolist()  # noqa: E731
+    half = len(loss) // 2
+    assert kept(settings) == list(range(half)), "by how well they are explained"
+    assert 3 not in kept(replace(settings, agreed=True)) and 0 in kept(replace(settings, agreed=True, keep=1.0))
 
 
 def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, monkeypatch):

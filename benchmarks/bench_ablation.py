@@ -1,0 +1,86 @@
+"""What each part of recipe `best` is worth, and what else could be in it: all four users, a short version of the recipe.
+
+Writes benchmarks/results/ablation.json, which notebook 10 draws. About an hour on one core; two processes with
+`--users AB` and `--users CD` take half of that, and a run without --users puts them together.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from hrlib import results
+from hrlib.bundle import BundleSettings
+from hrlib.checkpoint import load_network
+from hrlib.datasets.simulated import USERS, record
+from hrlib.evaluate import predict
+from hrlib.figures_best import ALL_PARTS, additions, measure, refine_and_measure, variants
+from hrlib.hand import load_hand
+from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.refine import BestSettings
+
+# one round, half the batch and half the iterations for each frame
+SHORT = BestSettings(rounds=1, own=25, synthetic=25, bundle=BundleSettings(iterations=30, shape_frames=100))
+EVERY = 3  # test frame: neighbours in a recording say the same
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--users", default="".join(USERS), help="some of them, kept for a run with all of them")
+    parser.add_argument("--train", type=int, default=1600, help="unlabelled frames recorded of each user")
+    parser.add_argument("--test", type=int, default=1000, help="test frames recorded of each user, a third measured")
+    parser.add_argument("--frames", type=int, default=300, help="of the unlabelled frames, those that are explained")
+    parser.add_argument("--steps", type=int, default=100, help="steps of learning")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "ablation.json")
+    arguments = parser.parse_args()
+    template = load_hand()
+    net = load_network(template)[0]
+    recipe = replace(SHORT, frames=arguments.frames, steps=arguments.steps)
+    parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
+    truth = "simulated joints, for evaluation only"
+    made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL}, truth)
+    users = {}
+    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
+        if (old := json.loads(file.read_text()))["parameters"] == parameters:
+            users |= old["users"]
+    partial = arguments.out.with_name(f"{arguments.out.stem}.{arguments.users}.partial.json")
+    for name in arguments.users:
+        if name in users:
+            continue
+        began = time.perf_counter()
+        train = record(USERS[name], template, arguments.train)
+        test = record(USERS[name], template, arguments.test, "test")[::EVERY]
+        row = {"base": measure(predict(net, test.crops), template, test).summary(), "rows": {}}
+        for variant, settings in tqdm((variants(recipe) | additions(recipe)).items(), desc=f"user {name}"):
+            row["rows"][variant] = refine_and_measure(net, template, train.crops, settings, test).summary()
+        users[name] = row | {"test_frames": len(test.crops), "seconds": time.perf_counter() - began}
+        results.write_json(partial, {"parameters": parameters, "users": users})
+    if set(users) != set(USERS):
+        print(f"kept in {partial.name}; a run without --users puts all of them together")
+        return
+    users = {name: users[name] for name in USERS}
+    change = {
+        variant: {
+            name: row["rows"][variant]["mean16_mm"] - row["rows"][ALL_PARTS]["mean16_mm"] for name, row in users.items()
+        }
+        for variant in users["A"]["rows"]
+        if variant != ALL_PARTS
+    }
+    for variant, by_user in change.items():
+        print(f"{variant}:", ", ".join(f"{name} {mm:+.1f}" for name, mm in by_user.items()), "mm")
+    metrics = {"users": users, "change_mm": change}
+    profile = "quick" if arguments.frames >= 300 else "smoke"
+    results.write_json(
+        arguments.out,
+        {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made},
+    )
+    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
+        file.unlink()
+    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+
+
+if __name__ == "__main__":
+    main()
