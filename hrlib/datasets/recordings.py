@@ -48,19 +48,25 @@ class OneUser:
 
 
 def one_user(
-    template: HandRig, frames_a_letter: int | None, test_letters: str = LETTERS, letters: str = LETTERS
+    template: HandRig,
+    frames_a_letter: int | None,
+    test_letters: str = LETTERS,
+    letters: str = LETTERS,
+    simulated: int | None = None,
 ) -> OneUser:
     """Who spells the ASL alphabet, or, where those frames are not on this computer, simulated user D.
 
     frames_a_letter: how many training frames in a row of each of `letters` (from their middle), None for all of them.
-    The simulated user gets as many frames in all, 50 a letter instead of None, since they are drawn in memory. The test
-    frames are 12 in a row of each of `test_letters`.
+    The simulated user gets `simulated` frames; None: as many in all, 50 a letter instead of None, since they are drawn in
+    memory. The test frames are 12 in a row of each of `test_letters`.
     """
     try:
         folder = dataset_folder("asl_fingerspelling")
     except FileNotFoundError as error:
         print(f"simulated frames instead of real ones: {error}")
-        return _simulated(template, USERS["D"], (frames_a_letter or 50) * len(letters), 12 * len(test_letters))
+        return _simulated(
+            template, USERS["D"], simulated or (frames_a_letter or 50) * len(letters), 12 * len(test_letters)
+        )
     source = "ASL Finger Spelling A, Kinect v1, one user"
     every = Fingerspelling("train", letters)
     picked = range(len(every)) if frames_a_letter is None else _middles(every.names, frames_a_letter)
