@@ -131,11 +131,11 @@ def test_unknown_names_are_refused():
         pose({}, {"yaw": float("nan")})
 
 
-def test_png_keeps_depth_to_a_sixty_fourth():
+def test_png_keeps_depth_to_a_thirty_second():
     depth = np.linspace(0, 1, 120 * 120, dtype=np.float32).reshape(120, 120)
     picture = np.asarray(Image.open(io.BytesIO(png(depth))))
-    assert picture.shape == (120, 120) and picture[0, 0] == 0 and picture[-1, -1] == 252
-    assert np.abs(picture / 255 * 0.9 - depth.clip(0, 0.9)).max() < 0.9 * 5 / 255
+    assert picture.shape == (120, 120) and picture[0, 0] == 0 and picture[-1, -1] == 248
+    assert np.abs(picture / 255 * 0.9 - depth.clip(0, 0.9)).max() < 0.9 * 9 / 255
 
 
 # ---- the widget
