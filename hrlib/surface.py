@@ -7,14 +7,8 @@ numba's: on graphs of a few thousand nodes, sparse matrices take longer to be ma
 import numpy as np
 from numba import njit
 
-NEIGHBOURS = (
-    (0, 1),
-    (1, 0),
-    (1, 1),
-    (1, -1),
-    (0, 2),
-    (2, 0),
-)  # rows down, columns right; or with one cell missing between
+# rows down, columns right; the last two with one cell missing between
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 
 
 @njit(cache=True)

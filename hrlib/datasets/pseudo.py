@@ -28,9 +28,7 @@ from . import Frame
 from .published import TEST_SETS, read_labels, read_nyu_36
 
 FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise
-NYU_POSES = (
-    paths.DATA / "pseudo_nyu" / "poses.safetensors"
-)  # those of ICVL, which has no licence, are nowhere but in build
+NYU_POSES = paths.DATA / "pseudo_nyu" / "poses.safetensors"  # ICVL has no licence: its poses are in build alone
 STEP_RAD = 1e-4  # of the rotations there: 0.01 mm at a fingertip
 BLOCK = 100  # consecutive frames: every other block is for refinement, the others for the test
 
