@@ -5,11 +5,11 @@ Writes benchmarks/results/ablation.json, which notebook 10 draws. About an hour 
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import by_user
 from tqdm import tqdm
 
 from hrlib import results
@@ -42,11 +42,7 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
     truth = "simulated joints, for evaluation only"
     made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL}, truth)
-    users = {}
-    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
-        if (old := json.loads(file.read_text()))["parameters"] == parameters:
-            users |= old["users"]
-    partial = arguments.out.with_name(f"{arguments.out.stem}.{arguments.users}.partial.json")
+    users = by_user.read(arguments.out, parameters)
     for name in arguments.users:
         if name in users:
             continue
@@ -57,9 +53,11 @@ def main():
         for variant, settings in tqdm((variants(recipe) | additions(recipe)).items(), desc=f"user {name}"):
             row["rows"][variant] = refine_and_measure(net, template, train.crops, settings, test).summary()
         users[name] = row | {"test_frames": len(test.crops), "seconds": time.perf_counter() - began}
-        results.write_json(partial, {"parameters": parameters, "users": users})
+        by_user.write(arguments.out, arguments.users, parameters, users)
     if set(users) != set(USERS):
-        print(f"kept in {partial.name}; a run without --users puts all of them together")
+        print(
+            f"kept in {by_user.place(arguments.out, arguments.users).name}; a run without --users puts all of them together"
+        )
         return
     users = {name: users[name] for name in USERS}
     change = {
@@ -69,16 +67,15 @@ def main():
         for variant in users["A"]["rows"]
         if variant != ALL_PARTS
     }
-    for variant, by_user in change.items():
-        print(f"{variant}:", ", ".join(f"{name} {mm:+.1f}" for name, mm in by_user.items()), "mm")
+    for variant, mm_of in change.items():
+        print(f"{variant}:", ", ".join(f"{name} {mm:+.1f}" for name, mm in mm_of.items()), "mm")
     metrics = {"users": users, "change_mm": change}
     profile = "quick" if arguments.frames >= 300 else "smoke"
     results.write_json(
         arguments.out,
         {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made},
     )
-    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
-        file.unlink()
+    by_user.remove(arguments.out)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 

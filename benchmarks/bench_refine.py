@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import by_user
+
 from hrlib import results
 from hrlib.bundle import explain
 from hrlib.checkpoint import load_network
@@ -66,12 +68,7 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
     made = results.provenance(parameters, 0, data, "simulated joints, for evaluation only (and to train the oracles)")
-    metrics = {"users": {}}
-    # of stopped runs, and of those for other users beside this one
-    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
-        if (old := json.loads(file.read_text()))["parameters"] == parameters:
-            metrics["users"] |= old["metrics"]["users"]
-    partial = arguments.out.with_name(f"{arguments.out.stem}.{arguments.users}.partial.json")
+    metrics = {"users": by_user.read(arguments.out, parameters)}
     for name in arguments.users:
         if name in metrics["users"]:
             continue
@@ -105,9 +102,11 @@ def main():
             row[key] = {number: [run[number] for run in several] for number in several[0]}
         row["seconds"] = time.perf_counter() - began
         metrics["users"][name] = row
-        results.write_json(partial, {"parameters": parameters, "metrics": metrics})
+        by_user.write(arguments.out, arguments.users, parameters, metrics["users"])
     if set(arguments.users) != set(USERS):
-        print(f"kept in {partial.name}; a run without --users puts all of them together")
+        print(
+            f"kept in {by_user.place(arguments.out, arguments.users).name}; a run without --users puts all of them together"
+        )
         return
     metrics["users"] = {name: metrics["users"][name] for name in USERS}
     oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
@@ -126,8 +125,7 @@ def main():
     for claim in record_["claims"]:
         print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
     results.write_json(arguments.out, record_ | {"provenance": made})
-    for file in arguments.out.parent.glob(f"{arguments.out.stem}.*.partial.json"):
-        file.unlink()
+    by_user.remove(arguments.out)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 
