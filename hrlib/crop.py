@@ -162,10 +162,13 @@ def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
 def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 250.0, centre_mm=None) -> Crops:
     """Crop B frames that show nothing but the hand: depth_mm [B, H, W], intrinsics [B, 4] = (fx, fy, cx, cy).
 
-    An image without any measurement gives an empty crop with a NaN centre; `crop_hand` refuses it.
+    An image without any measurement gives an empty crop with a NaN centre; `crop_hand` refuses it. Tensors on a CUDA device
+    are cropped there, without points.
     """
     if not cube_mm > 0:
         raise ValueError(f"cube_mm must be positive, got {cube_mm}")
+    if isinstance(depth_mm, Tensor) and depth_mm.is_cuda:
+        return crop_images(depth_mm, intrinsics, cube_mm)
     b = len(depth_mm)
     find, cube = centre_mm is None, np.float32(cube_mm)
     centre = np.full((b, 3), np.nan, np.float32) if find else np.array(centre_mm, np.float32)
@@ -176,6 +179,26 @@ def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 25
     else:
         _crop_all(depth_mm, intrinsics, centre, find, cube, image, points, count)
     return Crops(*(torch.from_numpy(x) for x in (image, points, centre, count)), float(cube_mm))
+
+
+def crop_images(depth_mm: Tensor, intrinsics: Tensor, cube_mm: float) -> Crops:
+    """`crop_batch` of tensors on any device, without the points that only a comparison of clouds needs."""
+    fx, fy, cx, cy = intrinsics.T[..., None, None]
+    height, width = depth_mm.shape[1:]
+    u, v = (torch.arange(n, device=depth_mm.device) for n in (width, height))
+    known = (depth_mm > 0).sum((1, 2))
+    x, y = (u - cx) / fx * depth_mm, (v[:, None] - cy) / fy * depth_mm
+    centre = torch.stack([n.sum((1, 2)) for n in (x, y, depth_mm)], 1) / known[:, None]
+    x, y, z = centre.T[..., None]
+    part = (torch.arange(IMAGE_SIZE, device=depth_mm.device) + 0.5) / IMAGE_SIZE - 0.5
+    us = ((x / z + part * cube_mm / z) * fx[..., 0] + cx[..., 0]).round()
+    vs = ((y / z + part * cube_mm / z) * fy[..., 0] + cy[..., 0]).round()
+    inside = ((us >= 0) & (us < width))[:, None] & ((vs >= 0) & (vs < height))[:, :, None]
+    us, vs = us.nan_to_num().clamp(0, width - 1).long(), vs.nan_to_num().clamp(0, height - 1).long()
+    d = depth_mm[torch.arange(len(us), device=us.device)[:, None, None], vs[:, :, None], us[:, None]]
+    value = 0.5 - (d - z[..., None]) / cube_mm  # 1 - z of the crop frame
+    image = torch.where(inside & (d > 0) & (value > 0) & (value <= 1), value, 0)
+    return Crops(image, image.new_zeros(len(us), 0, 3), centre, torch.zeros_like(known), float(cube_mm))
 
 
 @njit(parallel=True, cache=True)

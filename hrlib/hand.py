@@ -96,6 +96,12 @@ class HandRig:
         return torch.cat([torch.zeros_like(bones[:1]), bones])
 
     @cached_property
+    def tip_bones_mm(self) -> Tensor:
+        """[5, 3]: each tip's position in its finger's far joint's frame."""
+        far = list(TIP_PARENTS)
+        return torch.einsum("jrc,jr->jc", self.R_wrist_rest[far], self.tips_mm - self.joints_mm[far])
+
+    @cached_property
     def T_parent_neutral(self) -> Tensor:
         """[16, 4, 4]: each joint's frame in its parent's when all its angles are zero."""
         return _transforms(self.R_parent_neutral, self.bones_mm)

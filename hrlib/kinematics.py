@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .hand import HandRig
-from .joints import POINT_ORDER, TIP_PARENTS
 
 # Joints by depth in the tree: wrist, the five bases, the five middles, the five fars; each hangs on the group before.
 LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
+FAR = LEVELS[-1]
 
 
 def rotation_matrix(q: Tensor, size: int = 3) -> Tensor:
@@ -65,11 +65,10 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
 
 def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
     """The 21 points of a posed hand, [B, 21, 3] mm, in the order of `joints.POINT_NAMES` (16 joints and 5 tips)."""
-    far = list(TIP_PARENTS)
-    local = torch.einsum("jrc,jr->jc", hand.R_wrist_rest[far], hand.tips_mm - hand.joints_mm[far])
-    T_far = T_cam_joint[:, far]
-    tips = T_far[..., :3, 3] + torch.einsum("bjrc,jc->bjr", T_far[..., :3, :3], local)
-    return torch.cat([T_cam_joint[..., :3, 3], tips], 1)[:, list(POINT_ORDER)]
+    R, at = T_cam_joint[..., :3, :3], T_cam_joint[..., :3, 3]
+    tips = at[:, FAR] + (R[:, FAR] @ hand.tip_bones_mm[..., None])[..., 0]
+    # each finger's three joints, then its tip
+    return torch.cat([at[:, :1], torch.cat([at[:, 1:].unflatten(1, (5, 3)), tips[:, :, None]], 2).flatten(1, 2)], 1)
 
 
 def euler_angles(rotations: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def resnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
 
 
 def votes(batch_norm: bool) -> tuple[nn.Module, int, int]:
-    """`Votes`, as the functions above return their layers. A quarter of their weights, half of AlexNet's cost."""
+    """`Votes`, as the functions above return their layers. Half of AlexNet's weights, as costly."""
     return Votes(batch_norm), 512 + 63, 512
 
 
@@ -154,13 +154,14 @@ class Votes(nn.Module):
     SCALE = 4.0  # of the points among the features, whose numbers are about one
     REACH = 0.3  # of a vote of one, in units of the cube
 
-    def __init__(self, batch_norm: bool, widths: tuple[int, int, int] = (32, 64, 128), top: int = 64):
+    def __init__(self, batch_norm: bool, widths: tuple[int, int, int, int] = (24, 48, 96, 192), top: int = 64):
         super().__init__()
-        a, b, c = widths
+        first, a, b, c = widths
         self.stem = nn.Sequential(
-            FirstConv(a), nn.BatchNorm2d(a) if batch_norm else nn.Identity(), nn.MaxPool2d(3, 2, 1), nn.ReLU()
-        )
-        self.fine = Residual(a, a, 1, batch_norm)  # 15 pixels
+            FirstConv(first), nn.BatchNorm2d(first) if batch_norm else nn.Identity(), nn.ReLU(),
+            Residual(first, first, 1, batch_norm),  # 30 pixels: a finger is two of them wide, where pooling leaves one
+        )  # fmt: skip
+        self.fine = nn.Sequential(Residual(first, a, 2, batch_norm), Residual(a, a, 1, batch_norm))  # 15
         self.middle = nn.Sequential(Residual(a, b, 2, batch_norm), Residual(b, b, 1, batch_norm))  # 8
         self.coarse = nn.Sequential(Residual(b, c, 2, batch_norm), Residual(c, c, 1, batch_norm))  # 4
         self.down_coarse, self.down_middle = Conv(c, b, 1, batch_norm), Conv(b, top, 1, batch_norm)
@@ -216,7 +217,7 @@ class PoseNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             if isinstance(module, Votes):
-                nn.init.normal_(module.vote.weight, std=1e-2)
+                nn.init.normal_(module.vote.weight, std=1e-3)
                 nn.init.zeros_(module.vote.bias)
         nn.init.normal_(self.theta.weight, std=1e-3)
         self.theta.bias.data = neutral.repeat(16)
@@ -258,18 +259,25 @@ def to_quaternion(raw: Tensor) -> Tensor:
 
 
 def _from_quaternion(raw: Tensor) -> Tensor:
-    return _unit(raw, raw.new_tensor(ROTATIONS["quaternion"]))
+    return _unit(raw, _axis(raw, 3))
 
 
 def _from_sixd(raw: Tensor) -> Tensor:
     """Gram-Schmidt on two columns; a second column along the first is replaced by the axis farthest from that."""
     first, second = raw.unflatten(-1, (2, 3)).unbind(-2)
-    x = _unit(first, raw.new_tensor([1.0, 0.0, 0.0]))
+    x = _unit(first, _axis(first, 0))
     away = one_hot(x.detach().abs().argmin(-1), 3).to(raw)
     across = second - (x * second).sum(-1, keepdim=True) * x
     other = away - (x * away).sum(-1, keepdim=True) * x
     y = _unit(across, other / other.norm(dim=-1, keepdim=True))
     return roma.rotmat_to_unitquat(torch.stack([x, y, torch.linalg.cross(x, y)], -1))
+
+
+def _axis(like: Tensor, index: int) -> Tensor:
+    """Unit vectors along an axis, made where `like` is: nothing is copied to a device, which a CUDA graph could not record."""
+    axis = torch.zeros_like(like)
+    axis[..., index] = 1
+    return axis
 
 
 def _unit(v: Tensor, otherwise: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Where poses come from (Sec. 4.1): random feasible ones, real tracked ones from a file, and smooth sequences of either.
 
-A pose is [16, 4] unit quaternions; the wrist's is the view, the others depend on no rig (see `hrlib.joints`).
+A pose is [16, 4] unit quaternions; the wrist's is the view, the others depend on no rig (see `hrlib.joints`). Random poses
+are drawn on their generator's device, where the hand must be as well.
 """
 
 import gzip
@@ -33,7 +34,7 @@ def sample_poses(count: int, hand: HandRig, generator: Generator, max_collision_
     while have < count:
         angles = sample_angles(2 * (count - have) + 64, hand.limits_rad, generator)
         rotations = from_euler(angles)
-        T = forward_kinematics(hand, rotations, torch.zeros(len(angles), 3))
+        T = forward_kinematics(hand, rotations, torch.zeros(len(angles), 3, device=generator.device))
         good = rotations[collision_loss(joint_positions(hand, T)) <= max_collision_mm]
         kept.append(good)
         have, drawn = have + len(good), drawn + len(angles)
@@ -52,15 +53,17 @@ def sample_angles(count: int, limits_rad: Tensor, generator: Generator) -> Tenso
     if not (low <= high).all():
         raise ValueError("limits_rad must have lower <= upper bounds; some joint's range is empty")
 
+    device = generator.device
+
     def uniform(*shape):
-        return torch.rand(*shape, generator=generator)
+        return torch.rand(*shape, generator=generator, device=device)
 
     share = uniform(count, 15, 3)  # position inside the range
     fingers = share.view(count, 5, 3, 3)[:, 1:]  # a view: index to pinky, base / middle / far
     alike = (uniform(count, 1, 1) < 0.33) & (uniform(count, 4, 1) < 0.85)
     curl = torch.where(alike, uniform(count, 1, 1), uniform(count, 4, 1))
     kind = torch.where(alike, uniform(count, 1, 1), uniform(count, 4, 1))
-    wobble = 0.08 * torch.randn(count, 4, 3, generator=generator)
+    wobble = 0.08 * torch.randn(count, 4, 3, generator=generator, device=device)
     straight, rolled = (kind < 0.3)[..., 0], ((kind >= 0.3) & (kind < 0.5))[..., 0]
     base = torch.where(
         straight, 0.18 + 0.5 * curl[..., 0] ** 3, torch.where(rolled, 0.75 + 0.2 * curl[..., 0], fingers[..., 0, 0])
@@ -72,14 +75,15 @@ def sample_angles(count: int, limits_rad: Tensor, generator: Generator) -> Tenso
     spread = 1 - 0.8 * fingers[..., 0, 0].clamp(0, 1)
     fingers[..., 0, 1] = 0.5 + (fingers[..., 0, 1] - 0.5) * spread
     angles = low + share.clamp(0, 1) * (high - low)
-    return torch.cat([torch.zeros(count, 1, 3), angles], 1)
+    return torch.cat([torch.zeros(count, 1, 3, device=device), angles], 1)
 
 
 def sample_views(count: int, pitch_deg: float, roll_deg: float, generator: Generator) -> Tensor:
     """Rotations of the wrist in the camera frame, [count, 4]: a raised hand turned to any side."""
-    yaw = (torch.rand(count, generator=generator) * 2 - 1) * math.pi
-    pitch = (torch.randn(count, generator=generator) * math.radians(pitch_deg)).clamp(-1.4, 1.4)
-    roll = torch.randn(count, generator=generator) * math.radians(roll_deg)
+    device = generator.device
+    yaw = (torch.rand(count, generator=generator, device=device) * 2 - 1) * math.pi
+    pitch = (torch.randn(count, generator=generator, device=device) * math.radians(pitch_deg)).clamp(-1.4, 1.4)
+    roll = torch.randn(count, generator=generator, device=device) * math.radians(roll_deg)
     return view_rotation(yaw, pitch, roll)
 
 
@@ -87,11 +91,11 @@ def view_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """Wrist rotation [B, 4] of a raised hand: zero angles show the palm, fingers up; radians [B] each."""
 
     def about(axis, angle):
-        q = torch.zeros(*angle.shape, 4)
+        q = angle.new_zeros(*angle.shape, 4)
         q[..., axis], q[..., 3] = torch.sin(angle / 2), torch.cos(angle / 2)
         return q
 
-    up = torch.tensor([1.0, 0.0, 0.0, 0.0])  # half a turn about x: fingers up (camera y is down), palm to the camera
+    up = yaw.new_tensor([1.0, 0.0, 0.0, 0.0])  # half a turn about x: fingers up (camera y is down), palm to the camera
     q = roma.quat_composition([about(2, roll), about(0, pitch), about(1, yaw), up.expand(len(yaw), 4)])
     return q
 

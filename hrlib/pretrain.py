@@ -3,6 +3,7 @@
 One process, or several that share every batch: `torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR`.
 """
 
+import copy
 import io
 import json
 import math
@@ -80,9 +81,11 @@ class Memory:
 
     def put(self, batch: SyntheticBatch, step: int):
         """Keep the frames drawn for `step`, in place of the oldest."""
+        if not self.capacity:
+            return
         parts = self._parts(batch)
         if self.parts is None:
-            self.parts = [torch.empty(self.capacity, *part.shape[1:], dtype=part.dtype) for part in parts]
+            self.parts = [part.new_empty(self.capacity, *part.shape[1:]) for part in parts]
         first = step * len(batch.rotations) % self.capacity
         for kept, part in zip(self.parts, parts, strict=True):
             kept[first : first + len(part)] = part
@@ -92,19 +95,18 @@ class Memory:
         have = min(step * len(new.rotations), self.capacity)
         if not have or not count:
             return new
-        pick = torch.randint(have, (count,), generator=generator)
+        pick = torch.randint(have, (count,), generator=generator).to(new.rotations.device)
         old = self._batch([kept[pick] for kept in self.parts], new.crops.cube_mm)
         if self.roll:
-            old = rolled(old, self.roll * (2 * torch.rand(count, generator=generator) - 1))
+            turn = self.roll * (2 * torch.rand(count, generator=generator) - 1)
+            old = rolled(old, turn.to(old.rotations.device))
         both = zip(self._parts(new), self._parts(old), strict=True)
         return self._batch([torch.cat(pair) for pair in both], new.crops.cube_mm)
 
     @staticmethod
     def _batch(parts: list[Tensor], cube_mm: float) -> SyntheticBatch:
         image, centre, *pose = parts
-        return SyntheticBatch(
-            Crops(image.float(), torch.empty(len(image), 0, 3), centre, torch.zeros(len(image)), cube_mm), *pose
-        )
+        return SyntheticBatch(_without_points(image.float(), centre, cube_mm), *pose)
 
     @staticmethod
     def _parts(batch: SyntheticBatch) -> list[Tensor]:
@@ -142,10 +144,8 @@ class Batches:
             parts.append(memory.mixed(new, step, repeated, torch.Generator().manual_seed(seed)))
             memory.put(new, step)
         crops = [torch.cat([getattr(part.crops, key) for part in parts]) for key in ("image", "centre_mm")]
-        # the points of the crops are not learnt from
-        nothing = (torch.empty(len(crops[0]), 0, 3), crops[1], torch.zeros(len(crops[0])))
         pose = [torch.cat([getattr(part, key) for part in parts]) for key in ("rotations", "wrist_mm", "joints_mm")]
-        return SyntheticBatch(Crops(crops[0], *nothing, parts[0].crops.cube_mm), *pose)
+        return SyntheticBatch(_without_points(*crops, parts[0].crops.cube_mm), *pose)
 
     def redraw(self, step: int):
         """Remember the fresh frames of a step that an earlier run made."""
@@ -155,6 +155,11 @@ class Batches:
     def total(self, step: int) -> int:
         """Frames of a step that all workers have together: until there is something to repeat, only the fresh ones."""
         return self.settings.batch if step and self.settings.memory else self.fresh_count
+
+
+def _without_points(image: Tensor, centre_mm: Tensor, cube_mm: float) -> Crops:
+    """Crops to learn poses from, which takes no points."""
+    return Crops(image, image.new_empty(len(image), 0, 3), centre_mm, image.new_zeros(len(image)), cube_mm)
 
 
 def step_seed(settings: PretrainSettings, step: int, lane: int) -> int:
@@ -220,6 +225,44 @@ def train_step(
     return torch.stack([loss.detach(), error])
 
 
+class Replayed:
+    """`train_step` on a CUDA device, recorded as a graph when it has been called a few times, and replayed from then on.
+
+    A step is some six hundred small operations, which take the CPU longer to ask for than the device to do. Arguments but
+    the batch must stay what they were, and the batch of one size.
+    """
+
+    WARM_UP = 3  # libraries choose their kernels and make room in the first calls
+
+    def __init__(self, step: Callable[..., Tensor]):
+        self.step, self.calls, self.graph = step, 0, None
+        self.stream = torch.cuda.Stream()
+
+    def __call__(self, net, optimiser, batch: SyntheticBatch, *others) -> Tensor:
+        self.calls += 1
+        if self.calls <= self.WARM_UP:  # on a stream of its own, as recording will be
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                numbers = self.step(net, optimiser, batch, *others)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return numbers
+        if self.graph is None:
+            self.batch = copy.deepcopy(batch)
+            self.graph = torch.cuda.CUDAGraph()
+            # the thread that makes frames goes on while this is recorded, which does nothing yet
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.numbers = self.step(net, optimiser, self.batch, *others)
+        for kept, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.numbers.clone()
+
+
+def _tensors(batch: SyntheticBatch) -> list[Tensor]:
+    """What is learnt from."""
+    return [batch.crops.image, batch.crops.centre_mm, batch.rotations, batch.wrist_mm, batch.joints_mm]
+
+
 def pretrain(
     hand: HandRig,
     out: Path,
@@ -233,7 +276,7 @@ def pretrain(
     """Train a base model in the folder `out`; goes on where a stopped run of the same settings left off.
 
     start: a checkpoint whose weights to begin with (its record becomes part of this one's), None for random ones.
-    device: None for CUDA where there is one, else the CPU. Frames are made on the CPU.
+    device: None for CUDA where there is one, else the CPU. Frames are made on a CUDA device that trains, else on the CPU.
     Writes state.pt (to resume), base.safetensors (float16, normalisation folded in) and training.json (settings, curve).
     Returns the record in training.json.
 
@@ -258,7 +301,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
     config = {"pretrain": settings, "network": network, "frames": frames}
     defaults, config = (json.loads(json.dumps({k: asdict(v) for k, v in x.items()})) for x in (defaults, config))
     config["hand"] = hand.fingerprint
-    frames_of = Synthesiser(hand, frames)
+    frames_of = Synthesiser(hand.to(device if device.type == "cuda" else "cpu"), frames)
     batches = Batches(frames_of, settings, rank, world)
     torch.manual_seed(settings.seed)
     net = PoseNet(network)
@@ -268,7 +311,10 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     net = net.to(device, memory_format=torch.channels_last)
     bfloat16 = has_bfloat16(device) if settings.bfloat16 is None else settings.bfloat16
-    optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
+    # a step of one size can be recorded and replayed: a batch that repeats frames begins smaller
+    replay = device.type == "cuda" and world == 1 and batches.total(0) == batches.total(1)
+    rate = torch.tensor(settings.learning_rate, device=device) if replay else settings.learning_rate
+    optimiser = torch.optim.Adam(net.parameters(), rate, fused=True, capturable=replay)
     curve: list[dict] = []
     recent: list[list[float]] = []
     first, seconds, state_file = 0, 0.0, out / "state.pt"
@@ -276,6 +322,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
         state = _read_state(state_file, config, defaults)
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
+        optimiser.param_groups[0]["lr"] = rate
         first, curve, recent, seconds = state["step"], state["curve"], state["recent"], state["seconds"]
     model = net
     if world > 1:
@@ -320,14 +367,17 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
     bar = tqdm(steps, initial=first, total=settings.steps, desc="pretrain", disable=not progress)
     hand = hand.to(device)
     made = ahead(batches, steps) if frames_ahead(device) else map(batches, steps)
+    learn = Replayed(train_step) if replay else train_step
     with finish_the_step() as interrupted:
         for step, batch in zip(bar, made, strict=True):
             torch.manual_seed(step_seed(settings, step, MAX_LANES + rank))  # dropout: the same after a resume
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, settings)
+            if replay:
+                rate.fill_(learning_rate(step, settings))
+            else:
+                optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
             model.train()
             part = len(batch.rotations) / batches.total(step)
-            numbers = train_step(model, optimiser, batch_to(batch, device), hand, settings, bfloat16, part * world)
+            numbers = learn(model, optimiser, batch_to(batch, device), hand, settings, bfloat16, part * world)
             # in one message: the mean over all frames, and whether any process is to stop, so that all of them do
             numbers = torch.cat([numbers * part, numbers.new_tensor([len(interrupted)])])
             if world > 1:
@@ -405,7 +455,7 @@ def _started(start: Path, hand: HandRig, network: NetworkSettings, frames_of: Sy
             "ask for its settings or train a new one without start"
         )
     if network.batch_norm and not net.settings.batch_norm:
-        net = unfold_batch_norm(net, frames_of.batch(300, 0).crops.image)
+        net = unfold_batch_norm(net, frames_of.batch(300, 0).crops.image.cpu())
     if net.settings.batch_norm and not network.batch_norm:
         net = fold_batch_norm(net)
     return net, {key: value for key, value in record.items() if key != "curve"}

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit, prange
 
 OUTLINE_MM = 15.0  # a larger step between neighbouring pixels is an outline
@@ -57,12 +58,17 @@ KINECT_V1 = DepthSensor("Kinect v1", 1.2, 1.9, 0.1, 9, 0.8, 0.035, 3, 0.0, 2.85e
 SR300 = DepthSensor("SR300", 0.2, 0.6, 0.04, 4, 0.4, 0.02, 2, 0.125, 0.0, -50.0, 75.0)
 
 
-def measure(depth_mm: np.ndarray, fx: np.ndarray, sensor: DepthSensor, seed: int) -> np.ndarray:
+def measure(depth_mm, fx, sensor: DepthSensor, seed: int) -> np.ndarray | torch.Tensor:
     """What `sensor` makes of clean images: depth_mm [B, H, W] (0 = nothing), fx [B] px -> [B, H, W] float32.
 
     Image i of a batch draws from (seed, i): the same on any number of threads, whatever else is in the batch. The
-    lateral noise decides which surface a pixel at an outline sees; the axial noise is added and cut into steps.
+    lateral noise decides which surface a pixel at an outline sees; the axial noise is added and cut into steps. Takes
+    arrays and gives an array; tensors on a CUDA device are measured there and give a tensor.
     """
+    if isinstance(depth_mm, torch.Tensor) and depth_mm.is_cuda:
+        from .sensor_gpu import measure as measure_on_device
+
+        return measure_on_device(depth_mm, fx, sensor, seed)
     noisy = np.zeros(depth_mm.shape, np.float32)
     s = sensor
     numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm, s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)

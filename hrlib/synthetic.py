@@ -54,17 +54,21 @@ class SyntheticBatch:
 class Synthesiser:
     """Draws batches of synthetic frames of one hand.
 
-    `batch(count, seed)` depends on its arguments alone, so that any number of workers makes the same frames.
+    `batch(count, seed)` depends on its arguments alone, so that any number of workers makes the same frames. A hand on a
+    CUDA device has its frames made there, other ones than on the CPU from the same seed, without the crops' points.
     """
 
     def __init__(self, hand: HandRig, settings: SyntheticSettings | None = None):
         self.hand, self.settings = hand, settings or SyntheticSettings()
+        self.device = hand.vertices_mm.device
         self.loop = wrist_loop(hand.faces)
-        self.faces = np.concatenate([hand.faces.numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
+        self.faces = np.concatenate([hand.faces.cpu().numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
+        if self.device.type == "cuda":
+            self.faces = torch.from_numpy(self.faces).to(self.device, torch.int32)
 
     def batch(self, count: int, seed: int) -> SyntheticBatch:
         """`count` cropped frames of random poses and views."""
-        generator = Generator().manual_seed(seed)
+        generator = Generator(self.device).manual_seed(seed)
         rotations, wrist_mm = self.sample(count, generator)
         return self.frames_of(rotations, wrist_mm, generator)
 
@@ -80,8 +84,8 @@ class Synthesiser:
         rotations = sample_poses(count, self.hand, generator)
         rotations[:, 0] = sample_views(count, s.pitch_deg, s.roll_deg, generator)
         low, high = s.distance_mm
-        z = low + (high - low) * torch.rand(count, generator=generator)
-        xy = (torch.rand(count, 2, generator=generator) * 2 - 1) * s.off_axis * z[:, None]
+        z = low + (high - low) * torch.rand(count, generator=generator, device=self.device)
+        xy = (torch.rand(count, 2, generator=generator, device=self.device) * 2 - 1) * s.off_axis * z[:, None]
         return rotations, torch.cat([xy, z[:, None]], 1)
 
     def draw(
@@ -104,24 +108,26 @@ class Synthesiser:
         vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T))
         arm = torch.einsum("brc,bvc->bvr", T[:, 0, :3, :3], self.forearms(arms)) + wrist_mm[:, None]
         if camera is None:
-            intrinsics = window_cameras(vertices.numpy(), s, generator)
+            intrinsics = window_cameras(vertices, s, generator)
         else:
-            intrinsics = np.tile(np.float32([camera.fx, camera.fy, camera.cx, camera.cy]), (len(vertices), 1))
-        vertices = torch.cat([vertices, arm], 1).numpy()
+            intrinsics = vertices.new_tensor([camera.fx, camera.fy, camera.cx, camera.cy]).expand(len(vertices), 4)
+        vertices = torch.cat([vertices, arm], 1)
+        noisy = torch.rand(len(vertices), generator=generator, device=self.device) < s.noise_share
+        seed = int(torch.randint(2**31, (1,), generator=generator, device=self.device))
+        if self.device.type != "cuda":  # what follows takes and gives arrays there
+            vertices, intrinsics, noisy = vertices.numpy(), intrinsics.contiguous().numpy(), noisy.numpy()
         clean_mm = rasterise(vertices, self.faces, intrinsics, size or (s.window_px, s.window_px), closed=True)
-        noisy = torch.rand(len(clean_mm), generator=generator).numpy() < s.noise_share
-        seed = int(torch.randint(2**31, (1,), generator=generator))
-        depth_mm = clean_mm.copy()
+        depth_mm = clean_mm + 0  # a copy
         if noisy.any():
             depth_mm[noisy] = measure(clean_mm[noisy], intrinsics[noisy, 0], s.sensor, seed)
         return Drawing(depth_mm, clean_mm, intrinsics, joint_positions(hand, T))
 
     def sample_arms(self, count: int, generator: Generator) -> Tensor:
         """Random forearms as `draw` takes them, [count, 3]; one of 2 mm just closes the mesh."""
-        s = self.settings
-        length = 2 + torch.rand(count, generator=generator) * (s.forearm_mm - 2)
-        length = torch.where(torch.rand(count, generator=generator) < s.forearm_share, length, 2.0)
-        bend = torch.randn(count, 2, generator=generator).clamp(-2, 2) * torch.tensor([0.35, 0.15])
+        s, like = self.settings, {"generator": generator, "device": self.device}
+        length = 2 + torch.rand(count, **like) * (s.forearm_mm - 2)
+        length = torch.where(torch.rand(count, **like) < s.forearm_share, length, 2.0)
+        bend = torch.randn(count, 2, **like).clamp(-2, 2) * torch.tensor([0.35, 0.15], device=self.device)
         return torch.cat([length[:, None], bend], 1)
 
     def forearms(self, arms: Tensor) -> Tensor:
@@ -130,22 +136,23 @@ class Synthesiser:
         length, bend = arms[:, 0], arms[:, 1:]
         rings = []
         for part in (0.5, 1.0):
-            angles = torch.stack([bend[:, 0], bend[:, 1], torch.zeros(len(arms))], 1) * part
+            angles = torch.stack([bend[:, 0], bend[:, 1], torch.zeros_like(length)], 1) * part
             # round the cut's outline towards an ellipse as it moves down the arm
-            moved = ring * torch.tensor([1.04, 0.0, 1.04]) + ring.mean(0) * torch.tensor([0.0, 1.0, 0.0])
-            moved = moved - part * length[:, None, None] * torch.tensor([0.0, 1.0, 0.0])
+            along = ring.new_tensor([0.0, 1.0, 0.0])
+            moved = ring * ring.new_tensor([1.04, 0.0, 1.04]) + ring.mean(0) * along
+            moved = moved - part * length[:, None, None] * along
             rings.append(torch.einsum("brc,bvc->bvr", rotation_matrix(from_euler(angles)), moved))
         return torch.cat([*rings, rings[-1].mean(1, keepdim=True)], 1)
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """depth_mm [B, H, W]: what the sensor measured; clean_mm [B, H, W]: what there was; intrinsics [B, 4] of each window;
-    joints_mm [B, 21, 3]: the truth in the camera frame."""
+    """depth_mm [B, H, W]: what the sensor measured; clean_mm [B, H, W]: what there was; intrinsics [B, 4] of each window
+    (arrays, or tensors of a CUDA device); joints_mm [B, 21, 3]: the truth in the camera frame."""
 
-    depth_mm: np.ndarray
-    clean_mm: np.ndarray
-    intrinsics: np.ndarray
+    depth_mm: np.ndarray | Tensor
+    clean_mm: np.ndarray | Tensor
+    intrinsics: np.ndarray | Tensor
     joints_mm: Tensor
 
 
@@ -198,17 +205,15 @@ def forearm_faces(loop: Tensor, first: int) -> np.ndarray:
     return np.array(faces)
 
 
-def window_cameras(vertices: np.ndarray, settings: SyntheticSettings, generator: Generator) -> np.ndarray:
+def window_cameras(vertices: Tensor, settings: SyntheticSettings, generator: Generator) -> Tensor:
     """Pinhole cameras [B, 4] that look at a window of the sensor around the hand.
 
     Without a focal length, the cube spans between 130 and 200 pixels, as it does for Kinect at 1.0 to 0.65 m.
     """
-    centre = (vertices.min(1) + vertices.max(1)) / 2
-    span = 130 + 70 * torch.rand(len(vertices), generator=generator).numpy()
+    centre = (vertices.amin(1) + vertices.amax(1)) / 2
+    span = 130 + 70 * torch.rand(len(vertices), generator=generator, device=generator.device)
     f = span * centre[:, 2] / settings.cube_mm
     if settings.focal_px is not None:
-        f = np.full_like(f, settings.focal_px)
+        f = torch.full_like(f, settings.focal_px)
     middle = (settings.window_px - 1) / 2
-    return np.stack(
-        [f, f, middle - f * centre[:, 0] / centre[:, 2], middle - f * centre[:, 1] / centre[:, 2]], 1
-    ).astype(np.float32)
+    return torch.stack([f, f, middle - f * centre[:, 0] / centre[:, 2], middle - f * centre[:, 1] / centre[:, 2]], 1)

@@ -149,7 +149,7 @@ def test_the_other_backbones_cost_no_more_than_alexnet():
             net(images(1))
         cost[backbone] = counter.get_total_flops() / 2
         assert 1e6 < sum(p.numel() for p in net.parameters()) < 8e6
-    assert cost["votes"] < 0.6 * cost["alexnet"] and cost["resnet"] < cost["alexnet"] < 100e6
+    assert cost["votes"] < 1.1 * cost["alexnet"] and cost["resnet"] < cost["alexnet"] < 100e6
 
 
 def test_the_first_layer_is_the_convolution_that_it_replaces():

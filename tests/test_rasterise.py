@@ -114,7 +114,7 @@ def test_posed_hand_against_open3d_ray_casting():
 
 def test_closed_mesh_may_leave_out_what_is_seen_from_behind():
     faces, vertices = Synthesiser(template()).faces, posed_meshes()
-    cameras = window_cameras(vertices, SyntheticSettings(), torch.Generator().manual_seed(1))
+    cameras = window_cameras(torch.from_numpy(vertices), SyntheticSettings(), torch.Generator().manual_seed(1))
     both, outside = (rasterise(vertices, faces, cameras, (224, 224), closed=c) for c in (False, True))
     assert (both > 0).sum() > 3 * 3000
     # where an inside and an outside share an outline's pixel, either may win by rounding
