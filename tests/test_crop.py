@@ -6,7 +6,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from hrlib.camera import Camera
-from hrlib.crop import POINTS, Crops, concatenate, crop_batch, crop_frames, crop_hand, expected_places
+from hrlib.crop import POINTS, Crops, concatenate, crop_batch, crop_frames, crop_hand, crop_images, expected_places
 from hrlib.datasets import Frame
 from hrlib.network import IMAGE_SIZE
 
@@ -172,6 +172,18 @@ def test_batch_equals_its_images_one_by_one():
     assert torch.equal(batch[[2, 0]].centre_mm, batch.centre_mm[[2, 0]])
     with pytest.raises(ValueError, match=r"need one cube_mm, got \[200.0, 250.0\]"):
         concatenate([batch, Crops(batch.image, batch.points, batch.centre_mm, batch.count, 200.0)])
+
+
+def test_torch_form_crops_the_same():
+    """What a CUDA device runs, here on the CPU; one frame is empty, one hand partly outside of its image."""
+    frames = np.stack([sphere(OFF_CENTRE, c, 50.0) for c in ([0, 0, 600], [40, -10, 700], [360, 60, 650], [0, 0, 600])])
+    frames[3] = 0
+    intrinsics = np.array([[OFF_CENTRE.fx, OFF_CENTRE.fy, OFF_CENTRE.cx, OFF_CENTRE.cy]] * 4, np.float32)
+    expected = crop_batch(frames, intrinsics)
+    found = crop_images(torch.from_numpy(frames), torch.from_numpy(intrinsics), 250.0)
+    torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.centre_mm, expected.centre_mm, rtol=0, atol=1e-3, equal_nan=True)
+    assert found.points.shape == (4, 0, 3) and not expected.image[3].any() and expected.image[:3].any()
 
 
 def test_input_is_left_as_it_was():

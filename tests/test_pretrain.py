@@ -23,11 +23,13 @@ from hrlib.pretrain import (
     Batches,
     Memory,
     PretrainSettings,
+    Replayed,
     ahead,
     learning_rate,
     pose_loss,
     pretrain,
     step_seed,
+    train_step,
 )
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
@@ -162,6 +164,27 @@ def test_frames_made_ahead_are_the_same_in_the_same_order(hand):
 
     with pytest.raises(ValueError, match="no frame 0"):
         list(ahead(broken, range(3)))
+
+
+def test_no_frame_is_shown_twice_without_a_memory(hand):
+    batches = Batches(Synthesiser(hand, FRAMES), replace(TINY, fresh=1.0, memory=0))
+    seen = torch.cat([batches(step).wrist_mm for step in range(3)])
+    assert len(seen) == 3 * TINY.batch == len(seen.unique(dim=0)) and batches.total(0) == batches.total(1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_replayed_steps_learn_the_same_on_a_device(hand):
+    settings, hand = replace(TINY, batch=64), hand.to("cuda")
+    batches = [Synthesiser(hand, FRAMES).batch(64, seed) for seed in range(8)]
+    errors = {}
+    for step in (train_step, Replayed(train_step)):
+        torch.manual_seed(0)
+        net = PoseNet(NetworkSettings(rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes")).cuda()
+        rate = torch.tensor(1e-3, device="cuda")
+        optimiser = torch.optim.Adam(net.parameters(), rate, fused=True, capturable=True)
+        errors[step] = [step(net, optimiser, batch, hand, settings)[1].item() for batch in batches]
+    once, again = errors.values()
+    assert again == pytest.approx(once, rel=5e-3) and len(set(once)) == 8
 
 
 def test_a_state_from_before_a_setting_existed_goes_on(hand, tmp_path):

@@ -3,8 +3,12 @@
 import numba
 import numpy as np
 import pytest
+import torch
+from core_fixtures import template
 
+from hrlib import sensor_gpu
 from hrlib.sensor import KINECT_V1, SR300, local_noise, measure
+from hrlib.synthetic import Synthesiser, SyntheticSettings
 
 FX = np.array([525.0])
 SENSORS = pytest.mark.parametrize("sensor", [KINECT_V1, SR300], ids=lambda sensor: sensor.name)
@@ -132,3 +136,17 @@ def test_local_noise_of_a_known_surface():
     assert np.median(sigma) == pytest.approx(0.5, rel=0.05)
     assert np.rad2deg(np.median(angle)) == pytest.approx(30, abs=3)
     assert 600 < z.min() and np.percentile(sigma, 99) < 1
+
+
+@SENSORS
+def test_torch_form_measures_the_same(sensor):
+    """What a CUDA device runs, here on the CPU: equal but where a shift or a step is just between two."""
+    maker, generator = Synthesiser(template(), SyntheticSettings(noise_share=0.0)), torch.Generator().manual_seed(1)
+    drawn = maker.draw(*maker.sample(12, generator), generator)
+    fx = drawn.intrinsics[:, 0]
+    expected = measure(drawn.clean_mm, fx, sensor, seed=5)
+    found = sensor_gpu.measure(torch.from_numpy(drawn.clean_mm), torch.from_numpy(fx), sensor, seed=5).numpy()
+    assert found.dtype == np.float32 and (expected > 0).sum() > 30_000
+    assert ((found > 0) != (expected > 0)).sum() <= 10, "where nothing is read"
+    assert (np.abs(found - expected) > 0.01).sum() < 5e-4 * (expected > 0).sum()
+    assert np.abs(drawn.clean_mm - expected)[expected > 0].mean() > 0.1, "it does something"
