@@ -25,6 +25,38 @@ def figure_speed(found: Mapping[str, Mapping]) -> Figure:
     return figure
 
 
+def figure_gpu(gpu: Mapping, step: Mapping) -> Figure:
+    """On a GPU (benchmarks/gpu_check.py): the paper's refinement, the renderer, and how near its kernels are to the limits."""
+    figure, (whole, renderer, limits) = plt.subplots(1, 3, figsize=(14, 3.9), width_ratios=[1, 1, 1.15])
+    figure.subplots_adjust(left=0.115, right=0.985, top=0.84, bottom=0.15, wspace=0.5)
+    seconds = {
+        "hrlib, two CPU cores": 60 * step["paper_protocol_minutes"],
+        "the paper, GTX 1060": 60 * step["paper_minutes"],
+        f"hrlib, {gpu['device'].removeprefix('NVIDIA ')}": gpu["refinement"]["seconds"],
+    }
+    _bars(whole, seconds, lambda s: f"{s / 60:.0f} min" if s >= 600 else f"{s:.1f} s", {list(seconds)[2]}, log=True)
+    whole.set(xlabel="s", title="Refinement of 500,000 images")
+    row = gpu["renderer"][-1]
+    times = {"plain torch": row["reference_ms"], "hrlib, gpu": row["gpu_ms"]}
+    _bars(renderer, times, lambda ms: f"{ms:,.1f} ms", {"hrlib, gpu"}, log=True)
+    renderer.set(xlabel=f"ms, forward + backward (B={row['batch']})", title="Depth renderer on the GPU: equal images")
+    kernels = {"_keep_brightest": "points to keys", "_read_keys": "keys to depth", "_add_to_winners": "backward"}
+    names = {"issue": "instructions issued", "l2": "second-level cache", "dram": "device memory"}
+    for k, (name, label) in enumerate(names.items()):
+        values = [gpu["limits"][kernel][name] for kernel in kernels]
+        limits.barh(np.arange(3) + 0.26 * (k - 1), values, 0.24, label=label, color=(ACCENT, GOOD, MUTED)[k])
+    limits.axvline(80, color=INK, ls=":", lw=1.2)
+    times = [float(gpu["limits"][kernel]["time"].replace(",", "")) / 1e6 for kernel in kernels]
+    limits.set_yticks(range(3), [f"{n}\n{t:.2f} ms" for n, t in zip(kernels.values(), times, strict=True)])
+    limits.invert_yaxis()
+    limits.set(xlim=(0, 100), xlabel="per cent of the device's limit")
+    limits.set_title("The renderer's kernels", pad=22)
+    limits.legend(
+        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.42, 0.97), ncols=3, columnspacing=1
+    )
+    return figure
+
+
 def _bars(axes: Axes, values: Mapping[str, float], form: str | Callable, ours: set[str], log: bool = False):
     """Horizontal bars from the top, ours in colour, each with its number."""
     names = list(values)
