@@ -1,6 +1,10 @@
-"""Forward kinematics: joint rotations to joint frames (Sec. 3.3.1), and rotations to Euler angles (Sec. 3.5)."""
+"""Forward kinematics: joint rotations to joint frames (Sec. 3.3.1), and rotations to Euler angles (Sec. 3.5).
+
+The chain of frames is written in torch, for any device and dtype; `kinematics_cpu.py` is the same, faster, on the CPU.
+"""
 
 from functools import cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -49,18 +53,31 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
 
     rotations [B, 16, 4]: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's);
     wrist_mm [B, 3]: where the wrist joint is. Along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
+    Second derivatives exist in float64 (in float32 on the CPU, a hand whose bones need no gradient is posed by a kernel that
+    has none).
     Raises ValueError for wrong shapes.
     """
     if rotations.ndim != 3 or rotations.shape[1:] != (16, 4):
         raise ValueError(f"rotations must be quaternions [B, 16, 4] (xyzw), got {list(rotations.shape)}")
     if wrist_mm.shape != (len(rotations), 3):
         raise ValueError(f"wrist_mm must be [B, 3] with B = {len(rotations)}, got {list(wrist_mm.shape)}")
+    if for_a_kernel((rotations, wrist_mm), (hand.T_parent_neutral,)):
+        kernel = import_module(".kinematics_cpu", __package__)
+        return kernel.forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
     T_parent_joint = hand.T_parent_neutral @ rotation_matrix(rotations, 4)  # [B, 16, 4, 4]; the wrist has no bone
     T = [T_parent_joint[:, :1] + pad(wrist_mm[:, None, :, None], (3, 0, 0, 1))]  # the last column's first three rows
     for level in LEVELS:
         T.append(T[-1] @ T_parent_joint[:, level])  # [B, 1 or 5, 4, 4]: the wrist's is the parent of five
     # back from (level, finger) to (wrist, thumb x 3, index x 3, ...)
     return torch.cat([T[0], torch.stack(T[1:], 2).flatten(1, 2)], 1)
+
+
+def for_a_kernel(variable: tuple[Tensor, ...], constant: tuple[Tensor, ...]) -> bool:
+    """Whether a kernel in numba may take these: float32 on the CPU, no gradient asked in the constant ones, and torch is
+    not recording a graph of its operations."""
+    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (*variable, *constant))
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return plain and not recorded and not any(x.requires_grad for x in constant)
 
 
 def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from .hand import HandRig
+from .kinematics import for_a_kernel
 
 
 def skinning_transforms(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
     """The matrices M of Eq. 2, [B, 16, 4, 4]: from the model's rest pose to the posed hand."""
+    if T_cam_joint.shape[1:] == hand.T_rest_wrist.shape and for_a_kernel((T_cam_joint,), (hand.T_rest_wrist,)):
+        return import_module(".kinematics_cpu", __package__).skinning_transforms(T_cam_joint, hand.T_rest_wrist)
     return T_cam_joint @ hand.T_rest_wrist
 
 
@@ -28,13 +31,7 @@ def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
             f"points must be [N, 3] or [B, N, 3] and weights [N, {M.shape[1]}], "
             f"got {list(points.shape)} and {list(weights.shape)}"
         )
-    if points.ndim == 2 and _for_the_kernel(points, weights, M):
+    if points.ndim == 2 and for_a_kernel((points, M), (weights,)):
         return import_module(".skinning_cpu", __package__).skin(points, weights, M)
     blended = torch.matmul(weights, M[:, :, :3].flatten(2)).unflatten(-1, (3, 4))  # sum_j w_ij M_j, [B, N, 3, 4]
     return (blended[..., :3] * points[..., None, :]).sum(-1) + blended[..., 3]
-
-
-def _for_the_kernel(points: Tensor, weights: Tensor, M: Tensor) -> bool:
-    """float32 on the CPU, with no gradient in the weights, and not while torch records a graph of its operations."""
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (points, weights, M))
-    return plain and not (weights.requires_grad or torch.compiler.is_compiling() or torch.jit.is_tracing())

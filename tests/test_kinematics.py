@@ -10,6 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from hrlib.joints import JOINT_NAMES, NEUTRAL_DEG, PARENTS, POINT_NAMES, TIP_PARENTS
 from hrlib.kinematics import euler_angles, forward_kinematics, from_euler, joint_positions, rotation_matrix
+from hrlib.shape import HandShape, shaped
+from hrlib.skinning import skinning_transforms
 
 
 def loop_kinematics(hand, rotations, wrist_mm):
@@ -102,6 +104,97 @@ def test_wrong_rotation_shapes(shape):
 def test_wrong_wrist_shape():
     with pytest.raises(ValueError, match=r"wrist_mm must be \[B, 3\] with B = 2, got \[1, 3\]"):
         forward_kinematics(template(), torch.zeros(2, 16, 4), torch.zeros(1, 3))
+
+
+# -- the kernel -----------------------------------------------------------------------------------------------------------
+
+
+def kernel_and_chain(rotations, wrist_mm, leaves=(True, True)) -> list[list[torch.Tensor]]:
+    """T, M and the gradients of both in the leaves: by the kernels of float32, and by torch in float64."""
+    generator, results = torch.Generator().manual_seed(9), []
+    weight_T, weight_M = torch.randn(2, len(rotations), 16, 4, 4, generator=generator)
+    for dtype in (torch.float32, torch.float64):
+        hand = template(dtype)
+        inputs = [x.detach().to(dtype).requires_grad_(r) for x, r in zip((rotations, wrist_mm), leaves, strict=True)]
+        T = forward_kinematics(hand, *inputs)
+        M = skinning_transforms(hand, T)
+        if any(leaves):
+            used = (type(T.grad_fn).__name__, type(M.grad_fn).__name__)
+            assert (used == ("_KinematicsBackward", "_ProductBackward")) == (dtype == torch.float32), used
+        wanted = [x for x in inputs if x.requires_grad]
+        parts = [torch.autograd.grad((x * w.to(dtype)).sum(), wanted, retain_graph=True) for x, w in
+                 ((T, weight_T), (M, weight_M))] if wanted else []  # fmt: skip
+        results.append([T.detach(), M.detach(), *(x for part in parts for x in part)])
+    return results
+
+
+def assert_equal_in_float32(results):
+    for kernel, chain in zip(*results, strict=True):
+        assert kernel.shape == chain.shape and kernel.dtype == torch.float32
+        # float32 has 6e-8 of lengths of 200 mm, four products of matrices after another
+        size = chain.abs().max().item() if chain.numel() else 0.0
+        torch.testing.assert_close(kernel.double(), chain, rtol=0, atol=2e-6 * size)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7, 32])
+def test_kernel_against_the_chain(batch):
+    generator = torch.Generator().manual_seed(8)
+    # not quite of length one, as during an optimisation: the polynomial has a gradient along the quaternion too
+    rotations = random_rotations(batch, 7, torch.float32) * (0.9 + 0.2 * torch.rand(batch, 16, 1, generator=generator))
+    wrist = 100 * torch.randn(batch, 3, generator=generator)
+    assert_equal_in_float32(kernel_and_chain(rotations, wrist))
+
+
+@pytest.mark.parametrize("leaves", [(True, False), (False, True), (False, False)])
+def test_kernel_with_some_gradients(leaves):
+    assert_equal_in_float32(kernel_and_chain(random_rotations(3, 7, torch.float32), torch.ones(3, 3), leaves))
+
+
+def test_kernel_takes_strided_tensors():
+    apart = random_rotations(32, 7, torch.float32)[:, :5].transpose(0, 1).repeat(1, 1, 2)[..., ::2]  # [5, 32, 4]
+    rotations, wrist = apart[:, :16], torch.tensor([[3.0, -5.0, 400.0]]).expand(5, 3)
+    assert not rotations.is_contiguous() and not wrist.is_contiguous()
+    assert_equal_in_float32(kernel_and_chain(rotations, wrist))
+    T = forward_kinematics(template(), rotations, wrist)
+    apart = T.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)
+    assert not apart.is_contiguous()
+    torch.testing.assert_close(
+        skinning_transforms(template(), apart), skinning_transforms(template(), T), rtol=0, atol=0
+    )
+    (expanded,) = torch.autograd.grad(
+        forward_kinematics(template(), rotations.requires_grad_(), wrist).sum(), rotations
+    )
+    ones = torch.ones(5, 16, 4, 4)  # a sum's gradient has strides of 0
+    (whole,) = torch.autograd.grad(forward_kinematics(template(), rotations, wrist), rotations, ones)
+    torch.testing.assert_close(expanded, whole, rtol=0, atol=0)
+
+
+def test_a_hand_that_is_learnt_is_posed_by_the_chain():
+    rotations, wrist = random_rotations(2, 7, torch.float32), torch.zeros(2, 3)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        shape = HandShape.template(torch.empty(0, dtype=dtype))
+        for part in shape.parts():
+            part.requires_grad_()
+        hand = shaped(template(dtype), shape)
+        T = forward_kinematics(hand, rotations.to(dtype), wrist.to(dtype))
+        total = T[..., :3, 3].square().mean() + skinning_transforms(hand, T.detach())[..., :3, 3].square().mean()
+        gradients.append(torch.autograd.grad(total, [shape.log_scale, shape.log_length]))
+    for ours, exact in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_the_kernel_stays_out_of_a_recorded_graph():
+    class Posed(torch.nn.Module):
+        def forward(self, rotations, wrist_mm):
+            return skinning_transforms(template(), forward_kinematics(template(), rotations, wrist_mm))
+
+    arguments = random_rotations(2, 7, torch.float32), torch.ones(2, 3)
+    Posed()(*arguments), rotation_matrix(arguments[0], 4)  # what is derived once and kept is no part of the graph
+    traced, others = torch.jit.trace(Posed(), arguments), (random_rotations(2, 8, torch.float32), torch.zeros(2, 3))
+    assert "^" not in str(traced.graph), "an exporter can do nothing with a function in Python"
+    torch.testing.assert_close(traced(*others), Posed()(*others), rtol=0, atol=1e-3)  # mm
 
 
 # -- rotations --------------------------------------------------------------------------------------------------------
