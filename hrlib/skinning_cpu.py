@@ -9,37 +9,66 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 BLOCK = 32  # points that are kept before they are written: a point's places in the batch's images are far apart
+ALONE = 2**16  # points of all images that one thread poses by itself: a tenth of a millisecond
 
 
 def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
     """`hrlib.skinning.skin` of points [N, 3], arguments already checked; no gradient reaches the weights."""
-    # [J, 4, B x 3]: what each column of M_j adds to the coordinates x, y, z of every image
-    columns = M[:, :, :3].permute(1, 3, 0, 2).flatten(2)
-    return _Skin.apply(points, weights, columns)
+    return _Skin.apply(points, weights, M)
 
 
 class _Skin(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, points, weights, columns):
-        points, columns = points.detach().contiguous(), columns.detach().contiguous()
-        bonds = _bonds(weights.detach().contiguous().numpy())
-        posed = points.new_empty(columns.shape[2] // 3, len(points), 3)
-        _forward(points.numpy(), *bonds, columns.numpy(), posed.numpy(), torch.get_num_threads())
-        ctx.save_for_backward(points, columns)
-        ctx.bonds = bonds
+    def forward(ctx, points, weights, M):
+        points, bonds = points.detach().contiguous(), bonds_of(weights)
+        columns = _columns(M.detach().contiguous().numpy())
+        posed = points.new_empty(len(M), len(points), 3)
+        arrays, threads = (points.numpy(), *bonds, columns, posed.numpy()), _threads(posed)
+        if threads > 1:
+            _forward(*arrays, threads)
+        else:
+            _pose(*arrays, 0, len(points))
+        ctx.save_for_backward(points)
+        ctx.bonds, ctx.columns = bonds, columns
         return posed
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_posed):
-        points, columns = ctx.saved_tensors
-        threads = torch.get_num_threads()
-        grad_points, grad_columns = torch.empty_like(points), columns.new_zeros(threads, *columns.shape)
-        arrays = points.numpy(), *ctx.bonds, columns.numpy(), grad_posed.contiguous().numpy()
-        _backward(*arrays, grad_points.numpy(), grad_columns.numpy(), threads)
-        return grad_points, None, grad_columns.sum(0)
+        (points,) = ctx.saved_tensors
+        threads = _threads(grad_posed)
+        grad_points, grad_columns = torch.empty_like(points), np.zeros((threads, *ctx.columns.shape), np.float32)
+        arrays = points.numpy(), *ctx.bonds, ctx.columns, grad_posed.contiguous().numpy(), grad_points.numpy()
+        if threads > 1:
+            _backward(*arrays, grad_columns, threads)
+        else:
+            _pull_back(*arrays, grad_columns[0], 0, len(points))
+        return grad_points, None, torch.from_numpy(_matrices(grad_columns))
+
+
+def _threads(posed: Tensor) -> int:
+    """Torch's number of threads, but one where so little is to be done that waiting for a second can take longer."""
+    return torch.get_num_threads() if posed.shape[0] * posed.shape[1] > ALONE else 1
+
+
+_counted = WeakTensorKeyDictionary()  # weights -> their version, and their bonds
+
+
+def bonds_of(weights: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_bonds`, counted once for weights that stay as they are, as a hand's do.
+
+    Whether they were changed in place is asked of the version that autograd keeps (a tensor of inference mode has none).
+    """
+    if weights.is_inference():
+        return _bonds(weights.contiguous().numpy())
+    version, bonds = _counted.get(weights, (None, None))
+    if version != weights._version:
+        bonds = _bonds(weights.detach().contiguous().numpy())
+        _counted[weights] = weights._version, bonds
+    return bonds
 
 
 @numba.njit(cache=True)
@@ -54,6 +83,31 @@ def _bonds(weights):
             k += weights[i, j] != 0
         first[i + 1] = k
     return first, joint[:k], weight[:k]
+
+
+@numba.njit(cache=True)
+def _columns(M):
+    """[J, 4, B x 3]: what each column of M_j adds to the coordinates x, y, z of every image."""
+    columns = np.empty((M.shape[1], 4, 3 * len(M)), np.float32)
+    for b in range(len(M)):
+        for j in range(M.shape[1]):
+            for r in range(3):
+                for c in range(4):
+                    columns[j, c, 3 * b + r] = M[b, j, r, c]
+    return columns
+
+
+@numba.njit(cache=True)
+def _matrices(columns):
+    """The columns of M of all threads, added and back in place, [B, J, 4, 4]."""
+    M = np.zeros((columns.shape[3] // 3, columns.shape[1], 4, 4), np.float32)
+    for part in range(len(columns)):
+        for b in range(len(M)):
+            for j in range(M.shape[1]):
+                for r in range(3):
+                    for c in range(4):
+                        M[b, j, r, c] += columns[part, j, c, 3 * b + r]
+    return M
 
 
 @numba.njit(cache=True, parallel=True)

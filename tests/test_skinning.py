@@ -7,6 +7,7 @@ from core_fixtures import build_stick_hand, posed, random_rotations, template
 
 from hrlib.kinematics import forward_kinematics
 from hrlib.skinning import skin, skinning_transforms
+from hrlib.skinning_cpu import bonds_of
 
 
 def test_skinning_against_a_loop_over_points_and_joints():
@@ -45,7 +46,8 @@ def test_one_shape_for_the_batch_or_one_each():
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch, points", [(1, 77), (3, 2048), (40, 33), (2, 1), (0, 5), (2, 0)])
-def test_kernel_against_the_formula(batch, points, threads):
+def test_kernel_against_the_formula(batch, points, threads, monkeypatch):
+    monkeypatch.setattr("hrlib.skinning_cpu.ALONE", 0)
     hand, generator = template(), torch.Generator().manual_seed(6)
     _, T = posed(hand, random_rotations(batch, seed=7, dtype=torch.float32))
     arrays = hand.cloud_mm[:points], hand.cloud_weights[:points], skinning_transforms(hand, T)
@@ -67,6 +69,44 @@ def test_kernel_against_the_formula(batch, points, threads):
         torch.testing.assert_close(
             kernel.double(), formula, rtol=0, atol=2e-6 * size, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def test_many_images_are_divided_among_threads(monkeypatch):
+    hand = template()
+    M = skinning_transforms(hand, posed(hand, random_rotations(3, seed=7, dtype=torch.float32))[1])
+    weight, before, results = (
+        torch.randn(3, 2048, 3, generator=torch.Generator().manual_seed(6)),
+        torch.get_num_threads(),
+        [],
+    )
+    torch.set_num_threads(3)
+    try:
+        for alone in (0, 3 * 2048):
+            monkeypatch.setattr("hrlib.skinning_cpu.ALONE", alone)
+            p, m = hand.cloud_mm.clone().requires_grad_(), M.clone().requires_grad_()
+            out = skin(p, hand.cloud_weights, m)
+            results.append((out, *torch.autograd.grad(out, (p, m), weight)))
+    finally:
+        torch.set_num_threads(before)
+    for divided, whole in zip(*results, strict=True):
+        torch.testing.assert_close(divided, whole, rtol=0, atol=2e-6 * whole.abs().max().item())
+
+
+def test_weights_changed_in_place_are_counted_again():
+    hand = template()
+    M = skinning_transforms(hand, posed(hand, random_rotations(2, seed=7, dtype=torch.float32))[1])
+    weights, others = hand.cloud_weights.clone(), hand.cloud_weights.roll(100, 0)
+    first = skin(hand.cloud_mm, weights, M)
+    assert bonds_of(weights)[2] is bonds_of(weights)[2], "counted once"
+    weights.copy_(others)
+    changed = skin(hand.cloud_mm, weights, M)
+    assert not torch.allclose(changed, first)
+    torch.testing.assert_close(changed, skin(hand.cloud_mm, others, M), rtol=0, atol=0)
+    with torch.inference_mode():
+        weights = hand.cloud_weights.clone()
+        skin(hand.cloud_mm, weights, M)
+        weights.copy_(others)
+        torch.testing.assert_close(skin(hand.cloud_mm, weights, M), changed, rtol=0, atol=0)
 
 
 def test_gradient_of_the_weights_in_float32():
