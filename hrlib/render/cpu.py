@@ -2,8 +2,8 @@
 
 Forward walks each point's window and keeps, per pixel, the largest value so far and the point it came from: Eq. 3, with
 ties to the lowest index, since points come in order and only a larger value wins. A positive float orders like its bits,
-so the comparison is a difference of 32-bit integers, whose sign selects what is stored. No branch: a branch, a `max` or
-an `if` is compiled to masked stores, which are slow on many processors.
+so values are compared as 32-bit integers; the sign of their difference selects the winner that is stored. No branch: an
+`if` is compiled to masked stores, which are slow on processors without AVX-512.
 Backward visits each pixel once and hands its gradient to its winner.
 
 A thread owns whole images (or whole rows of one, when images are fewer than threads), so nothing is written by two.
@@ -101,7 +101,7 @@ def _splat_rows(points, radius, depth, winners, top, bottom):
                     at = start + np.uint64(lane)
                     old, before = best[at], winner[at]
                     brighter = np.int32(np.int32(old - value) >> SIGN)
-                    best[at] = np.int32(old + (np.int32(value - old) & brighter))  # Eq. 3
+                    best[at] = max(old, value)  # Eq. 3
                     winner[at] = np.int32(before + (np.int32(index - before) & brighter))
     for i in range(top, bottom):
         for j in range(width):
