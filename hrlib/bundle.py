@@ -19,10 +19,9 @@ from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .losses import collision_loss, depth_loss, physical_loss
 from .network import IMAGE_SIZE, Prediction
-from .pipeline import PipelineSettings, to_crop, to_pixels, wrist_position
+from .pipeline import PipelineSettings, posed_cloud, to_pixels, wrist_position
 from .render import splat_depth
 from .shape import HandShape, shaped
-from .skinning import skin, skinning_transforms
 
 CHUNK = 100  # frames that are worked on together
 SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on
@@ -224,7 +223,7 @@ class _Frames:
         """Depth and data terms [B], weighted, and joints_mm [B, 21, 3]; anew: number of the iteration."""
         s, crops = self.settings, self.crops
         T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-        cloud = to_crop(skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, T)), crops)
+        cloud = posed_cloud(hand, hand.cloud_mm, T, crops)
         if anew % 5 == 0:
             self.target = without_forearm(crops, T, s)
             self.counts = on_the_hand(self.data, T, crops, s.wrist_mm)

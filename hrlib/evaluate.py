@@ -27,7 +27,8 @@ def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
 
 def image_mse(rendered: Tensor, target: Tensor) -> Tensor:
     """Mean squared difference of the synthesized images, [B, H, W] x 2 -> [B] (Fig. 7's measure)."""
-    return (rendered - target).square().mean((-2, -1))
+    difference = (rendered - target).flatten(-2)
+    return torch.linalg.vector_norm(difference, dim=-1).square() / difference.shape[-1]
 
 
 @torch.no_grad()

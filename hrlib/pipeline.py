@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .crop import Crops
 from .hand import HandRig
@@ -73,8 +74,7 @@ def evaluate_step(
     P = hand.cloud_mm if cloud_mm is None else cloud_mm
     theta = prediction.rotations
     T_cam_joint = forward_kinematics(hand, theta, wrist_position(prediction, hand, crops))  # 3.3.1
-    posed_mm = skin(P, hand.cloud_weights, skinning_transforms(hand, T_cam_joint))  # Eq. 2
-    cloud = to_crop(posed_mm, crops)
+    cloud = posed_cloud(hand, P, T_cam_joint, crops)  # Eq. 2
     if settings.translation == "com":
         shift = 0.5 - visible_centre(cloud, settings)
         cloud = cloud + shift[:, None]
@@ -89,6 +89,17 @@ def evaluate_step(
     }
     loss = weighted_sum({name: terms[name] for name in settings.terms}, settings.weights)  # Eq. 1
     return Step(theta, T_cam_joint, joints_mm, cloud, rendered, target, terms, loss)
+
+
+def posed_cloud(hand: HandRig, cloud_mm: Tensor, T_cam_joint: Tensor, crops: Crops) -> Tensor:
+    """f_skin(P, M) of Eq. 2, [B, N, 3] in the crop frame: `to_crop` of the posed points, whose weights sum to one.
+
+    The sixteen matrices M are brought there instead, which are less than two thousand points.
+    """
+    M = skinning_transforms(hand, T_cam_joint)
+    scale = M.new_tensor([1.0, 1.0, 1.0, crops.cube_mm]) / crops.cube_mm  # of the rows; the last stays (0, 0, 0, 1)
+    shift = pad((0.5 - crops.centre_mm / crops.cube_mm)[:, None, :, None], (3, 0, 0, 1))  # in the last column
+    return skin(cloud_mm, hand.cloud_weights, M * scale[:, None] + shift)
 
 
 def wrist_position(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
@@ -126,8 +137,9 @@ def from_crop(points: Tensor, crops: Crops) -> Tensor:
 
 def to_pixels(points: Tensor) -> Tensor:
     """Crop frame [B, N, 3] -> (u px, v px, z): the orthographic view of the cube, the first pixel's centre at 0."""
-    uv = points[..., :2] * IMAGE_SIZE - 0.5
-    return torch.cat([uv, points[..., 2:]], -1)
+    size, half = points.new_tensor([IMAGE_SIZE, IMAGE_SIZE, 1.0]), points.new_tensor([0.5, 0.5, 0.0])
+    rows, count = points.flatten(-2), points.shape[-2]  # one long row an image: three numbers at a time are slow
+    return (rows * size.repeat(count) - half.repeat(count)).unflatten(-1, (count, 3))
 
 
 def translate(T: Tensor, shift: Tensor) -> Tensor:

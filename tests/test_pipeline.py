@@ -6,12 +6,14 @@ import torch
 from core_fixtures import clean_batch, random_rotations, template
 from torch import nn
 
+from hrlib.kinematics import forward_kinematics
 from hrlib.losses import LossWeights
 from hrlib.network import NetworkSettings, PoseNet, Prediction
 from hrlib.pipeline import (
     PipelineSettings,
     evaluate_step,
     from_crop,
+    posed_cloud,
     splat_target,
     to_crop,
     to_pixels,
@@ -20,6 +22,7 @@ from hrlib.pipeline import (
     visible_centre,
     wrist_position,
 )
+from hrlib.skinning import skin, skinning_transforms
 
 
 def truth() -> Prediction:
@@ -98,6 +101,22 @@ def test_com_brings_the_visible_centre_to_the_crops_centre():
     plain = evaluate_step(away, hand, batch.crops)
     shift = (step.cloud - plain.cloud)[:, :1] * 250
     torch.testing.assert_close(step.joints_mm, plain.joints_mm + shift, rtol=0, atol=1e-2)
+
+
+def test_posed_cloud_is_the_skinned_one_brought_to_the_crop():
+    batch, hand = clean_batch(), template()
+    T = forward_kinematics(hand, batch.rotations, batch.wrist_mm)
+    weight, results = torch.randn(4, 2048, 3, generator=torch.Generator().manual_seed(1)), []
+    for points in (
+        lambda P, T: posed_cloud(hand, P, T, batch.crops),
+        lambda P, T: to_crop(skin(P, hand.cloud_weights, skinning_transforms(hand, T)), batch.crops),
+    ):
+        inputs = hand.cloud_mm.clone().requires_grad_(), T.clone().requires_grad_()
+        cloud = points(*inputs)
+        results.append((cloud, *torch.autograd.grad(cloud, inputs, weight)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=2e-6)  # float32 of 600 mm in 250
+    for ours, theirs in zip(results[0][1:], results[1][1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
 
 
 def test_crop_frame_pixels_and_back():
