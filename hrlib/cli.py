@@ -186,7 +186,7 @@ def _refine() -> Callable[..., int]:
         from . import paths
         from .checkpoint import load_network
         from .hand import load_hand
-        from .refine import RECIPES, PaperSettings
+        from .refine import RECIPES, PaperSettings, check_run
         from .yourcamera import checked, personal, user_frames
 
         settings, lengths = RECIPES[recipe], {"epochs": epochs, "steps": steps}
@@ -198,6 +198,8 @@ def _refine() -> Callable[..., int]:
         settings, hand = replace(settings, seed=seed, **chosen), load_hand()
         net, _ = load_network(hand, model or paths.BASE_MODEL)
         images, first = user_frames(folder, camera, unit_mm, side, files, masks, colour, frames), _first_process()
+        if not check_only:
+            check_run(net, hand, settings, out)
         check = checked(images, net, hand, out, f"{folder}", first, print if first else lambda text: None)
         if check_only:
             return int(bool(check.refusals))

@@ -153,6 +153,12 @@ def refine(
         return run(net, hand, crops.to(device), settings, state, progress and rank == 0, rank, world)
 
 
+def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:
+    """ValueError where `out` holds a run that `refine` would not go on with, whatever the frames are: the sooner the better,
+    since to find the hand in all frames takes minutes."""
+    _State(net, hand, None, settings, out, 0, "cpu").stored()
+
+
 # -- the paper's recipe ---------------------------------------------------------------------------------------------------
 
 
@@ -381,30 +387,35 @@ class _State:
     def __init__(self, net, hand, crops, settings, out, rank, device):
         self.file = None if out is None else Path(out) / "state.pt"
         self.writes, self.device = rank == 0, device
-        data = [
-            len(crops),
-            round(crops.image.double().sum().item(), 3),
-            round(crops.centre_mm.double().sum().item(), 3),
-        ]
         weights = round(sum(p.double().abs().sum().item() for p in net.parameters()), 3)
-        self.config = json.loads(json.dumps({"settings": asdict(settings), "frames": data, "start": weights}))
-        self.config["hand"] = hand.fingerprint
+        self.config = {"settings": json.loads(json.dumps(asdict(settings)))}
+        if crops is not None:
+            sums = (round(values.double().sum().item(), 3) for values in (crops.image, crops.centre_mm))
+            self.config["frames"] = [len(crops), *sums]
+        self.config |= {"start": weights, "hand": hand.fingerprint}
         self.done, self.curve = 0, []
 
-    def restore(self, **parts) -> dict:
-        """Put the stored state into the given modules, optimisers and tensors, if there is one; returns its `extra`."""
+    def stored(self) -> dict | None:
+        """What the file holds, if there is one; ValueError where it is of another run."""
         if self.file is None or not self.file.exists():
-            return {}
+            return None
         try:
             stored = torch.load(self.file, self.device, weights_only=True)
             config = stored["config"]
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file} is no state of a refinement ({error!r}); delete it to begin anew") from error
-        if config != self.config:
-            changed = [k for k in self.config if config.get(k) != self.config[k]]
+        changed = [k for k in self.config if config.get(k) != self.config[k]]
+        if changed:
             raise ValueError(
                 f"{self.file.parent} holds a refinement with other {', '.join(changed)}; choose another folder or delete it"
             )
+        return stored
+
+    def restore(self, **parts) -> dict:
+        """Put the stored state into the given modules, optimisers and tensors, if there is one; returns its `extra`."""
+        stored = self.stored()
+        if stored is None:
+            return {}
         self.done, self.curve = stored["done"], stored["curve"]
         for name, part in parts.items():
             if isinstance(part, Tensor):

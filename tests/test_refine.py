@@ -472,6 +472,17 @@ def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeyp
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
 
 
+def test_a_run_of_other_settings_is_reported_before_the_frames_are_read(
+    net, frames, folders, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("hrlib.yourcamera.checked", lambda *_, **__: pytest.fail("the frames are being checked"))
+    monkeypatch.setattr("hrlib.checkpoint.load_network", lambda *_: (net, None))
+    run(net, frames.crops[:4], replace(PAPER, epochs=1), tmp_path)
+    words = ("refine", folders / "left", *LEFT, "--out", tmp_path, "--recipe", "paper", "--epochs", 2)
+    assert command(monkeypatch, *words) == 2
+    assert f"hrlib: {tmp_path} holds a refinement with other settings; choose another" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("numbers", [(300,), (300, 300, 90), (300, "wide")])
 def test_a_camera_of_the_wrong_length_is_an_error_that_says_what_was_wanted(tmp_path, monkeypatch, capsys, numbers):
     with pytest.raises(SystemExit) as stop:
