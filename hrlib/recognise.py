@@ -1,7 +1,8 @@
 """Is that a hand at all? A small network that tells the crops of hands from those of other things of a hand's size.
 
 That a hand can be fitted to a frame proves little: a ball of a fist's size is explained as well as a fist. This network has
-seen synthetic hands and things made of spheres, boxes and sheets (`data/recognise/build.py`), and no real image.
+seen synthetic hands and drawn animals, dolls, vessels, tools, boxes and sheets (`data/recognise/build.py`), and no real image.
+What it makes of hands and kinds of things that it has not seen is in `data/recognise/hand.json`.
 """
 
 from functools import lru_cache
@@ -19,12 +20,12 @@ WEIGHTS = DATA / "recognise" / "hand.safetensors"
 
 
 class HandOrNot(nn.Module):
-    """Depth images [B, 3, 30, 30] of `small` -> logit [B], above 0 for a hand."""
+    """Depth images [B, 3, 60, 60] of `small` -> logit [B], above 0 for a hand."""
 
     def __init__(self):
         super().__init__()
         layers, before = [], 3
-        for width, stride in ((16, 1), (24, 2), (32, 1), (48, 2)):
+        for width, stride in ((16, 2), (32, 1), (48, 2), (64, 1), (96, 2)):
             layers += [nn.Conv2d(before, width, 3, stride, 1), nn.BatchNorm2d(width), nn.ReLU()]
             before = width
         self.features = nn.Sequential(*layers)
@@ -36,17 +37,18 @@ class HandOrNot(nn.Module):
 
 
 def small(image: Tensor) -> Tensor:
-    """Crop images [B, 120, 120] at a quarter of their size, [B, 3, 30, 30]: how much of each 4x4 pixels is covered, how
-    near that is (0 in the middle of the cube), and how far apart its nearest and farthest point are."""
+    """Crop images [B, 120, 120] at half of their size, [B, 3, 60, 60]: how much of each 2x2 pixels is covered, how near
+    that is (0 in the middle of the cube), and how far apart its nearest and farthest point are."""
     image = image[:, None]
-    covered = avg_pool2d((image > 0).float(), 4)
-    near = avg_pool2d(image, 4) / covered.clamp_min(1 / 16) - 0.5
-    nearest, farthest = max_pool2d(image, 4), 1 - max_pool2d((1 - image) * (image > 0), 4)
+    covered = avg_pool2d((image > 0).float(), 2)
+    near = avg_pool2d(image, 2) / covered.clamp_min(1 / 4) - 0.5
+    nearest, farthest = max_pool2d(image, 2), 1 - max_pool2d((1 - image) * (image > 0), 2)
     return torch.cat([covered, 3 * near * (covered > 0), (10 * (nearest - farthest)).clamp(0, 3)], 1)
 
 
 @lru_cache(1)
-def _network() -> HandOrNot:
+def recogniser() -> HandOrNot:
+    """The network that comes with the repository."""
     try:
         stored = load_file(WEIGHTS)
         net = HandOrNot()
@@ -64,4 +66,4 @@ def looks_like_a_hand(crops: Crops) -> Tensor:
 
     Raises ValueError where the weights that come with the repository are missing.
     """
-    return torch.cat([_network()(small(part)).sigmoid() for part in crops.image.split(200)])
+    return torch.cat([recogniser()(small(part)).sigmoid() for part in crops.image.split(200)])
