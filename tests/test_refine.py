@@ -36,6 +36,7 @@ from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
+SMALL = 0.88  # of the template: the base model explains the template's own frames so well that nothing is left to learn
 PAPER = PaperSettings(epochs=2, batch=4, micro=4, learning_rate=5e-5, cloud_rate_mm=0.2)
 BEST = BestSettings(
     rounds=1, steps=3, own=8, synthetic=8, bundle=BundleSettings(iterations=3, points=64), synthesis=CLEAN
@@ -80,11 +81,16 @@ def stop_in_call(monkeypatch, name, number):
 
 
 @pytest.fixture(scope="module")
-def paper(net, frames):
-    return run(net, frames.crops[:8], PAPER)
+def small_hands():
+    return Synthesiser(template().morphed({}, SMALL), CLEAN).batch(8, 3).crops
 
 
-def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, frames, paper):
+@pytest.fixture(scope="module")
+def paper(net, small_hands):
+    return run(net, small_hands.crops[:8], PAPER)
+
+
+def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, small_hands, paper):
     first, second = (np.mean([row["loss"] for row in paper.curve[i : i + 2]]) for i in (0, 2))
     assert len(paper.curve) == 4 and second < 0.98 * first  # the same frames in both epochs
     moved = (paper.cloud_mm - template().cloud_mm).norm(dim=-1)
@@ -101,8 +107,8 @@ def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, frames, pa
     )
 
 
-def test_a_batch_in_pieces_is_the_same_batch(net, frames, paper):
-    pieces = run(net, frames.crops[:8], replace(PAPER, micro=3))
+def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
+    pieces = run(net, small_hands.crops[:8], replace(PAPER, micro=3))
     ours, expected = ([row["loss"] for row in r.curve] for r in (pieces, paper))
     # float32, summed in another order; Adam's first steps divide small gradients by their own size
     assert ours == pytest.approx(expected, rel=1e-3)
@@ -110,17 +116,17 @@ def test_a_batch_in_pieces_is_the_same_batch(net, frames, paper):
 
 
 @pytest.mark.parametrize("call", [2, 3])  # within an epoch, and where one begins
-def test_the_paper_s_recipe_goes_on_after_a_stop(net, frames, paper, tmp_path, monkeypatch, call):
+def test_the_paper_s_recipe_goes_on_after_a_stop(net, small_hands, paper, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
         stop_in_call(patch, "evaluate_step", call)
         with pytest.raises(KeyboardInterrupt):
-            run(net, frames.crops[:8], PAPER, tmp_path)
+            run(net, small_hands.crops[:8], PAPER, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
-    resumed = run(net, frames.crops[:8], PAPER, tmp_path)
+    resumed = run(net, small_hands.crops[:8], PAPER, tmp_path)
     assert resumed.curve == paper.curve and same_weights(resumed.net, paper.net)
     assert torch.equal(resumed.cloud_mm, paper.cloud_mm)
     # and what is finished is finished
-    assert run(net, frames.crops[:8], PAPER, tmp_path).curve == paper.curve
+    assert run(net, small_hands.crops[:8], PAPER, tmp_path).curve == paper.curve
 
 
 def test_other_settings_frames_or_hands_are_refused(net, frames, tmp_path):
@@ -175,8 +181,8 @@ from hrlib.checkpoint import load_network
 from hrlib.refine import PaperSettings, refine
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
-from test_refine import CLEAN, PAPER
-crops = Synthesiser(template(), CLEAN).batch(12, 3).crops[:8]
+from test_refine import CLEAN, PAPER, SMALL
+crops = Synthesiser(template().morphed({}, SMALL), CLEAN).batch(8, 3).crops
 refine(load_network(template())[0], template(), crops, PAPER, sys.argv[1], progress=False)
 """
 
@@ -381,7 +387,7 @@ CAMERA = Camera(240.0, 240.0, 90.0, 75.0)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Six frames of a right hand on 180x150 pixels as 16-bit PNGs in units of 0.5 mm, and the same in a mirror."""
-    hand, folder = template(), tmp_path_factory.mktemp("camera")
+    hand, folder = template().morphed({}, SMALL), tmp_path_factory.mktemp("camera")
     maker = Synthesiser(hand, replace(CLEAN, distance_mm=(430.0, 440.0), off_axis=0.02, pitch_deg=5.0, roll_deg=10.0))
     rotations, wrist_mm = maker.sample(6, torch.Generator().manual_seed(5))
     T = forward_kinematics(hand, rotations, wrist_mm + torch.tensor([0.0, 60.0, 0.0]))
