@@ -87,7 +87,7 @@ def small_hands():
 
 @pytest.fixture(scope="module")
 def paper(net, small_hands):
-    return run(net, small_hands.crops[:8], PAPER)
+    return run(net, small_hands, PAPER)
 
 
 def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, small_hands, paper):
@@ -108,7 +108,7 @@ def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, small_hand
 
 
 def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
-    pieces = run(net, small_hands.crops[:8], replace(PAPER, micro=3))
+    pieces = run(net, small_hands, replace(PAPER, micro=3))
     ours, expected = ([row["loss"] for row in r.curve] for r in (pieces, paper))
     # float32, summed in another order; Adam's first steps divide small gradients by their own size
     assert ours == pytest.approx(expected, rel=1e-3)
@@ -120,13 +120,13 @@ def test_the_paper_s_recipe_goes_on_after_a_stop(net, small_hands, paper, tmp_pa
     with monkeypatch.context() as patch:
         stop_in_call(patch, "evaluate_step", call)
         with pytest.raises(KeyboardInterrupt):
-            run(net, small_hands.crops[:8], PAPER, tmp_path)
+            run(net, small_hands, PAPER, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
-    resumed = run(net, small_hands.crops[:8], PAPER, tmp_path)
+    resumed = run(net, small_hands, PAPER, tmp_path)
     assert resumed.curve == paper.curve and same_weights(resumed.net, paper.net)
     assert torch.equal(resumed.cloud_mm, paper.cloud_mm)
     # and what is finished is finished
-    assert run(net, small_hands.crops[:8], PAPER, tmp_path).curve == paper.curve
+    assert run(net, small_hands, PAPER, tmp_path).curve == paper.curve
 
 
 def test_other_settings_frames_or_hands_are_refused(net, frames, tmp_path):
