@@ -5,12 +5,13 @@ Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken b
 1. the nearest sizeable part of the frame that is continuous in depth, with the small parts that hang on it (a finger
    behind a fist is a depth step away from it);
 2. where the arm leaves it: at the image's border, into the body, or at a free end (a sleeve that the sensor missed);
-3. the palm: the centre of the largest circle inside the part, not further than a hand's length from the end that is
-   furthest (along the surface) from the arm;
-4. the wrist: the narrowest cross-section about 60 mm from the palm's centre towards the arm. What lies beyond and is
-   connected to the arm is removed; fingers that lie beyond the same line are not connected to it and stay.
+3. the palm: the centre of the largest circle inside the part, not further than 160 mm from the end that is furthest (along
+   the surface) from the arm;
+4. the wrist: the narrowest cross-section about 60 mm from the palm's centre towards the arm. What lies more than 24 mm
+   beyond and is connected to the arm is removed; fingers that lie beyond the same line are not connected to it and stay.
 
-Where no arm is found (the whole part is not longer than a hand) nothing is removed.
+Where no arm is found (the whole part is not longer than a hand) nothing is removed. Where both ends are free and may be the
+hand, as when the arm points at the camera and ends in the image, there are two answers, for others to judge.
 """
 
 from dataclasses import dataclass, replace
@@ -78,7 +79,19 @@ class _Part:
 def segment_hand(
     depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings(), near_mm=None
 ) -> np.ndarray:
-    """Depth [H, W] in mm (0 = no measurement) -> mask [H, W] bool of the hand without its forearm.
+    """Depth [H, W] in mm (0 = no measurement) -> mask [H, W] bool of the hand, with a short piece of forearm.
+
+    The most plausible of `possible_hands`, which see for near_mm and errors.
+    """
+    return possible_hands(depth_mm, camera, settings, near_mm)[0]
+
+
+def possible_hands(
+    depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings(), near_mm=None
+) -> list[np.ndarray]:
+    """Depth [H, W] in mm (0 = no measurement) -> masks [H, W] bool of what may be the hand, the most plausible first.
+
+    Two where the part has two free ends that are much alike: their shapes alone do not tell which of them is the hand.
 
     near_mm [3]: about where the hand's centre is (camera frame), where other frames of the recording tell; then the arm
     leaves through whatever is farther from there than a hand reaches, instead of being guessed.
@@ -90,14 +103,16 @@ def segment_hand(
         raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")
     depth_mm = depth_mm.astype(np.float32, copy=False)
     stride, part = _nearest_part(depth_mm, camera, settings, near_mm)
-    keep = _without_forearm(part, settings) if near_mm is None else _hand_at(part, settings, np.asarray(near_mm))
-    hand_z = np.zeros(part.cells.shape, np.float32)
-    hand_z[part.cells] = np.where(keep, part.points_mm[:, 2], 0)
-    mask = _to_full_resolution(depth_mm, hand_z, stride, np.float32(settings.step_mm))
-    area_mm2 = _area_mm2(depth_mm[mask], camera)
-    if area_mm2 < settings.min_area_mm2:
-        raise NoHandFound(f"only {area_mm2:.0f} mm^2 are left without the arm, wanted {settings.min_area_mm2:.0f}")
-    return mask
+    keeps = _without_forearm(part, settings) if near_mm is None else [_hand_at(part, settings, np.asarray(near_mm))]
+    masks = []
+    for keep in keeps:
+        hand_z = np.zeros(part.cells.shape, np.float32)
+        hand_z[part.cells] = np.where(keep, part.points_mm[:, 2], 0)
+        masks.append(_to_full_resolution(depth_mm, hand_z, stride, np.float32(settings.step_mm)))
+    area_mm2 = [_area_mm2(depth_mm[mask], camera) for mask in masks]
+    if max(area_mm2) < settings.min_area_mm2:
+        raise NoHandFound(f"only {max(area_mm2):.0f} mm^2 are left without the arm, wanted {settings.min_area_mm2:.0f}")
+    return [mask for mask, area in zip(masks, area_mm2, strict=True) if area >= settings.min_area_mm2]
 
 
 def _area_mm2(depth_mm, camera):
@@ -182,19 +197,16 @@ def _without_small_holes(cells, cell_mm, small_mm2=400.0):
 
 
 def _without_forearm(part, settings):
-    """-> keep [N] bool."""
-    best, longest_mm = None, 0
-    for exit_nodes in _possible_exits(part, settings):
-        arm = _arm_through(part, exit_nodes, settings)
-        if arm is None:
-            continue
-        longest_mm = max(longest_mm, arm.from_exit.max())
-        if best is None or arm.score > best.score:
-            best = arm
+    """-> keep [N] bool for each end that may be the hand, the most plausible first."""
+    hand = settings.hand_length_mm
+    exits, free = _possible_exits(part, settings)
+    arms = [_arm_through(part, exit_nodes, settings) for exit_nodes in exits]
+    arms = sorted((arm for arm in arms if arm is not None), key=lambda arm: -arm.score)
     # No arm; or all of it is no longer than a hand; or the palm itself lies at the image's border.
-    if best is None or longest_mm < 0.72 * settings.hand_length_mm or not best.nodes.any():
-        return np.ones(len(part.points_mm), bool)
-    return _cut_at_wrist(part, best, settings)
+    if not arms or max(arm.from_exit.max() for arm in arms) < 0.72 * hand or not arms[0].nodes.any():
+        return [np.ones(len(part.points_mm), bool)]
+    others = [arm for arm in arms[1:] if free and arm.nodes.any() and arm.score > arms[0].score - 0.3 * hand]
+    return [_cut_at_wrist(part, arm, settings) for arm in (arms[0], *others)]
 
 
 def _hand_at(part, settings, near_mm):
@@ -224,11 +236,11 @@ class _Arm:
 
 
 def _possible_exits(part, settings):
-    """Sets of nodes (indices) where the arm may leave the part: into the body, at the border, at a free end."""
+    """Sets of nodes (indices) where the arm may leave the part: into the body, at the border, at a free end; is it that?"""
     hand = settings.hand_length_mm
     body = np.flatnonzero(part.inside_mm > 0.4 * hand)  # no circle as large as this fits into a hand or an arm
     if len(body):
-        return [body]
+        return [body], False
     exits = []
     for side in part.border:
         piece = part.pieces(side)
@@ -237,13 +249,13 @@ def _possible_exits(part, settings):
             if _spread_mm(part, nodes) > 0.15 * hand:
                 exits.append(nodes)
     if exits:
-        return exits
+        return exits, False
     one_end = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
     from_one = part.distance_along([one_end])
     if from_one.max() < 1.3 * hand:
-        return []  # a hand, with a stump of the arm at most
+        return [], True  # a hand, with a stump of the arm at most
     from_other = part.distance_along([from_one.argmax()])
-    return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)]
+    return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)], True
 
 
 def _spread_mm(part, nodes):
@@ -266,7 +278,8 @@ def _arm_through(part, exit_nodes, settings):
     fingers_here = finger_mm2[near_exit].sum() / max(finger_mm2.sum(), 0.04 * hand**2)  # one finger alone proves little
     if fingers_here > 0.5:
         return None
-    in_hand = from_exit > from_exit.max() - 0.9 * hand
+    # Further away it could lie in the forearm, which is thicker than a hand seen from its edge.
+    in_hand = from_exit > from_exit.max() - 0.8 * hand
     palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
     arm = _arm_beyond(part, exit_nodes, from_exit, palm, settings)
     if arm.nodes.any() and part.thick_mm[arm.nodes].max() < 0.065 * hand:
@@ -298,7 +311,7 @@ def _cut_at_wrist(part, arm, settings):
     along = from_palm_mm[:, :2] @ direction
     aside = np.abs(from_palm_mm[:, :2] @ np.array([-direction[1], direction[0]]))
     slope = np.polyfit(along[arm.nodes], part.points_mm[arm.nodes, 2], 1)[0]
-    stretch = np.sqrt(1 + min(abs(slope), 0.75) ** 2)  # an arm that leads away from the camera looks shorter than it is
+    stretch = np.sqrt(1 + min(abs(slope), 2.0) ** 2)  # an arm that leads away from the camera looks shorter than it is
     along = along * stretch
 
     trunk = (arm.from_exit < arm.from_exit[arm.palm] + 10) & (aside < 0.35 * hand)
@@ -317,7 +330,8 @@ def _cut_at_wrist(part, arm, settings):
     if wrist is None:
         return np.ones(len(along), bool)
 
-    beyond = part.pieces(along > wrist)
+    # A network that has seen forearms does not mind a piece of one; where as much of the hand is lost, it finds another pose.
+    beyond = part.pieces(along > wrist + 0.12 * hand)
     leads_out = arm.nodes.copy()
     leads_out[arm.exit_nodes] = True
     removed = np.isin(beyond, beyond[leads_out & (beyond >= 0)])
@@ -394,7 +408,7 @@ def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = Segme
         (not settings.near_mm < distance_mm < settings.far_mm, f"the hand is {distance_mm:.0f} mm away"),
         (area_mm2 < settings.min_area_mm2, f"{area_mm2:.0f} mm^2 are less than a hand"),
         (area_mm2 > 0.6 * hand**2, f"{area_mm2:.0f} mm^2 are more than a hand"),
-        (extent_mm > 1.25 * hand, f"{extent_mm:.0f} mm are longer than a hand"),
+        (extent_mm > 1.35 * hand, f"{extent_mm:.0f} mm are longer than a hand"),
         (border_share > 0.5, f"the image's border cuts {border_share:.0%} of the hand's outline"),
     )
     reason = next((text for failed, text in problems if failed), None)

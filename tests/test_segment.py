@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from core_fixtures import template
 
 from hrlib.camera import Camera
 from hrlib.datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
 from hrlib.datasets.folder import DepthFolder, read_depth
 from hrlib.datasets.mirror import dataset_folder
-from hrlib.segment import NoHandFound, SegmentSettings, check_mask, segment_hand
+from hrlib.datasets.simulated import USERS
+from hrlib.segment import NoHandFound, SegmentSettings, check_mask, possible_hands, segment_hand
 
 CAMERA = Camera(400.0, 400.0, 159.5, 119.5)
 Z_MM = 600.0  # 1.5 mm a pixel, so the image shows 480 x 360 mm
@@ -20,7 +22,10 @@ THUMB_MM = ((36, 10), (80, -35))
 
 
 def drawn(pose="open", arm_mm=400.0, turn_deg=0.0, shift_mm=(0.0, 0.0), noise=True, background_mm=1200.0):
-    """Depth [240, 320], the mask of a hand whose forearm ends arm_mm below the palm's centre, and of palm and fingers."""
+    """Depth [240, 320], the mask of a hand whose forearm ends arm_mm below the palm's centre, and of palm and fingers.
+
+    The wrist is 62 mm below the palm's centre; the mask has the 24 mm of forearm that segmentation leaves.
+    """
     v, u = np.mgrid[0:240, 0:320]
     x, y = (u - 159.5) * 1.5 - shift_mm[0], (v - 119.5) * 1.5 - shift_mm[1]
     turn = np.deg2rad(turn_deg)
@@ -34,6 +39,7 @@ def drawn(pose="open", arm_mm=400.0, turn_deg=0.0, shift_mm=(0.0, 0.0), noise=Tr
     depth = np.full(x.shape, background_mm)
     depth[hand] = Z_MM
     depth[arm] = Z_MM + 0.2 * (y[arm] - 62)
+    hand |= arm & (y < 86)
     if noise:
         rng = np.random.default_rng(0)
         depth += (depth > 0) * rng.normal(0, 1.5, x.shape)
@@ -97,9 +103,30 @@ def test_of_two_thick_ends_the_one_where_the_hand_is_expected():
     depth = np.where(fist, Z_MM, np.where(elbow | ((abs(u - 160) < 17) & (v > 60) & (v < 190)), Z_MM - 15, 0))
     assert iou(segment_hand(depth, CAMERA), fist) < 0.3, "alone, the frame cannot tell"
     mask = segment_hand(depth, CAMERA, near_mm=(0.0, -80.0, Z_MM))
-    assert iou(mask, fist) > 0.8 and mask[fist].mean() > 0.99
+    assert mask[fist].mean() > 0.99 and not mask[v > 130].any()
     with pytest.raises(NoHandFound):
         segment_hand(depth, CAMERA, near_mm=(0.0, -80.0, Z_MM + 400))
+
+
+def test_two_free_ends_that_are_alike_are_two_answers():
+    v, u = np.mgrid[0:240, 0:320]
+    fist, elbow = np.hypot(u - 160, v - 60) < 28, np.hypot(u - 160, v - 190) < 32
+    depth = np.where(fist, Z_MM, np.where(elbow | ((abs(u - 160) < 17) & (v > 60) & (v < 190)), Z_MM - 15, 0))
+    first, second = possible_hands(depth, CAMERA)
+    assert np.array_equal(first, segment_hand(depth, CAMERA))
+    assert first[elbow].mean() > 0.99 and not first[v < 95].any()
+    assert second[fist].mean() > 0.99 and not second[v > 130].any()
+    alone, _, _ = drawn()
+    assert len(possible_hands(alone, CAMERA)) == 1, "an arm that leaves through the border is no hand"
+
+
+def test_an_arm_that_points_at_the_camera_is_cut_off_near_the_hand():
+    frame = USERS["C"].frames(template(), 100, "test")[99]
+    mask = segment_hand(frame.depth_mm, frame.camera)
+    assert check_mask(frame.depth_mm, frame.camera, mask).reason is None
+    nearest_mm = frame.depth_mm[frame.depth_mm > 0].min(), frame.depth_mm[mask].min()
+    of_arm, left = frame.truth.joints_mm[:, 2].min() - nearest_mm
+    assert of_arm > 200 and left < 100
 
 
 def test_finger_behind_the_palm_by_more_than_a_step_is_kept():
@@ -175,7 +202,7 @@ def test_check_measures_the_mask():
     check = check_mask(depth, CAMERA, hand)
     assert check.reason is None
     assert check.area_mm2 == pytest.approx(hand.sum() * 1.5**2, rel=1e-3)
-    assert check.extent_mm == pytest.approx(62 + 125 + 8.5, abs=8)
+    assert check.extent_mm == pytest.approx(86 + 125 + 8.5, abs=8)
     assert check.distance_mm == pytest.approx(Z_MM) and check.border_share == 0
 
 
@@ -204,8 +231,8 @@ def require_sane(frame):
     points_mm = frame.camera.cloud(frame.depth_mm, mask)
     centre_mm = points_mm.mean(0)
     assert check.reason is None, frame.name
-    assert 5000 < check.area_mm2 < 21000, frame.name  # NYU's open hand of a large man has 20300
-    assert 100 < check.extent_mm < 230, frame.name
+    assert 5000 < check.area_mm2 < 22500, frame.name  # NYU's open hand of a large man has 21600
+    assert 100 < check.extent_mm < 250, frame.name
     assert np.abs(points_mm - centre_mm).max() < 135, (
         frame.name
     )  # a few wide spans leave the cube of 250 by a fingertip
@@ -229,8 +256,8 @@ def test_fingerspelling_masks_are_hands():
             if mask.sum() >= 0.99 * nearest.sum():
                 kept_arm.append(frame.name)
             assert v.mean() < 0.62 * height and width - 1 - u.mean() < 0.62 * width, frame.name
-    # known to fail for a Q, a hand that hangs before its own arm: of 48 frames one keeps it
-    assert len(kept_arm) <= 1, kept_arm
+    # of 48 frames two keep it: a Q, a hand that hangs before its own arm, and a B, which shows hardly more than is left
+    assert len(kept_arm) <= 2, kept_arm
 
 
 @pytest.mark.mirror
