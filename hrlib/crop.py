@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .camera import Camera
 from .network import IMAGE_SIZE
-from .segment import NoHandFound, check_mask, segment_hand
+from .segment import NoHandFound, check_mask, possible_hands
 
 POINTS = 1280  # an open hand has about 1000; fewer are padded by repeating points, which no maximum sees
 JUMP_MM = 60.0  # a hand does not get this far from one frame to the next
@@ -117,15 +117,23 @@ def crop_found(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[C
 
 
 def crop_frame(frame, cube_mm: float = 250.0, near_mm=None) -> tuple[Crops | None, str]:
-    """The crop of one `Frame`, or None and why there is none. near_mm [3]: where to look, and the hand must be there."""
+    """The crop of one `Frame`, or None and why there is none. near_mm [3]: where to look, and the hand must be there.
+
+    Where either end of an arm may be the hand, that is taken which looks more like one.
+    """
+    from .recognise import looks_like_a_hand  # not above: it takes crops
+
     try:
-        mask = frame.mask
-        if mask is None:
-            mask = segment_hand(frame.depth_mm, frame.camera, near_mm=near_mm)
-            reason = check_mask(frame.depth_mm, frame.camera, mask).reason
-            if reason:
-                raise NoHandFound(reason)
-        crop = crop_hand(frame.depth_mm, frame.camera, mask, cube_mm)
+        masks = [frame.mask]
+        if frame.mask is None:
+            masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)
+            reasons = [check_mask(frame.depth_mm, frame.camera, mask).reason for mask in masks]
+            if all(reasons):
+                raise NoHandFound(reasons[0])
+            masks = [mask for mask, reason in zip(masks, reasons, strict=True) if not reason]
+        crop = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
+        if len(crop) > 1:
+            crop = crop[int(looks_like_a_hand(crop).argmax())]
     except NoHandFound as error:
         return None, str(error)
     if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:

@@ -3,12 +3,25 @@
 import numpy as np
 import pytest
 import torch
+from core_fixtures import template
 from scipy.spatial import cKDTree
 
 from hrlib.camera import Camera
-from hrlib.crop import POINTS, Crops, concatenate, crop_batch, crop_frames, crop_hand, crop_images, expected_places
+from hrlib.crop import (
+    POINTS,
+    Crops,
+    concatenate,
+    crop_batch,
+    crop_frame,
+    crop_frames,
+    crop_hand,
+    crop_images,
+    expected_places,
+)
 from hrlib.datasets import Frame
+from hrlib.datasets.simulated import USERS
 from hrlib.network import IMAGE_SIZE
+from hrlib.segment import possible_hands
 
 OFF_CENTRE = Camera(475.0, 470.0, 250.0, 130.0)
 
@@ -256,3 +269,15 @@ def test_crop_frames_looks_again_where_neighbours_have_the_hand():
     assert len(kept) == 3 and not left_out
     off = (crops.centre_mm - crops.centre_mm[0]).norm(dim=1)
     assert off[1] < 30 < (alone.centre_mm[0] - crops.centre_mm[0]).norm()
+
+
+def test_of_two_free_ends_the_one_that_looks_like_a_hand():
+    frame = USERS["C"].frames(template(), 48, "test")[
+        47
+    ]  # the arm ends in the image, nearer to the camera than the hand
+    first, second = possible_hands(frame.depth_mm, frame.camera)
+    hand_mm = frame.truth.joints_mm.mean(0)
+    away_mm = [np.linalg.norm(frame.camera.cloud(frame.depth_mm, mask).mean(0) - hand_mm) for mask in (first, second)]
+    assert away_mm[0] > 150 and away_mm[1] < 50
+    crop, _ = crop_frame(frame)
+    assert np.linalg.norm(crop.centre_mm[0].numpy() - hand_mm) < 50

@@ -36,7 +36,7 @@ SR300_NEAR = SyntheticSettings(
 )  # fmt: skip
 SEQUENCE = 200  # frames of one recording, about 13 seconds at 15 a second
 POSE_FRAMES, VIEW_FRAMES = (6, 20), (12, 35)  # from one pose, or view, to the next
-FORMAT = 4  # of the cached crops; another number where the same user's frames would come out otherwise
+FORMAT = 5  # of the cached crops; another number where the same user's frames would come out otherwise
 
 
 @dataclass(frozen=True)
