@@ -41,9 +41,7 @@ def collision_loss(joints_mm: Tensor, radius_mm: float = FINGER_RADIUS_MM) -> Te
     C is the set of bones, a point and its parent; m = 21. The paper has 16 joints; the five tips are added, because
     otherwise the last phalanges, which touch first, would be no bones at all.
     """
-    points = joints_mm.permute(
-        2, 0, 1
-    ).contiguous()  # x, y, z first: long rows, where sums over the last three are slow
+    points = joints_mm.permute(2, 0, 1).contiguous()  # long rows of x, y and z: sums over three at a time are slow
     a, b = points[:, :, CHILDREN], points[:, :, POINT_PARENTS[1:]]  # [3, B, 20] bone ends
     depth = penetration_mm(a[..., None], b[..., None], points[:, :, None], radius_mm)  # [B, 20 bones, 21 points]
     return (depth * _FOREIGN.to(depth)).sum((1, 2)) / joints_mm.shape[1]
