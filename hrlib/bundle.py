@@ -35,7 +35,8 @@ class BundleSettings:
     Weights: depth (Eq. 6), physical (Eq. 8, per rad), collision (Eq. 7, per mm), and of terms that the paper has not: data
     (distance from the frame's points to the nearest of the model, in units of the cube, beyond `slack_mm`: a point that no
     splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
-    in the recording is no movement), shape (`HandShape.improbability`, per frame).
+    in the recording is no movement), seen (distance of the joints from the points that the network votes for, in units of the
+    cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame).
     wrist_mm: points of the frame farther than this behind the wrist are forearm, which the model has not, and do not count.
     """
 
@@ -49,9 +50,11 @@ class BundleSettings:
     physical: float = 0.5
     collision: float = 0.02
     smooth: float = 2.0
+    seen: float = 2.0
     shape: float = 2e-4
     slack_mm: float = 3.0
     jump_mm: float = 12.0
+    seen_mm: float = 20.0
     wrist_mm: float = 8.0
     points: int = 256
     pipeline: PipelineSettings = PipelineSettings()
@@ -151,7 +154,7 @@ def again_from_neighbours(
     near = first.prediction
     # the neighbour's place in the camera's frame, counted from this frame's crop
     offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
-    start = Prediction(near.rotations[best], offset)
+    start = Prediction(near.rotations[best], offset, None if near.points is None else near.points[bad])
     second = fit_poses(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
     better = second.loss < first.loss[bad]
     rotations, offset = near.rotations.clone(), near.offset.clone()
@@ -189,6 +192,8 @@ def _descend(hand, crops, prediction, s: BundleSettings, shape: HandShape | None
         total = loss.sum()
         if s.smooth and len(crops) > 2:
             total = total + s.smooth * acceleration(joints_mm, s.jump_mm).sum() / crops.cube_mm
+        if s.seen and prediction.points is not None:
+            total = total + s.seen * from_votes(prediction.points, joints_mm, crops, s.seen_mm).sum()
         if shape is not None:
             total = total + len(crops) * s.shape * shape.improbability()
         optimiser.zero_grad(set_to_none=True)
@@ -240,6 +245,14 @@ def acceleration(joints_mm: Tensor, jump_mm: float) -> Tensor:
     """Mean second difference of the joints [B, 21, 3] in time, [B - 2] mm, saturating at `jump_mm`."""
     size = (joints_mm[2:] - 2 * joints_mm[1:-1] + joints_mm[:-2]).norm(dim=-1).mean(1)
     return jump_mm * (1 - torch.exp(-size / jump_mm))
+
+
+def from_votes(points: Tensor, joints_mm: Tensor, crops: Crops, far_mm: float) -> Tensor:
+    """Mean distance [B] of the joints [B, 21, 3] from the points that a network sees (`Prediction.points`), in units of the
+    cube, saturating at `far_mm`."""
+    far = far_mm / crops.cube_mm
+    apart = ((joints_mm - crops.centre_mm[:, None]) / crops.cube_mm - points).norm(dim=-1)
+    return far * (1 - torch.exp(-apart / far)).mean(1)
 
 
 def spread_out(crops: Crops, count: int) -> Tensor:

@@ -10,7 +10,7 @@ import io
 import json
 import math
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -89,7 +89,9 @@ class BestSettings:
     reshape: bool = True
     neighbours: bool = True
     bundle: BundleSettings = BundleSettings()
-    synthesis: SyntheticSettings = SyntheticSettings()
+    synthesis: SyntheticSettings = SyntheticSettings(
+        forearm_mm=150.0
+    )  # segmentation may leave as much as the cube holds
     seed: int = 0
 
     def __post_init__(self):
@@ -252,7 +254,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             explained = Explained(fits, kept["loss"], torch.empty(0))
             own = shaped(hand, shape)
         else:
-            shape, own, explained = _explain(net, hand, mine, s, shape, progress)
+            shape, own, explained = _explain(net, hand, mine, s, shape, turn == 0, progress)
             kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
             kept |= {name: getattr(explained.prediction, name) for name in ("rotations", "offset", "points")}
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
@@ -286,13 +288,15 @@ def in_runs(total: int, count: int, length: int) -> Tensor:
     return (starts[:, None] + torch.arange(length)).flatten().unique()[:count]
 
 
-def _explain(net, hand, crops, s, shape, progress) -> tuple[HandShape, HandRig, Explained]:
+def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandShape, HandRig, Explained]:
     """The user's hand, and the pose of each frame."""
     guess = predict(net, crops)
+    # a network that knows nothing but the template sees its bones in anybody's hand
+    bundle = replace(s.bundle, seen=0.0) if first else s.bundle
     if s.reshape:
-        shape = fit_hand(hand, crops, guess, s.bundle, shape)
+        shape = fit_hand(hand, crops, guess, bundle, shape)
     own = shaped(hand, shape)
-    return shape, own, explain(own, crops, guess, s.bundle, s.neighbours, progress)
+    return shape, own, explain(own, crops, guess, bundle, s.neighbours, progress)
 
 
 def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop) -> bool:

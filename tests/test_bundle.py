@@ -16,6 +16,7 @@ from hrlib.bundle import (
     explain,
     fit_hand,
     fit_poses,
+    from_votes,
     nearest_points,
     on_the_hand,
     spread_out,
@@ -93,6 +94,28 @@ def test_a_fit_leaves_its_start_alone_and_takes_frames_in_any_portion(frames, mo
     # frames are alone without the smooth term; sums of float32 in another order, and Adam divides small gradients by
     # their own size
     torch.testing.assert_close(parts.joints_mm, whole.joints_mm, rtol=0, atol=0.05)
+
+
+def test_votes_pull_until_they_are_too_far_off_to_be_believed():
+    batch = Synthesiser(template(), CLEAN).batch(3, 3)
+    seen = (batch.joints_mm - batch.crops.centre_mm[:, None]) / batch.crops.cube_mm
+    joints = (batch.joints_mm + torch.tensor([[3.0, 0, 0], [0, 30, 0], [0, 0, 300]])[:, None]).requires_grad_(True)
+    apart = from_votes(seen, joints, batch.crops, 20.0)
+    expected = 20 / 250 * (1 - torch.exp(-torch.tensor([3.0, 30, 300]) / 20))
+    torch.testing.assert_close(apart, expected, rtol=1e-3, atol=0)
+    pull = torch.autograd.grad(apart.sum(), joints)[0].norm(dim=-1).mean(1)
+    assert pull[0] > 3 * pull[1] > 1e4 * pull[2] > 0
+
+
+def test_fits_stay_nearer_to_the_votes_the_more_these_count(frames):
+    batch, start, _ = frames
+    seen = (batch.joints_mm - batch.crops.centre_mm[:, None]) / batch.crops.cube_mm  # as if the network saw all joints
+    start = Prediction(start.rotations, start.offset, seen)
+    errors = [
+        apart(fit_poses(template(), batch.crops, start, replace(SHORT, seen=weight)).joints_mm, batch.joints_mm).mean()
+        for weight in (0.0, 2.0)
+    ]
+    assert errors[1] < 0.9 * errors[0]
 
 
 def test_the_voted_points_are_handed_on(frames):
