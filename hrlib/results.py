@@ -263,11 +263,12 @@ def assert_claims(claims: Iterable[Claim], profile: str = "quick") -> None:
 def read_results(*folders: str | Path) -> list[dict]:
     """The results (`{"name", "profile", "metrics", "claims", "provenance"}`) of all *.json in the folders, by name.
 
-    Folders that do not exist count as empty. ValueError names a file that is no result.
+    Folders that do not exist count as empty, and *.partial.json, which unfinished benchmarks keep there, as absent.
+    ValueError names a file that is no result.
     """
     results = []
     for folder in folders:
-        for path in sorted(Path(folder).glob("*.json")):
+        for path in sorted(set(Path(folder).glob("*.json")) - set(Path(folder).glob("*.partial.json"))):
             try:
                 result = json.loads(path.read_text(encoding="utf-8"))
                 claims = [asdict(Claim(**claim)) for claim in result["claims"]]

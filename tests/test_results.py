@@ -189,3 +189,8 @@ def test_a_broken_result_file_is_named(tmp_path):
     (tmp_path / "fig3.json").write_text('{"name": "fig3", "claims": [{"id": 1}]}')
     with pytest.raises(ValueError, match=r"fig3\.json is no result file"):
         gather_claims(tmp_path)
+
+
+def test_what_an_unfinished_benchmark_keeps_is_no_result_yet(tmp_path):
+    (tmp_path / "refine.AB.partial.json").write_text('{"parameters": {}, "users": {}}')
+    assert gather_claims(tmp_path) == []
