@@ -235,9 +235,9 @@ def figure_base(curve: dict, names: list[str], joint_mm: Tensor, yaw_deg: Tensor
     figure, axes = plt.subplots(2, 2, figsize=(12, 7.6), width_ratios=[1, 1.25])
     figure.subplots_adjust(hspace=0.42, wspace=0.22)
     training, points, views, angles = axes.flat
-    training.plot(curve["images"], curve["joint_error_mm"], color=GOOD, lw=1.8)
+    training.plot(np.array(curve["images"]) / 1e6, curve["joint_error_mm"], color=GOOD, lw=1.8)
     training.set(
-        xlabel="images seen in training", ylabel="mean joint error (mm)", title="training of the shipped model"
+        xlabel="million images seen in training", ylabel="mean joint error (mm)", title="training of the shipped model"
     )
     training.set_ylim(0, None)
     colours = [INK] + [plots.FINGER_COLOURS[i // 4] for i in range(20)]
