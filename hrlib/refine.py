@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from .bundle import BundleSettings, Explained, explain, fit_hand, surprise
+from .bundle import BundleSettings, Explained, explain, fit_hand, surprise, without_forearm
 from .crop import Crops
 from .evaluate import apart_mm, image_mse, predict
 from .fit import bounded
@@ -26,7 +26,7 @@ from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
 from .oracle import joined
-from .pipeline import PipelineSettings, evaluate_step, splat_target, wrist_position
+from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
@@ -171,7 +171,7 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
     optimiser = torch.optim.Adam(groups, s.learning_rate, fused=True)
     state.restore(net=net, optimiser=optimiser, free=free)
     with torch.no_grad():
-        targets = torch.cat([splat_target(crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
+        targets = torch.cat([_target(net, hand, crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
     steps = s.epochs * -(-len(crops) // s.batch)
     bar = tqdm(total=steps, initial=state.done, desc="refine", disable=not progress)
     with finish_the_step() as interrupted:
@@ -207,6 +207,14 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
     if far > 8:
         warnings.append(f"P swells: its points moved {mean:.1f} mm on average, {far:.1f} mm at most; look at the hand")
     return Refined(net.eval(), hand, hand.cloud_mm + moved, state.curve, tuple(warnings))
+
+
+def _target(net, hand, crops: Crops, pipeline: PipelineSettings) -> Tensor:
+    """f_depth(P_D) without the forearm that segmentation left, as the base network sees the wrist: the model has none, and
+    moves the hand over it otherwise (the paper's users wear a wristband and have none either)."""
+    prediction = predict(net, crops)
+    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
+    return without_forearm(crops, T, BundleSettings(pipeline=pipeline))
 
 
 def _add_gradients(parameters, world: int):
