@@ -89,9 +89,8 @@ class BestSettings:
     reshape: bool = True
     neighbours: bool = True
     bundle: BundleSettings = BundleSettings()
-    synthesis: SyntheticSettings = SyntheticSettings(
-        forearm_mm=150.0
-    )  # segmentation may leave as much as the cube holds
+    # segmentation may leave as much forearm as the cube holds
+    synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)
     seed: int = 0
 
     def __post_init__(self):
@@ -165,13 +164,13 @@ def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSetting
 
 
 def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress, rank, world) -> Refined:
+    with torch.no_grad():  # by the base network: a resumed run has the targets that an unbroken one has
+        targets = torch.cat([_target(net, hand, crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
     free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
     parameters = [*net.parameters(), free]
     groups = [{"params": parameters[:-1]}, {"params": [free], "lr": s.cloud_rate_mm}]
     optimiser = torch.optim.Adam(groups, s.learning_rate, fused=True)
     state.restore(net=net, optimiser=optimiser, free=free)
-    with torch.no_grad():
-        targets = torch.cat([_target(net, hand, crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
     steps = s.epochs * -(-len(crops) // s.batch)
     bar = tqdm(total=steps, initial=state.done, desc="refine", disable=not progress)
     with finish_the_step() as interrupted:
