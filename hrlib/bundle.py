@@ -244,7 +244,7 @@ class _Frames:
 def acceleration(joints_mm: Tensor, jump_mm: float) -> Tensor:
     """Mean second difference of the joints [B, 21, 3] in time, [B - 2] mm, saturating at `jump_mm`."""
     size = (joints_mm[2:] - 2 * joints_mm[1:-1] + joints_mm[:-2]).norm(dim=-1).mean(1)
-    return jump_mm * (1 - torch.exp(-size / jump_mm))
+    return saturating(size, jump_mm)
 
 
 def from_votes(points: Tensor, joints_mm: Tensor, crops: Crops, far_mm: float) -> Tensor:
@@ -252,7 +252,12 @@ def from_votes(points: Tensor, joints_mm: Tensor, crops: Crops, far_mm: float) -
     cube, saturating at `far_mm`."""
     far = far_mm / crops.cube_mm
     apart = ((joints_mm - crops.centre_mm[:, None]) / crops.cube_mm - points).norm(dim=-1)
-    return far * (1 - torch.exp(-apart / far)).mean(1)
+    return saturating(apart, far).mean(1)
+
+
+def saturating(size: Tensor, most: float) -> Tensor:
+    """About `size` where that is small, never more than `most`."""
+    return most * (1 - torch.exp(-size / most))
 
 
 def spread_out(crops: Crops, count: int) -> Tensor:

@@ -114,7 +114,7 @@ def _pretrain() -> Callable[..., int]:
     ) -> int:
         """Train the base model on synthetic frames. The same command again goes on where it stopped.
 
-        The defaults are those of the shipped base model; the paper's network is --backbone alexnet --keep-probability 0.75.
+        The network is by default that of the shipped base model; the paper's is --backbone alexnet --keep-probability 0.75.
 
         Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR
 

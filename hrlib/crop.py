@@ -121,8 +121,6 @@ def crop_frame(frame, cube_mm: float = 250.0, near_mm=None) -> tuple[Crops | Non
 
     Where either end of an arm may be the hand, that is taken which looks more like one.
     """
-    from .recognise import looks_like_a_hand  # not above: it takes crops
-
     try:
         masks = [frame.mask]
         if frame.mask is None:
@@ -131,9 +129,12 @@ def crop_frame(frame, cube_mm: float = 250.0, near_mm=None) -> tuple[Crops | Non
             if all(reasons):
                 raise NoHandFound(reasons[0])
             masks = [mask for mask, reason in zip(masks, reasons, strict=True) if not reason]
-        crop = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
-        if len(crop) > 1:
-            crop = crop[int(looks_like_a_hand(crop).argmax())]
+        crop, *others = (crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks)
+        if others:
+            from .recognise import looks_like_a_hand  # not above: it takes crops
+
+            either = concatenate([crop, *others])
+            crop = either[int(looks_like_a_hand(either).argmax())]
     except NoHandFound as error:
         return None, str(error)
     if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:

@@ -70,12 +70,10 @@ def _arms_mm(hand: HandRig) -> Tensor:
 
     A point is the sum over the joints of R_cam_joint times this, counted from the base of the middle finger.
     """
-    far = list(TIP_PARENTS)
-    tips_mm = torch.einsum("jrc,jr->jc", hand.R_wrist_rest[far], hand.tips_mm - hand.joints_mm[far])
     arms_mm = hand.joints_mm.new_zeros(21, 16, 3)
     arms_mm[0, 0] = -hand.joints_mm[ANCHOR]
     for point, (parent, bone_mm) in enumerate(
-        zip([*PARENTS[1:], *far], [*hand.bones_mm[1:], *tips_mm], strict=True), 1
+        zip([*PARENTS[1:], *TIP_PARENTS], [*hand.bones_mm[1:], *hand.tip_bones_mm], strict=True), 1
     ):
         arms_mm[point] = arms_mm[parent]
         arms_mm[point, parent] += bone_mm

@@ -110,7 +110,8 @@ class Memory:
 
     @staticmethod
     def _parts(batch: SyntheticBatch) -> list[Tensor]:
-        return [batch.crops.image.half(), batch.crops.centre_mm, batch.rotations, batch.wrist_mm, batch.joints_mm]
+        image, *others = _tensors(batch)
+        return [image.half(), *others]
 
 
 class Batches:

@@ -93,11 +93,9 @@ def _shifted(z: Tensor, by: int) -> Tensor:
 def _lit_by_projector(depth: Tensor, fx: Tensor, baseline: float) -> Tensor:
     """The image without the pixels that a nearer surface hides from the projector."""
     u = torch.arange(depth.shape[2], device=depth.device)
-    column = torch.where(depth > 0, u - fx[:, None, None] * baseline / depth, math.inf)
-    if baseline > 0:
-        column = column.flip(2)
-    else:
-        column = torch.where(depth > 0, -column, math.inf)
+    side = 1 if baseline > 0 else -1
+    column = torch.where(depth > 0, side * (u - fx[:, None, None] * baseline / depth), math.inf)
+    column = column.flip(2) if baseline > 0 else column
     before = torch.cummin(column, 2).values[..., :-1]  # the extreme up to each pixel's predecessor
     lit = torch.cat([torch.full_like(column[..., :1], math.inf), before], 2) > column
     return torch.where(lit.flip(2) if baseline > 0 else lit, depth, 0)
