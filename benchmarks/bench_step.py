@@ -26,12 +26,11 @@ from hrlib.evaluate import image_mse, predict
 from hrlib.fit import bounded
 from hrlib.hand import load_hand
 from hrlib.network import IMAGE_SIZE
-from hrlib.oracle import joined
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.pipeline import evaluate_step, splat_target
 from hrlib.pretrain import pose_loss
 from hrlib.refine import BestSettings, PaperSettings
-from hrlib.synthetic import Synthesiser
+from hrlib.synthetic import Synthesiser, joined
 
 TARGET = 1.10
 PAPER_IMAGES, PAPER_MINUTES = 10 * 50_000, 30  # Sec. 4.6: ten epochs over 50,000 frames, on a GTX 1060

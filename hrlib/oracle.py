@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from .crop import concatenate
 from .datasets.simulated import Recorded, SimulatedUser
 from .hand import HandRig
 from .network import PoseNet
 from .pretrain import pose_loss
-from .synthetic import Synthesiser, SyntheticBatch
+from .synthetic import Synthesiser, joined
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,3 @@ def fit_oracle(
             bar.set_postfix(joints=f"{error.item():.1f} mm")
     bar.close()
     return net.eval()
-
-
-def joined(a: SyntheticBatch, b: SyntheticBatch) -> SyntheticBatch:
-    """Two batches as one."""
-    parts = (torch.cat([getattr(a, key), getattr(b, key)]) for key in ("rotations", "wrist_mm", "joints_mm"))
-    return SyntheticBatch(concatenate([a.crops, b.crops]), *parts)

@@ -25,12 +25,11 @@ from .fit import bounded
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
-from .oracle import joined
 from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, rolled
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
@@ -65,38 +64,47 @@ class PaperSettings:
 
 @dataclass(frozen=True)
 class BestSettings:
-    """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them.
+    """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them. Before the first,
+    `prepare` steps of learning what segmentation leaves of an arm, from synthetic frames of the template's hand.
 
     own, synthetic: frames of each kind in a batch. Own ones are the share `keep` that is explained best, each turned in the
     image by up to `roll_deg`, as a turned camera would see it; with `agreed`, those that are explained well and whose fit
     lies where the network sees the hand's points. Synthetic frames show the adapted hand in the poses of the user's frames
-    from other sides (half of them) and in random poses. The rate falls along a cosine in each round. joint_weight as in
-    pretraining. The parts are switches for the ablation (benchmarks/bench_ablation.py): reshape (learn the hand's shape),
-    own = 0 (no poses of the user's frames), synthetic = 0, neighbours (fit bad frames again from good ones), and, off as
-    long as it has not shown that it is worth it, roll_deg and agreed.
+    from other sides (half of them) and in random poses. Half of a batch's have gone through segmentation with all their arm
+    (`segmented` of them are made for each round), the others have a piece of it at random. The rate falls along a cosine in
+    each round. joint_weight as in pretraining. The parts are switches for the ablation (benchmarks/bench_ablation.py):
+    prepare = 0, reshape (learn the hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, segmented = 0,
+    neighbours (fit bad frames again from good ones), and, off as long as it has not shown that it is worth it, roll_deg and
+    agreed.
     """
 
     rounds: int = 2
     frames: int = 2000
+    prepare: int = 60
     steps: int = 300
     own: int = 50
     synthetic: int = 50
+    segmented: int = 1000
     keep: float = 0.7
     agreed: bool = False
     roll_deg: float = 0.0
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     joint_weight: float = 5.0
     reshape: bool = True
     neighbours: bool = True
     bundle: BundleSettings = BundleSettings()
-    # segmentation may leave as much forearm as the cube holds
+    # segmentation may leave as much forearm as the cube holds; a sensor sees more
     synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)
+    arms: SyntheticSettings = SyntheticSettings(forearm_share=1.0, forearm_mm=300.0, window_px=320)
     seed: int = 0
 
     def __post_init__(self):
         for name in ("rounds", "frames", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("prepare", "segmented"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.own < 0 or self.synthetic < 0 or self.own + self.synthetic < 1:
             raise ValueError(f"own + synthetic must be at least 1, got {self.own} + {self.synthetic}")
         if not self.roll_deg >= 0:
@@ -254,6 +262,11 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     shape = HandShape(*kept["shape"]) if "shape" in kept else HandShape.template(hand.vertices_mm)
     if not state.curve:
         state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
+    if state.done < s.prepare:
+        with finish_the_step() as interrupted:
+            if _teach(net, hand, None, None, s, optimiser, -1, state, progress, rank, world, interrupted):
+                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
+        state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
     for turn in range(sum("surprise" in row for row in state.curve) - 1, s.rounds):
         if kept["round"] == turn:
@@ -267,8 +280,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
-            stop = lambda: _any_of(interrupted, world, hand.vertices_mm)  # noqa: E731
-            if _teach(net, own, mine, explained, s, optimiser, turn, state, progress, rank, world, stop):
+            if _teach(net, own, mine, explained, s, optimiser, turn, state, progress, rank, world, interrupted):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         after = _surprise(net, own, crops[held_out], s)
         row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
@@ -306,48 +318,74 @@ def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandSha
     return shape, own, explain(own, crops, guess, bundle, s.neighbours, progress)
 
 
-def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, stop) -> bool:
-    """`steps` of supervised learning, each on frames of the user as explained and on synthetic frames of their hand.
+def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, interrupted) -> bool:
+    """Supervised learning, each step on frames of the user as explained and on synthetic frames of their hand.
 
-    Returns whether it was stopped.
+    turn: number of the round, -1 for the preparation, which has no frames of the user. Returns whether it was stopped.
     """
-    rotations = explained.prediction.rotations
-    wrist_mm = wrist_position(explained.prediction, own, crops)
-    good = _trusted(own, crops, explained, s)
-    maker = Synthesiser(own.to("cpu"), s.synthesis)
-    parameters = list(net.parameters())
+    steps, before = (s.steps, s.prepare + turn * s.steps) if turn >= 0 else (s.prepare, 0)
+    draw = _draw_frames(own, crops, explained, s, turn, progress, rank, world)
     net.eval()  # without dropout: there is no lack of frames to learn from
-    done = state.done - turn * s.steps
-    bar = tqdm(range(done, s.steps), initial=done, total=s.steps, desc=f"learn, round {turn + 1}", disable=not progress)
+    done, what = state.done - before, f"learn, round {turn + 1}" if turn >= 0 else "learn what segmentation leaves"
+    bar = tqdm(range(done, steps), initial=done, total=steps, desc=what, disable=not progress)
     for step in bar:
-        seed = ((s.seed * 64 + turn) * 8192 + step) * 16
-        generator = torch.Generator().manual_seed(seed)
-        batch = None
-        if s.own:
-            pick = good[torch.randint(len(good), (s.own,), generator=generator)][rank::world]
-            joints = joint_positions(own, forward_kinematics(own, rotations[pick], wrist_mm[pick]))
-            batch = SyntheticBatch(crops[pick], rotations[pick], wrist_mm[pick], joints)
-            if s.roll_deg:
-                by = math.radians(s.roll_deg) * (2 * torch.rand(s.own, generator=generator) - 1)[rank::world]
-                batch = rolled(batch, by.to(rotations))
-        if s.synthetic:
-            made = _synthetic(maker, rotations.cpu(), s.synthetic, generator, rank, world)
-            made = batch_to(made, rotations.device)
-            batch = made if batch is None else joined(batch, made)
+        batch = draw(torch.Generator().manual_seed((((s.seed * 64 + turn + 1) * 8192) + step) * 16))
         for group in optimiser.param_groups:
-            group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / s.steps))
+            group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
         loss, error = pose_loss(net(batch.crops.image), batch, own, s.joint_weight)
         optimiser.zero_grad(set_to_none=True)
         (loss / world).backward()
-        _add_gradients(parameters, world)
+        _add_gradients(list(net.parameters()), world)
         optimiser.step()
         state.done += 1
         if step % 10 == 9:
             state.curve.append({"step": state.done, "loss": loss.item(), "to_labels_mm": error.item()})
             bar.set_postfix(loss=f"{loss.item():.3f}")
-        if stop():
+        if _any_of(interrupted, world, own.vertices_mm):
             return True
     return False
+
+
+def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, rank: int, world: int):
+    """A function generator -> batch of labelled frames, this process's share of them; see `_teach`."""
+    device, cpu = own.vertices_mm.device, own.to("cpu")
+    poses, sources = None, []
+    if explained is not None:
+        rotations, poses = explained.prediction.rotations, explained.prediction.rotations.cpu()
+        wrist_mm = wrist_position(explained.prediction, own, crops)
+        joints = joint_positions(own, forward_kinematics(own, rotations, wrist_mm))
+        mine = SyntheticBatch(crops, rotations, wrist_mm, joints)[_trusted(own, crops, explained, s)]
+        if s.own:
+            sources.append(lambda generator: _some_own(mine, s, generator, rank, world))
+    count = s.synthetic if explained is not None else s.own + s.synthetic
+    segmented = count // 2 if s.segmented else 0
+    if segmented:
+        maker, generator = (
+            Synthesiser(cpu, s.arms),
+            torch.Generator().manual_seed((s.seed * 64 + turn + 1) * 8192 * 16 + 1),
+        )
+        pool = batch_to(maker.segmented(*_poses(maker, poses, s.segmented, generator), generator, progress), device)
+        pick = lambda generator: torch.randint(len(pool), (segmented,), generator=generator)[rank::world]  # noqa: E731
+        sources.append(lambda generator: pool[pick(generator)])
+    fresh = Synthesiser(cpu, s.synthesis)
+
+    def some_fresh(generator):
+        rotations, wrist_mm = _poses(fresh, poses, count - segmented, generator)
+        share = slice(rank, None, world)
+        return batch_to(fresh.frames_of(rotations[share], wrist_mm[share], generator), device)
+
+    if count > segmented:
+        sources.append(some_fresh)
+    return lambda generator: joined(*(source(generator) for source in sources))
+
+
+def _some_own(mine: SyntheticBatch, s: BestSettings, generator, rank: int, world: int) -> SyntheticBatch:
+    """Frames of the user as they are explained, turned in the image where that is asked for."""
+    batch = mine[torch.randint(len(mine), (s.own,), generator=generator)[rank::world]]
+    if s.roll_deg:
+        by = math.radians(s.roll_deg) * (2 * torch.rand(s.own, generator=generator) - 1)[rank::world]
+        batch = rolled(batch, by.to(batch.rotations))
+    return batch
 
 
 def _trusted(own: HandRig, crops: Crops, explained: Explained, s: BestSettings) -> Tensor:
@@ -360,13 +398,12 @@ def _trusted(own: HandRig, crops: Crops, explained: Explained, s: BestSettings) 
     return doubt.argsort()[: max(1, int(s.keep * len(crops)))]
 
 
-def _synthetic(maker: Synthesiser, poses: Tensor, count: int, generator, rank: int, world: int) -> SyntheticBatch:
-    """Frames of the adapted hand: random poses, half of which get the fingers of one of the user's frames."""
+def _poses(maker: Synthesiser, poses: Tensor | None, count: int, generator) -> tuple[Tensor, Tensor]:
+    """Random poses to draw, half of which get the fingers of one of the user's frames, where there are such."""
     rotations, wrist_mm = maker.sample(count, generator)
-    pick = torch.randint(len(poses), (count // 2,), generator=generator)
-    rotations[: count // 2, 1:] = poses[pick, 1:]
-    mine = slice(rank, None, world)
-    return maker.frames_of(rotations[mine], wrist_mm[mine], generator)
+    if poses is not None:
+        rotations[: count // 2, 1:] = poses[torch.randint(len(poses), (count // 2,), generator=generator), 1:]
+    return rotations, wrist_mm
 
 
 def _surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:

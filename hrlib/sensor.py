@@ -18,6 +18,8 @@ import torch
 from numba import njit, prange
 
 OUTLINE_MM = 15.0  # a larger step between neighbouring pixels is an outline
+REACH_PX = 2  # no lateral error is larger
+TANGENT_60 = math.sqrt(3)  # of the angle from which on a grazed surface is noisier
 
 
 @dataclass(frozen=True)
@@ -81,36 +83,58 @@ def measure(depth_mm, fx, sensor: DepthSensor, seed: int) -> np.ndarray | torch.
 
 
 @njit(cache=True)
+def _uniform(number):
+    """An even number in [0, 1) from a 64-bit one: splitmix64 (Steele et al. 2014)."""
+    z = number * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0
+
+
+@njit(cache=True)
 def _normal(key):
-    """A standard normal number from a 64-bit key: splitmix64 (Steele et al. 2014), then Box-Muller."""
-    u = np.empty(2)
-    for k in range(2):
-        z = key * np.uint64(2) + np.uint64(k + 1)
-        z = z * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        u[k] = ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0
-    return math.sqrt(-2 * math.log(u[0] + 1e-300)) * math.cos(2 * math.pi * u[1])
+    """A standard normal number from a 64-bit key, by Box-Muller."""
+    first, second = _uniform(key * np.uint64(2) + np.uint64(1)), _uniform(key * np.uint64(2) + np.uint64(2))
+    return math.sqrt(-2 * math.log(first + 1e-300)) * math.cos(2 * math.pi * second)
 
 
 @njit(cache=True)
-def _lattice(height, width, grain, stream):
-    """Normal numbers on a grid `grain` pixels apart that covers the image."""
-    values = np.empty((height // grain + 2, width // grain + 2))
-    for i in range(values.shape[0]):
-        for j in range(values.shape[1]):
-            values[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * values.shape[1] + j))
-    return values
+def _lattice(height, width, grain):
+    """A grid of nodes `grain` pixels apart that covers the image; `_node` fills in the numbers that are asked for."""
+    return np.full((height // grain + 2, width // grain + 2), np.nan)
 
 
 @njit(cache=True)
-def _smooth(lattice, grain, v, u):
+def _node(lattice, stream, i, j):
+    """The lattice's normal number at a node."""
+    if np.isnan(lattice[i, j]):
+        lattice[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * lattice.shape[1] + j))
+    return lattice[i, j]
+
+
+@njit(cache=True)
+def _weights(grain):
+    """Of the four nodes around a pixel, by its place between them: [grain, grain, 4], of which the squares sum to 1."""
+    weights = np.empty((grain, grain, 4))
+    for y in range(grain):
+        for x in range(grain):
+            a, b = y / grain, x / grain
+            four = np.array([(1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b])
+            weights[y, x] = four / math.sqrt((four**2).sum())
+    return weights
+
+
+@njit(cache=True)
+def _smooth(lattice, weights, stream, v, u):
     """The lattice between its nodes, of variance 1 everywhere."""
-    i, j = v // grain, u // grain
-    a, b = (v % grain) / grain, (u % grain) / grain
-    w00, w01, w10, w11 = (1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b
-    value = w00 * lattice[i, j] + w01 * lattice[i, j + 1] + w10 * lattice[i + 1, j] + w11 * lattice[i + 1, j + 1]
-    return value / math.sqrt(w00 * w00 + w01 * w01 + w10 * w10 + w11 * w11)
+    grain = np.uint32(len(weights))
+    i, j = np.uint32(v) // grain, np.uint32(u) // grain
+    y, x = np.uint32(v) - i * grain, np.uint32(u) - j * grain
+    above = weights[y, x, 0] * _node(lattice, stream, i, j) + weights[y, x, 1] * _node(lattice, stream, i, j + 1)
+    below = weights[y, x, 2] * _node(lattice, stream, i + 1, j) + weights[y, x, 3] * _node(
+        lattice, stream, i + 1, j + 1
+    )
+    return above + below
 
 
 @njit(cache=True)
@@ -136,37 +160,62 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
     axial, growth, grazing, lateral, lateral_growth, step_mm, step_growth = numbers
     baseline, steepest = limits
     height, width = depth.shape[1:]
+    lateral_weights, axial_weights = _weights(lateral_grain), _weights(axial_grain)
     for b in prange(len(depth)):
         top, bottom, left, right = _box(depth[b])
         stream = np.uint64((seed * 1000003 + b) * 3)
-        along_u = _lattice(height, width, lateral_grain, stream)
-        along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1))
-        along_z = _lattice(height, width, axial_grain, stream + np.uint64(2))
+        along_u, along_v = _lattice(height, width, lateral_grain), _lattice(height, width, lateral_grain)
+        along_z = _lattice(height, width, axial_grain)
         lit = _lit_by_projector(depth[b], fx[b], baseline)
         tangent = _tangents(depth[b], fx[b])
+        low, high = _extremes(lit, top, bottom, left, right)
         for v in range(top, bottom):
             for u in range(left, right):
-                angle = math.atan(min(tangent[v, u], steepest))
-                sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
-                su = u + int(np.rint(sigma * _smooth(along_u, lateral_grain, v, u)))
-                sv = v + int(np.rint(sigma * _smooth(along_v, lateral_grain, v, u)))
-                # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
-                outside = su < 0 or sv < 0 or su >= width or sv >= height
-                if outside or max(abs(su - u), abs(sv - v)) > 2:
-                    sv, su = v, u
-                if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
-                    sv, su = v, u  # the same surface: its error is in the axial noise
+                sv, su = v, u
+                # elsewhere there is nothing, or nothing but the same surface, whose error is in the axial noise
+                if high[v, u] - low[v, u] >= OUTLINE_MM:
+                    angle = math.atan(min(tangent[v, u], steepest))
+                    sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
+                    su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, stream, v, u)))
+                    sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, stream + np.uint64(1), v, u)))
+                    # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
+                    outside = su < 0 or sv < 0 or su >= width or sv >= height
+                    if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
+                        sv, su = v, u
+                    if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
+                        sv, su = v, u
                 z = lit[sv, su]
                 if z <= 0 or tangent[sv, su] > steepest:
                     continue
-                angle = math.atan(tangent[sv, su])
                 metres = z / 1000
                 sigma = axial + growth * (metres - 0.4) ** 2
-                if angle > math.pi / 3:
+                if tangent[sv, su] > TANGENT_60:
+                    angle = math.atan(tangent[sv, su])
                     sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
-                value = z + sigma * _smooth(along_z, axial_grain, v, u)
+                value = z + sigma * _smooth(along_z, axial_weights, stream + np.uint64(2), v, u)
                 step = step_mm + step_growth * z * z
                 noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
+
+
+@njit(cache=True)
+def _extremes(image, top, bottom, left, right):
+    """Of each pixel's neighbours at most REACH_PX away, the least and the greatest value, in rows and columns as of `_box`."""
+    height, width = image.shape
+    across = np.empty((2, height, width), image.dtype)
+    for v in range(max(top - REACH_PX, 0), min(bottom + REACH_PX, height)):
+        for u in range(left, right):
+            low = high = image[v, u]
+            for k in range(max(u - REACH_PX, 0), min(u + REACH_PX + 1, width)):
+                low, high = min(low, image[v, k]), max(high, image[v, k])
+            across[0, v, u], across[1, v, u] = low, high
+    lowest, highest = np.empty_like(image), np.empty_like(image)
+    for v in range(top, bottom):
+        lowest[v, left:right], highest[v, left:right] = across[0, v, left:right], across[1, v, left:right]
+        for k in range(max(v - REACH_PX, 0), min(v + REACH_PX + 1, height)):
+            for u in range(left, right):
+                lowest[v, u] = min(lowest[v, u], across[0, k, u])
+                highest[v, u] = max(highest[v, u], across[1, k, u])
+    return lowest, highest
 
 
 @njit(cache=True)

@@ -7,9 +7,11 @@ import roma
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample
+from tqdm import tqdm
 
 from .camera import Camera
-from .crop import Crops, crop_batch
+from .crop import Crops, concatenate, crop_batch, crop_frame
+from .datasets import Frame
 from .hand import HandRig
 from .kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix
 from .poses import sample_poses, sample_views
@@ -50,6 +52,12 @@ class SyntheticBatch:
     wrist_mm: Tensor
     joints_mm: Tensor
 
+    def __len__(self):
+        return len(self.crops)
+
+    def __getitem__(self, index) -> "SyntheticBatch":
+        return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
+
 
 class Synthesiser:
     """Draws batches of synthetic frames of one hand.
@@ -77,6 +85,34 @@ class Synthesiser:
         drawing = self.draw(rotations, wrist_mm, generator)
         crops = crop_batch(drawing.depth_mm, drawing.intrinsics, self.settings.cube_mm)
         return SyntheticBatch(crops, rotations, wrist_mm, drawing.joints_mm)
+
+    def segmented(
+        self, rotations: Tensor, wrist_mm: Tensor, generator: Generator, progress: bool = True
+    ) -> SyntheticBatch:
+        """`frames_of`, with the arm segmented off and the hand cropped as in a user's frames (`crop.crop_frame`).
+
+        So they have what segmentation does to a hand: it leaves a long piece of the arm, or takes some of the palm with it.
+        About 20 ms a frame on one core. Frames without a usable hand are left out; raises ValueError where that are all.
+        """
+        parts = []
+        bar = tqdm(total=len(rotations), desc="synthetic arms", disable=not progress or len(rotations) < 100)
+        for q, at in zip(rotations.split(50), wrist_mm.split(50), strict=True):
+            drawing = self.draw(q, at, generator)
+            crops, kept = [], []
+            for i, (depth_mm, lens) in enumerate(zip(drawing.depth_mm, drawing.intrinsics.tolist(), strict=True)):
+                crop, _ = crop_frame(Frame(f"synthetic/{i}", depth_mm, Camera(*lens)), self.settings.cube_mm)
+                if crop is not None:
+                    crops.append(crop)
+                    kept.append(i)
+            if kept:
+                parts.append(SyntheticBatch(concatenate(crops), q[kept], at[kept], drawing.joints_mm[kept]))
+            bar.update(len(q))
+        bar.close()
+        if not parts:
+            raise ValueError(
+                f"segmentation finds no hand in any of {len(rotations)} synthetic frames of {self.hand.name}"
+            )
+        return joined(*parts)
 
     def sample(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Random poses [count, 16, 4] in random views, and where the wrist is [count, 3] mm."""
@@ -154,6 +190,12 @@ class Drawing:
     clean_mm: np.ndarray | Tensor
     intrinsics: np.ndarray | Tensor
     joints_mm: Tensor
+
+
+def joined(*batches: SyntheticBatch) -> SyntheticBatch:
+    """Several batches as one."""
+    parts = (torch.cat([getattr(b, key) for b in batches]) for key in ("rotations", "wrist_mm", "joints_mm"))
+    return SyntheticBatch(concatenate([b.crops for b in batches]), *parts)
 
 
 def rolled(batch: SyntheticBatch, angle: Tensor) -> SyntheticBatch:

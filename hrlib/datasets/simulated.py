@@ -103,20 +103,10 @@ def _views_and_places(count: int, s: SyntheticSettings, generator: Generator) ->
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(SyntheticBatch):
     """A user's cropped frames with their truth; left_out: how many had no hand that segmentation could find."""
 
-    crops: Crops
-    rotations: Tensor
-    wrist_mm: Tensor
-    joints_mm: Tensor
     left_out: int
-
-    def __len__(self):
-        return len(self.crops)
-
-    def __getitem__(self, index) -> SyntheticBatch:
-        return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
 
     def true_prediction(self, hand: HandRig):
         """The true pose as a perfect network would predict it, for the hand that it is to be posed with."""
