@@ -37,7 +37,10 @@ class BundleSettings:
     splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
     in the recording is no movement), seen (distance of the joints from the points that the network votes for, in units of the
     cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame).
-    wrist_mm: points of the frame farther than this behind the wrist are forearm, which the model has not, and do not count.
+    wrist_mm: points nearer to the wrist than this, or behind it, do not count, be they the frame's or the model's: the frame
+    has a forearm and the model has none, so that any other end of either would stretch or shrink the hand to meet it.
+    rim_mm: how far below its skin the model's points are compared, since a sensor does not see the rim of a finger, grazed
+    as it is: measured hands are thinner than real ones.
     """
 
     iterations: int = 60
@@ -55,7 +58,8 @@ class BundleSettings:
     slack_mm: float = 3.0
     jump_mm: float = 12.0
     seen_mm: float = 20.0
-    wrist_mm: float = 8.0
+    wrist_mm: float = 10.0
+    rim_mm: float = 1.0
     points: int = 256
     pipeline: PipelineSettings = PipelineSettings()
 
@@ -228,7 +232,11 @@ class _Frames:
         """Depth and data terms [B], weighted, and joints_mm [B, 21, 3]; anew: number of the iteration."""
         s, crops = self.settings, self.crops
         T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-        cloud = posed_cloud(hand, hand.cloud_mm, T, crops)
+        cloud = torch.where(
+            before_the_wrist(hand, s.wrist_mm)[:, None],
+            posed_cloud(hand, measured_cloud(hand, s.rim_mm), T, crops),
+            aside(T),
+        )
         if anew % 5 == 0:
             self.target = without_forearm(crops, T, s)
             self.counts = on_the_hand(self.data, T, crops, s.wrist_mm)
@@ -266,18 +274,35 @@ def spread_out(crops: Crops, count: int) -> Tensor:
     return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
 
 
+def before_the_wrist(hand: HandRig, wrist_mm: float) -> Tensor:
+    """[N] bool: which points of the model's cloud lie farther than `wrist_mm` before the wrist."""
+    along = (hand.cloud_mm.detach() - hand.joints_mm[0].detach()) @ hand.R_wrist_rest[0, :, 1]
+    return along > wrist_mm
+
+
+def measured_cloud(hand: HandRig, rim_mm: float) -> Tensor:
+    """The model's cloud at rest [N, 3] with every point `rim_mm` below the skin: a sensor loses the rim of what it sees."""
+    a, b, c = hand.vertices_mm[hand.faces[hand.cloud_face]].unbind(1)
+    normal = torch.linalg.cross(b - a, c - a).detach()
+    return hand.cloud_mm - rim_mm * normal / normal.norm(dim=-1, keepdim=True)
+
+
+def aside(like: Tensor) -> Tensor:
+    """A place [3] in the crop frame that is too far off for any pixel and any neighbour."""
+    return like.new_tensor([-2.0, -2.0, 0.5])
+
+
 def on_the_hand(points: Tensor, T_cam_joint: Tensor, crops: Crops, wrist_mm: float) -> Tensor:
-    """[B, M]: 1 for points [B, M, 3] (crop frame) that lie no farther than `wrist_mm` behind the wrist, else 0."""
+    """[B, M]: 1 for points [B, M, 3] (crop frame) that lie farther than `wrist_mm` before the wrist, else 0."""
     R, wrist = T_cam_joint[:, 0, :3, 1].detach(), T_cam_joint[:, 0, :3, 3].detach()
     place = (points - 0.5) * crops.cube_mm + (crops.centre_mm - wrist)[:, None]
-    return ((place * R[:, None]).sum(-1) > -wrist_mm).to(points.dtype)
+    return ((place * R[:, None]).sum(-1) > wrist_mm).to(points.dtype)
 
 
 def without_forearm(crops: Crops, T_cam_joint: Tensor, settings: BundleSettings) -> Tensor:
     """The target image of the frame's points without those of the forearm, [B, 120, 120]; T_cam_joint [B, 16, 4, 4]."""
     keep = on_the_hand(crops.points, T_cam_joint, crops, settings.wrist_mm)[..., None] > 0
-    aside = crops.points.new_tensor([-2.0, -2.0, 0.5])  # too far off for any pixel
-    points = torch.where(keep, crops.points, aside)
+    points = torch.where(keep, crops.points, aside(crops.points))
     return splat_depth(
         to_pixels(points), settings.pipeline.radius_px, (IMAGE_SIZE, IMAGE_SIZE), settings.pipeline.backend
     )

@@ -76,6 +76,8 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
         "without the hand's shape": replace(full, reshape=False),
         "without own frames' poses": replace(full, own=0, synthetic=size),
         "without synthetic frames": replace(full, own=size, synthetic=0),
+        "without segmented arms": replace(full, prepare=0, segmented=0),
+        "without shape and own poses": replace(full, reshape=False, own=0, synthetic=size),
         "without data-to-model term": fit(data=0.0),
         "without smoothing in time": fit(smooth=0.0),
         "without fits from neighbours": replace(full, neighbours=False),

@@ -80,8 +80,8 @@ class BestSettings:
 
     rounds: int = 2
     frames: int = 2000
-    prepare: int = 60
     steps: int = 300
+    prepare: int = 60
     own: int = 50
     synthetic: int = 50
     segmented: int = 1000
@@ -221,7 +221,7 @@ def _target(net, hand, crops: Crops, pipeline: PipelineSettings) -> Tensor:
     moves the hand over it otherwise (the paper's users wear a wristband and have none either)."""
     prediction = predict(net, crops)
     T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    return without_forearm(crops, T, BundleSettings(pipeline=pipeline))
+    return without_forearm(crops, T, BundleSettings(wrist_mm=-8.0, pipeline=pipeline))
 
 
 def _add_gradients(parameters, world: int):

@@ -17,6 +17,7 @@ from hrlib.bundle import (
     fit_hand,
     fit_poses,
     from_votes,
+    measured_cloud,
     nearest_points,
     on_the_hand,
     spread_out,
@@ -194,17 +195,41 @@ def test_a_forearm_is_cut_and_the_hand_is_not(frames):
     T = forward_kinematics(template(), upright, wrist)
     below_mm = from_crop(crops.points, crops)[..., 1] - 60.0  # behind the wrist
     assert below_mm.max() > 30, "the frame shows a forearm"
-    keep = on_the_hand(crops.points, T, crops, wrist_mm=8.0)
+    keep = on_the_hand(crops.points, T, crops, wrist_mm=-8.0)
     assert torch.equal(keep, (below_mm < 8.0).float())
     assert 0.5 < keep.mean() < 0.95
-    image = without_forearm(crops, T, SHORT)
+    image = without_forearm(crops, T, replace(SHORT, wrist_mm=-8.0))
     # rows of the image whose pixels are farther below than a splat is wide
     row_mm = ((torch.arange(120) + 0.5) / 120 - 0.5) * long.cube_mm + crops.centre_mm[0, 1] - 60.0
     assert image[0, row_mm > 8.0 + 5.0 * 250 / 120 + 1].max() == 0
     assert image[0, (row_mm < 0) & (row_mm > -40)].max() > 0.4
     # of a hand without a forearm nothing is lost
     joints = forward_kinematics(template(), batch.rotations, batch.wrist_mm)
-    assert on_the_hand(to_crop(batch.joints_mm, batch.crops), joints, batch.crops, 8.0).all()
+    assert on_the_hand(to_crop(batch.joints_mm, batch.crops), joints, batch.crops, -8.0).all()
+
+
+def test_an_arm_neither_stretches_the_hand_nor_is_missed(frames):
+    batch, start, _ = frames
+    hand, maker = template(), Synthesiser(template(), CLEAN)
+    found = []
+    for length in (2.0, 40.0):
+        arms = torch.tensor([[length, 0.0, 0.0]]).repeat(len(batch.rotations), 1)
+        drawing = maker.draw(batch.rotations, batch.wrist_mm, torch.Generator().manual_seed(0), arms)
+        # where a crop lies says how long the arm is
+        crops = crop_batch(drawing.depth_mm, drawing.intrinsics, centre_mm=batch.crops.centre_mm.numpy())
+        true = true_prediction(batch.rotations, batch.wrist_mm, hand, crops)
+        found.append(surprise(hand, crops, true, SHORT))
+    torch.testing.assert_close(*found, rtol=0.15, atol=5e-3)
+
+
+def test_the_cloud_that_a_sensor_sees_lies_below_the_skin():
+    hand = template()
+    inside = measured_cloud(hand, 2.0)
+    torch.testing.assert_close((inside - hand.cloud_mm).norm(dim=-1), torch.full((len(inside),), 2.0))
+    finger = hand.cloud_weights[:, 5] > 0.99  # a bone of the index finger: its axis is nearer than before
+    along = hand.R_wrist_rest[5, :, 1]
+    aside = lambda p: torch.linalg.cross(p - hand.joints_mm[5], along.expand_as(p)).norm(dim=-1)  # noqa: E731
+    assert (aside(inside)[finger] < aside(hand.cloud_mm)[finger]).all()
 
 
 def test_acceleration_of_even_movement_is_none_and_a_jump_counts_for_no_more_than_a_jump():
@@ -249,7 +274,11 @@ def test_a_neighbour_s_pose_comes_from_where_its_own_crop_lies():
 
 def test_surprise_is_the_depth_term_and_the_way_from_the_frame_s_points_to_the_model(frames):
     batch, start, _ = frames
-    hand, crops, alone = template(), batch.crops, replace(SHORT, depth=0.0, data=4.0, slack_mm=3.0, wrist_mm=1000.0)
+    hand, crops, alone = (
+        template(),
+        batch.crops,
+        replace(SHORT, depth=0.0, data=4.0, slack_mm=3.0, wrist_mm=-1000.0, rim_mm=0.0),
+    )
     T = forward_kinematics(hand, start.rotations, wrist_position(start, hand, crops))
     model = to_crop(skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, T)), crops)
     apart_mm = torch.cdist(spread_out(crops, alone.points).double(), model.double()).amin(-1) * crops.cube_mm

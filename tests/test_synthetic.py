@@ -12,7 +12,8 @@ from core_fixtures import build_stick_hand, clean_batch, template
 from scipy.ndimage import distance_transform_edt
 
 from hrlib.camera import Camera
-from hrlib.crop import crop_batch
+from hrlib.crop import crop_batch, crop_frame
+from hrlib.datasets import Frame
 from hrlib.evaluate import image_mse
 from hrlib.joints import POINT_NAMES
 from hrlib.kinematics import from_euler
@@ -173,3 +174,31 @@ def test_rolled_frames_are_those_of_rolled_hands():
     assert (got.crops.centre_mm - drawn.crops.centre_mm).norm(dim=1).max() < 1.0, "other pixels have another mean"
     moved, residue = (image_mse(x.image, drawn.crops.image)[:3].mean() for x in (batch.crops, got.crops))
     assert residue < 0.15 * moved, "what is left are pixels at the outline"
+
+
+def test_segmented_frames_are_those_of_a_user_with_an_arm_and_keep_their_truth():
+    settings = SyntheticSettings(noise_share=0.0, forearm_share=1.0, forearm_mm=250.0, window_px=200, focal_px=330.0)
+    maker = Synthesiser(template(), settings)
+    poses = maker.sample(6, torch.Generator().manual_seed(2))
+    batch = maker.segmented(*poses, torch.Generator().manual_seed(3), progress=False)
+    drawing = maker.draw(*poses, torch.Generator().manual_seed(3))
+    frames = [
+        Frame(str(i), d, Camera(*k.tolist()))
+        for i, (d, k) in enumerate(zip(drawing.depth_mm, drawing.intrinsics, strict=True))
+    ]
+    crops = [crop for crop, _ in map(crop_frame, frames) if crop is not None]
+    assert len(batch) == len(crops) > 3
+    for i, crop in enumerate(crops):
+        assert torch.equal(batch.crops.image[i], crop.image[0])
+    kept = [i for i, frame in enumerate(frames) if crop_frame(frame)[0] is not None]
+    assert torch.equal(batch.joints_mm, drawing.joints_mm[kept]) and torch.equal(batch.rotations, poses[0][kept])
+    whole = crop_batch(drawing.depth_mm, drawing.intrinsics)
+    assert (batch.crops.count < whole.count[kept]).any(), "an arm is cut off"
+    inside = ((batch.joints_mm - batch.crops.centre_mm[:, None]).abs() < 125).all(-1).float().mean()
+    assert inside > 0.9, "the hands are in the crops"
+
+
+def test_frames_of_which_none_can_be_segmented_are_refused():
+    far = Synthesiser(template(), replace(CLEAN, distance_mm=(2000.0, 2100.0)))
+    with pytest.raises(ValueError, match="no hand in any of 3 synthetic frames of"):
+        far.segmented(*far.sample(3, torch.Generator().manual_seed(0)), torch.Generator().manual_seed(0))
