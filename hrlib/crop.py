@@ -243,24 +243,23 @@ def _crop_one(depth, intrinsics, centre, find, cube, image, points):
             if d <= 0 or value <= 0 or value > 1:
                 continue
             image[i, j] = value
-    picked = 0
+    spots, picked = np.empty((size * size, 2), np.int64), 0
     for i in range(size):
         for j in range(size):
-            picked += _on_grid_or_edge(image, i, j, EDGE_MM / cube)
+            if _on_grid_or_edge(image, i, j, EDGE_MM / cube):
+                spots[picked] = i, j
+                picked += 1
     # thinned evenly where a hand needs more than POINTS
-    seen, n, keep = 0, 0, min(1.0, len(points) / max(picked, 1))
-    for i in range(size):
-        for j in range(size):
-            if not _on_grid_or_edge(image, i, j, EDGE_MM / cube):
-                continue
-            seen += 1
-            if keep < 1 and int(seen * keep) == int((seen - 1) * keep):
-                continue
-            d = depth[vs[i], us[j]]
-            points[n, 0] = ((us[j] - cx) / fx * d - x) / cube + np.float32(0.5)
-            points[n, 1] = ((vs[i] - cy) / fy * d - y) / cube + np.float32(0.5)
-            points[n, 2] = 1 - image[i, j]
-            n += 1
+    n, keep = 0, min(1.0, len(points) / max(picked, 1))
+    for seen in range(picked):
+        if keep < 1 and int((seen + 1) * keep) == int(seen * keep):
+            continue
+        i, j = spots[seen]
+        d = depth[vs[i], us[j]]
+        points[n, 0] = ((us[j] - cx) / fx * d - x) / cube + np.float32(0.5)
+        points[n, 1] = ((vs[i] - cy) / fy * d - y) / cube + np.float32(0.5)
+        points[n, 2] = 1 - image[i, j]
+        n += 1
     for k in range(n, len(points) if n else 0):
         points[k] = points[k % n]
     return n

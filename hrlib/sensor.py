@@ -99,17 +99,14 @@ def _normal(key):
 
 
 @njit(cache=True)
-def _lattice(height, width, grain):
-    """A grid of nodes `grain` pixels apart that covers the image; `_node` fills in the numbers that are asked for."""
-    return np.full((height // grain + 2, width // grain + 2), np.nan)
-
-
-@njit(cache=True)
-def _node(lattice, stream, i, j):
-    """The lattice's normal number at a node."""
-    if np.isnan(lattice[i, j]):
-        lattice[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * lattice.shape[1] + j))
-    return lattice[i, j]
+def _lattice(height, width, grain, stream, box):
+    """Normal numbers on a grid `grain` pixels apart that covers the image; those around `box` alone are filled in."""
+    top, bottom, left, right = box
+    values = np.empty((height // grain + 2, width // grain + 2))
+    for i in range(top // grain, (bottom - 1) // grain + 2):
+        for j in range(left // grain, (right - 1) // grain + 2):
+            values[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * values.shape[1] + j))
+    return values
 
 
 @njit(cache=True)
@@ -125,16 +122,20 @@ def _weights(grain):
 
 
 @njit(cache=True)
-def _smooth(lattice, weights, stream, v, u):
-    """The lattice between its nodes, of variance 1 everywhere."""
-    grain = np.uint32(len(weights))
-    i, j = np.uint32(v) // grain, np.uint32(u) // grain
-    y, x = np.uint32(v) - i * grain, np.uint32(u) - j * grain
-    above = weights[y, x, 0] * _node(lattice, stream, i, j) + weights[y, x, 1] * _node(lattice, stream, i, j + 1)
-    below = weights[y, x, 2] * _node(lattice, stream, i + 1, j) + weights[y, x, 3] * _node(
-        lattice, stream, i + 1, j + 1
-    )
-    return above + below
+def _smooth(lattice, weights, i, y, j, x):
+    """The lattice between its nodes, of variance 1 everywhere; (i, y) and (j, x): the node before a row and a column, and
+    how many pixels that is away."""
+    above = weights[y, x, 0] * lattice[i, j] + weights[y, x, 1] * lattice[i, j + 1]
+    return above + weights[y, x, 2] * lattice[i + 1, j] + weights[y, x, 3] * lattice[i + 1, j + 1]
+
+
+@njit(cache=True)
+def _nodes(length, grain):
+    """Of each row or column, [length, 2]: the node before it, and how many pixels that is away."""
+    nodes = np.empty((length, 2), np.int64)
+    for k in range(length):
+        nodes[k] = k // grain, k % grain
+    return nodes
 
 
 @njit(cache=True)
@@ -161,11 +162,15 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
     baseline, steepest = limits
     height, width = depth.shape[1:]
     lateral_weights, axial_weights = _weights(lateral_grain), _weights(axial_grain)
+    lateral_rows, axial_rows = _nodes(height, lateral_grain), _nodes(height, axial_grain)
+    lateral_columns, axial_columns = _nodes(width, lateral_grain), _nodes(width, axial_grain)
     for b in prange(len(depth)):
         top, bottom, left, right = _box(depth[b])
         stream = np.uint64((seed * 1000003 + b) * 3)
-        along_u, along_v = _lattice(height, width, lateral_grain), _lattice(height, width, lateral_grain)
-        along_z = _lattice(height, width, axial_grain)
+        box = (top, bottom, left, right)
+        along_u = _lattice(height, width, lateral_grain, stream, box)
+        along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
+        along_z = _lattice(height, width, axial_grain, stream + np.uint64(2), box)
         lit = _lit_by_projector(depth[b], fx[b], baseline)
         tangent = _tangents(depth[b], fx[b])
         low, high = _extremes(lit, top, bottom, left, right)
@@ -176,8 +181,9 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
                 if high[v, u] - low[v, u] >= OUTLINE_MM:
                     angle = math.atan(min(tangent[v, u], steepest))
                     sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
-                    su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, stream, v, u)))
-                    sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, stream + np.uint64(1), v, u)))
+                    (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
+                    su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
+                    sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
                     # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
                     outside = su < 0 or sv < 0 or su >= width or sv >= height
                     if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
@@ -192,7 +198,8 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
                 if tangent[sv, su] > TANGENT_60:
                     angle = math.atan(tangent[sv, su])
                     sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
-                value = z + sigma * _smooth(along_z, axial_weights, stream + np.uint64(2), v, u)
+                (i, y), (j, x) = axial_rows[v], axial_columns[u]
+                value = z + sigma * _smooth(along_z, axial_weights, i, y, j, x)
                 step = step_mm + step_growth * z * z
                 noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
 
