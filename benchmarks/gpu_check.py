@@ -229,7 +229,9 @@ def train(hand, folder: Path, settings: PretrainSettings, network: NetworkSettin
     alarm.start()
     began = time.perf_counter()
     try:
-        record = pretrain(hand, folder, settings, network, device="cuda")
+        # segmentation leaves long pieces of arms: what has seen none puts the wrist far down them
+        frames = SyntheticSettings(forearm_share=0.7, forearm_mm=150.0)
+        record = pretrain(hand, folder, settings, network, frames, device="cuda")
     except KeyboardInterrupt:
         saved = folder / "training.json"
         record = json.loads(saved.read_text()) if saved.exists() else {"steps_done": 0, "curve": [], "seconds": 0.0}
@@ -371,7 +373,7 @@ def main():
         # frames are cheap to draw here: none is shown twice
         settings = PretrainSettings(
             steps=arguments.steps, batch=1024, fresh=1.0, memory=0, lanes=1, learning_rate=1.5e-3, decay=0.8,
-            checkpoint_every=2000, curve_every=100,
+            checkpoint_every=2000, curve_every=100, bfloat16=False,
         )  # fmt: skip
         network = NetworkSettings(rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes")
         metrics["training"] = train(hand, arguments.training, settings, network, seconds)

@@ -2,7 +2,8 @@
 
 Two recipes. `paper`: gradient descent on Eq. 1 through network, skinning and renderer, on the weights and the points P.
 `best`: explain the frames (`hrlib.bundle`), adapt the hand to the user and the network to the hand: it learns from the
-poses that explain its own frames well, and from synthetic frames of the adapted hand, whose labels are exact.
+poses that explain its own frames well, and from synthetic frames of the adapted hand, whose labels are exact and of which
+half were segmented as real frames are.
 """
 
 import copy
