@@ -75,7 +75,7 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
         ALL_PARTS: full,
         "without the hand's shape": replace(full, reshape=False),
         "without own frames' poses": replace(full, own=0, synthetic=size),
-        "without synthetic frames": replace(full, own=size, synthetic=0),
+        "without synthetic frames": replace(full, own=size, synthetic=0, prepare=0),
         "without segmented arms": replace(full, prepare=0, segmented=0),
         "without shape and own poses": replace(full, reshape=False, own=0, synthetic=size),
         "without data-to-model term": fit(data=0.0),

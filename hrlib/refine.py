@@ -35,7 +35,7 @@ from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
 RUN = 100  # frames in a row that are learnt from: `bundle` evens the movement in so many
-NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.10)
+NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
 
 
 @dataclass(frozen=True)
