@@ -195,6 +195,8 @@ def _refine() -> Callable[..., int]:
             if value is not None and name != of_recipe:
                 raise ValueError(f"--{name} is no option of the recipe {recipe}, whose length is --{of_recipe}")
         chosen = {} if lengths[of_recipe] is None else {of_recipe: lengths[of_recipe]}
+        if "steps" in chosen:
+            chosen["prepare"] = min(settings.prepare, steps)
         settings, hand = replace(settings, seed=seed, **chosen), load_hand()
         net, _ = load_network(hand, model or paths.BASE_MODEL)
         images, first = user_frames(folder, camera, unit_mm, side, files, masks, colour, frames), _first_process()

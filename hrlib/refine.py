@@ -330,7 +330,7 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
     done, what = state.done - before, f"learn, round {turn + 1}" if turn >= 0 else "learn what segmentation leaves"
     bar = tqdm(range(done, steps), initial=done, total=steps, desc=what, disable=not progress)
     for step in bar:
-        batch = draw(torch.Generator().manual_seed((((s.seed * 64 + turn + 1) * 8192) + step) * 16))
+        batch = draw(torch.Generator().manual_seed(_seed(s, turn, step)))
         for group in optimiser.param_groups:
             group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
         loss, error = pose_loss(net(batch.crops.image), batch, own, s.joint_weight)
@@ -347,6 +347,11 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
     return False
 
 
+def _seed(s: BestSettings, turn: int, step: int = 0) -> int:
+    """Of all that is random in a step: the same after a resume. Multiples of 16; what lies between is for others."""
+    return ((s.seed * 64 + turn + 1) * 8192 + step) * 16
+
+
 def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, rank: int, world: int):
     """A function generator -> batch of labelled frames, this process's share of them; see `_teach`."""
     device, cpu = own.vertices_mm.device, own.to("cpu")
@@ -361,11 +366,10 @@ def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, ra
     count = s.synthetic if explained is not None else s.own + s.synthetic
     segmented = count // 2 if s.segmented else 0
     if segmented:
-        maker, generator = (
-            Synthesiser(cpu, s.arms),
-            torch.Generator().manual_seed((s.seed * 64 + turn + 1) * 8192 * 16 + 1),
-        )
-        pool = batch_to(maker.segmented(*_poses(maker, poses, s.segmented, generator), generator, progress), device)
+        maker, generator = Synthesiser(cpu, s.arms), torch.Generator().manual_seed(_seed(s, turn) + 1)
+        most = segmented * (s.steps if turn >= 0 else s.prepare)  # that are shown
+        drawn = _poses(maker, poses, min(s.segmented, most), generator)
+        pool = batch_to(maker.segmented(*drawn, generator, progress), device)
         pick = lambda generator: torch.randint(len(pool), (segmented,), generator=generator)[rank::world]  # noqa: E731
         sources.append(lambda generator: pool[pick(generator)])
     fresh = Synthesiser(cpu, s.synthesis)
