@@ -37,8 +37,9 @@ class BundleSettings:
     splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
     in the recording is no movement), seen (distance of the joints from the points that the network votes for, in units of the
     cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame).
-    wrist_mm: points nearer to the wrist than this, or behind it, do not count, be they the frame's or the model's: the frame
-    has a forearm and the model has none, so that any other end of either would stretch or shrink the hand to meet it.
+    wrist_mm: points that lie nearer to the wrist than this where a fit begins, or behind it, do not count, be they the
+    frame's or the model's: the frame has a forearm and the model has none, so that another end of one than of the other
+    would stretch or shrink the hand to meet it.
     rim_mm: how far below its skin the model's points are compared, since a sensor does not see the rim of a finger, grazed
     as it is: measured hands are thinner than real ones.
     """
@@ -58,7 +59,7 @@ class BundleSettings:
     slack_mm: float = 3.0
     jump_mm: float = 12.0
     seen_mm: float = 20.0
-    wrist_mm: float = 10.0
+    wrist_mm: float = 15.0
     rim_mm: float = 1.0
     points: int = 256
     pipeline: PipelineSettings = PipelineSettings()
@@ -206,7 +207,7 @@ def _descend(hand, crops, prediction, s: BundleSettings, shape: HandShape | None
         schedule.step()
     with torch.no_grad():
         fitted = Prediction(rotations / rotations.norm(dim=-1, keepdim=True), offset.detach(), prediction.points)
-        return Explained(fitted, *frames.explained_by(fitted, own))
+        return Explained(fitted, *_Frames(crops, s).explained_by(fitted, own))
 
 
 @torch.no_grad()
@@ -232,14 +233,13 @@ class _Frames:
         """Depth and data terms [B], weighted, and joints_mm [B, 21, 3]; anew: number of the iteration."""
         s, crops = self.settings, self.crops
         T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-        cloud = torch.where(
-            before_the_wrist(hand, s.wrist_mm)[:, None],
-            posed_cloud(hand, measured_cloud(hand, s.rim_mm), T, crops),
-            aside(T),
-        )
-        if anew % 5 == 0:
-            self.target = without_forearm(crops, T, s)
-            self.counts = on_the_hand(self.data, T, crops, s.wrist_mm)
+        if anew == 0:  # what is compared stays the same while the pose moves, or it would end where nothing is
+            self.T = T.detach()
+            self.target = without_forearm(crops, self.T, s)
+            self.counts = on_the_hand(self.data, self.T, crops, s.wrist_mm)
+        cloud = posed_cloud(hand, measured_cloud(hand, s.rim_mm), T, crops)
+        there = on_the_hand(cloud.detach(), self.T, crops, s.wrist_mm)[..., None] > 0
+        cloud = torch.where(there, cloud, aside(cloud))
         if anew % 4 == 0:
             self.nearest = nearest_points(self.data, cloud.detach())
         rendered = splat_depth(to_pixels(cloud), s.pipeline.radius_px, self.target.shape[1:], s.pipeline.backend)
@@ -272,12 +272,6 @@ def spread_out(crops: Crops, count: int) -> Tensor:
     """`count` of each frame's points P_D, evenly taken, [B, count, 3] in the crop frame."""
     index = (torch.arange(count, device=crops.count.device) * crops.count.clamp_min(1)[:, None] / count).long()
     return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
-
-
-def before_the_wrist(hand: HandRig, wrist_mm: float) -> Tensor:
-    """[N] bool: which points of the model's cloud lie farther than `wrist_mm` before the wrist."""
-    along = (hand.cloud_mm.detach() - hand.joints_mm[0].detach()) @ hand.R_wrist_rest[0, :, 1]
-    return along > wrist_mm
 
 
 def measured_cloud(hand: HandRig, rim_mm: float) -> Tensor:
