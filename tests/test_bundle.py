@@ -11,6 +11,7 @@ from core_fixtures import pose, template
 from hrlib.bundle import (
     BundleSettings,
     Explained,
+    _Frames,
     acceleration,
     again_from_neighbours,
     explain,
@@ -220,6 +221,18 @@ def test_an_arm_neither_stretches_the_hand_nor_is_missed(frames):
         true = true_prediction(batch.rotations, batch.wrist_mm, hand, crops)
         found.append(surprise(hand, crops, true, SHORT))
     torch.testing.assert_close(*found, rtol=0.15, atol=5e-3)
+
+
+def test_a_hand_that_leaves_the_frame_s_points_behind_its_wrist_explains_nothing(frames):
+    batch, _, _ = frames
+    hand, crops = template(), batch.crops
+    true = true_of(batch, hand)
+    fingers = forward_kinematics(hand, batch.rotations, batch.wrist_mm)[:, 0, :3, 1]
+    gone = Prediction(true.rotations, true.offset + 0.6 * fingers)  # 150 mm on: all that was measured is behind it
+    compared = _Frames(crops, SHORT)
+    here, _ = compared.explained_by(true, hand)
+    there, _ = compared.explained_by(gone, hand, anew=20)  # in a later iteration of the same fit
+    assert (there > 3 * here).all()
 
 
 def test_the_cloud_that_a_sensor_sees_lies_below_the_skin():
