@@ -53,6 +53,12 @@ def frames():
 
 
 @pytest.fixture(scope="module")
+def others():
+    """Frames of a smaller hand: of its own the base model is so sure that a few steps need not be better."""
+    return Synthesiser(template().morphed({}, SMALL), CLEAN).batch(12, 3)
+
+
+@pytest.fixture(scope="module")
 def net():
     return load_network(template())[0]
 
@@ -217,11 +223,11 @@ def test_two_processes_of_torchrun_refine_as_one(paper, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def best(net, frames):
-    return run(net, frames.crops, BEST)
+def best(net, others):
+    return run(net, others.crops, BEST)
 
 
-def test_the_best_recipe_adapts_hand_and_network(net, frames, best):
+def test_the_best_recipe_adapts_hand_and_network(net, others, best):
     assert best.hand.fingerprint != template().fingerprint and best.hand.name == f"{template().name}, adapted"
     assert best.curve[0]["round"] == 0 and best.curve[-1]["round"] == 1
     assert best.curve[-1]["surprise"] < best.curve[0]["surprise"], "of these frames, even in so few steps"
@@ -230,7 +236,7 @@ def test_the_best_recipe_adapts_hand_and_network(net, frames, best):
     assert torch.equal(best.cloud_mm, best.hand.cloud_mm)
     assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
     # what the curve says is what the results do
-    again = surprise(best.hand, frames.crops, predict(best.net, frames.crops), BEST.bundle).mean().item()
+    again = surprise(best.hand, others.crops, predict(best.net, others.crops), BEST.bundle).mean().item()
     assert again == pytest.approx(best.curve[-1]["surprise"], rel=1e-4)
 
 
