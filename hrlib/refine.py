@@ -2,8 +2,8 @@
 
 Two recipes. `paper`: gradient descent on Eq. 1 through network, skinning and renderer, on the weights and the points P.
 `best`: explain the frames (`hrlib.bundle`), adapt the hand to the user and the network to the hand: it learns from the
-poses that explain its own frames well, and from synthetic frames of the adapted hand, whose labels are exact and of which
-half were segmented as real frames are.
+poses that explain its own frames well, from synthetic frames of the adapted hand, whose labels are exact and of which half
+were segmented as real frames are, and from the fact that a hand moves evenly in all frames, explained or not.
 """
 
 import copy
@@ -12,6 +12,7 @@ import json
 import math
 import pickle
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,15 +20,15 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from .bundle import BundleSettings, Explained, explain, fit_hand, surprise, without_forearm
+from .bundle import BundleSettings, Explained, explain, fit_hand, saturating, surprise, without_forearm
 from .crop import Crops
-from .evaluate import apart_mm, image_mse, predict
+from .evaluate import apart_mm, image_mse, predict, predicted_joints
 from .fit import bounded
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
-from .pipeline import PipelineSettings, evaluate_step, wrist_position
-from .pretrain import batch_to, pose_loss
+from .pipeline import PipelineSettings, evaluate_step, from_crop, wrist_position
+from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
@@ -73,10 +74,13 @@ class BestSettings:
     lies where the network sees the hand's points. Synthetic frames show the adapted hand in the poses of the user's frames
     from other sides (half of them) and in random poses. Half of a batch's have gone through segmentation with all their arm
     (`segmented` of them are made for each round), the others have a piece of it at random. The rate falls along a cosine in
-    each round. joint_weight as in pretraining. The parts are switches for the ablation (benchmarks/bench_ablation.py):
-    prepare = 0, reshape (learn the hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, segmented = 0,
-    neighbours (fit bad frames again from good ones), and, off as long as it has not shown that it is worth it, roll_deg and
-    agreed.
+    each round. joint_weight as in pretraining.
+
+    steady: weight of how unevenly the joints move that the network sees in `runs` times three of the user's frames, each
+    following the other; all frames serve, since this needs no pose that explains them. A jump counts as `jump_mm` at most.
+    The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, reshape (learn the
+    hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again
+    from good ones), and, off as long as it has not shown that it is worth it, roll_deg and agreed.
     """
 
     rounds: int = 2
@@ -91,6 +95,9 @@ class BestSettings:
     roll_deg: float = 0.0
     learning_rate: float = 1e-4
     joint_weight: float = 5.0
+    steady: float = 8.0
+    runs: int = 16
+    jump_mm: float = 50.0
     reshape: bool = True
     neighbours: bool = True
     bundle: BundleSettings = BundleSettings()
@@ -100,10 +107,10 @@ class BestSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("rounds", "frames", "steps"):
+        for name in ("rounds", "frames", "steps", "runs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("prepare", "segmented"):
+        for name in ("prepare", "segmented", "steady"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.own < 0 or self.synthetic < 0 or self.own + self.synthetic < 1:
@@ -255,9 +262,11 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     """After each round the curve has the mean surprise of the network on frames that it has not learnt from."""
     held_out = torch.arange(4, len(crops), 10) if len(crops) >= 50 else torch.arange(len(crops))
     learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
+    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
     # a recording's frames stay neighbours: the first ones of many short pieces would not
     learn = learn[in_runs(len(learn), s.frames, RUN)]
     mine, best = crops[learn], copy.deepcopy(net)
+    teach = partial(_teach, net, crops, middles, s=s, state=state, progress=progress, rank=rank, world=world)
     optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     kept = state.restore(net=net, best=best, optimiser=optimiser) or {"round": -1}
     shape = HandShape(*kept["shape"]) if "shape" in kept else HandShape.template(hand.vertices_mm)
@@ -265,7 +274,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
         state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
     if state.done < s.prepare:
         with finish_the_step() as interrupted:
-            if _teach(net, hand, None, None, s, optimiser, -1, state, progress, rank, world, interrupted):
+            if teach(hand, None, None, optimiser, -1, interrupted):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
@@ -281,7 +290,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
-            if _teach(net, own, mine, explained, s, optimiser, turn, state, progress, rank, world, interrupted):
+            if teach(own, mine, explained, optimiser, turn, interrupted):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         after = _surprise(net, own, crops[held_out], s)
         row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
@@ -319,21 +328,35 @@ def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandSha
     return shape, own, explain(own, crops, guess, bundle, s.neighbours, progress)
 
 
-def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank, world, interrupted) -> bool:
-    """Supervised learning, each step on frames of the user as explained and on synthetic frames of their hand.
+def _teach(
+    net, crops, middles, own, mine, explained, optimiser, turn, interrupted, *, s: BestSettings, state, progress, rank, world
+) -> bool:  # fmt: skip
+    """Supervised learning, each step on frames of the user as explained and on synthetic frames of their hand, while the
+    hand is to move evenly in `crops`, whose indices `middles` have a frame before and after them.
 
-    turn: number of the round, -1 for the preparation, which has no frames of the user. Returns whether it was stopped.
+    mine, explained: the frames to learn from, and their poses; turn: number of the round, -1 for the preparation, which has
+    neither. Returns whether it was stopped.
     """
     steps, before = (s.steps, s.prepare + turn * s.steps) if turn >= 0 else (s.prepare, 0)
-    draw = _draw_frames(own, crops, explained, s, turn, progress, rank, world)
+    draw = _draw_frames(own, mine, explained, s, turn, progress, rank, world)
+    device, runs = own.vertices_mm.device, s.runs if s.steady and len(middles) else 0
+    bfloat16 = has_bfloat16(device)
     net.eval()  # without dropout: there is no lack of frames to learn from
     done, what = state.done - before, f"learn, round {turn + 1}" if turn >= 0 else "learn what segmentation leaves"
     bar = tqdm(range(done, steps), initial=done, total=steps, desc=what, disable=not progress)
     for step in bar:
-        batch = draw(torch.Generator().manual_seed(_seed(s, turn, step)))
+        generator = torch.Generator().manual_seed(_seed(s, turn, step))
+        batch = draw(generator)
+        middle = middles[torch.randint(max(len(middles), 1), (runs,), generator=generator)[rank::world]]
+        three = crops[torch.cat([middle - 1, middle, middle + 1])]
         for group in optimiser.param_groups:
             group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        loss, error = pose_loss(net(batch.crops.image), batch, own, s.joint_weight)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            prediction = net(torch.cat([batch.crops.image, three.image]))
+        seen, moving = prediction[: len(batch)], prediction[len(batch) :]
+        loss, error = pose_loss(seen, batch, own, s.joint_weight)
+        if runs:
+            loss = loss + s.steady * _unevenness(moving, own, three, s.jump_mm)
         optimiser.zero_grad(set_to_none=True)
         (loss / world).backward()
         _add_gradients(list(net.parameters()), world)
@@ -345,6 +368,16 @@ def _teach(net, own, crops, explained, s, optimiser, turn, state, progress, rank
         if _any_of(interrupted, world, own.vertices_mm):
             return True
     return False
+
+
+def _unevenness(prediction: Prediction, hand: HandRig, crops: Crops, jump_mm: float) -> Tensor:
+    """How unevenly the joints move from the first third of the frames over the second to the last, in units of the cube:
+    the length of their second difference, saturating at `jump_mm`, of the posed hand and of the points voted for."""
+    seen = [predicted_joints(prediction, hand, crops)]
+    if prediction.points is not None:
+        seen.append(from_crop(prediction.points + 0.5, crops))
+    before, at, after = torch.stack(seen).chunk(3, dim=1)
+    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(0).mean() / crops.cube_mm
 
 
 def _seed(s: BestSettings, turn: int, step: int = 0) -> int:

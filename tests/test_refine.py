@@ -31,7 +31,7 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import RECIPES, BestSettings, PaperSettings, _trusted, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, _trusted, _unevenness, refine
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
@@ -174,6 +174,8 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
         (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
         (lambda: BestSettings(own=0, synthetic=0), r"own \+ synthetic must be at least 1, got 0 \+ 0"),
         (lambda: BestSettings(prepare=-1), "prepare must not be negative, got -1"),
+        (lambda: BestSettings(steady=-1.0), "steady must not be negative, got -1.0"),
+        (lambda: BestSettings(runs=0), "runs must be at least 1, got 0"),
         (lambda: BestSettings(roll_deg=-1.0), "roll_deg must not be negative, got -1.0"),
         (lambda: BestSettings(keep=0.0), r"keep must be a share in \(0, 1\], got 0.0"),
     ],
@@ -273,6 +275,31 @@ def test_only_frames_whose_fit_the_network_sees_too_are_learnt_from(net, frames)
     assert 3 not in kept(replace(settings, agreed=True)) and 0 in kept(replace(settings, agreed=True, keep=1.0))
 
 
+def test_the_network_learns_that_a_hand_moves_evenly(net, others):
+    shaken = []
+    for steady in (0.0, 100.0):  # on frames that do not follow one another, which shake
+        done = run(net, others.crops, replace(BEST, steady=steady, runs=8, jump_mm=1e4))
+        assert not same_weights(done.net, net)
+        three = others.crops[[i + k for k in range(3) for i in range(10)]]
+        shaken.append(_unevenness(predict(done.net, three), done.hand, three, 1e4))
+    assert shaken[1] < 0.98 * shaken[0]
+
+
+def test_unevenness_is_the_second_difference_of_what_is_seen(frames):
+    crops = frames.crops[[0, 0, 0]]
+    step = torch.tensor([4.0, 0.0, 3.0])  # mm
+    seen = true_prediction(*(x[[0, 0, 0]] for x in (frames.rotations, frames.wrist_mm)), template(), crops)
+    offset = lambda *far: replace(seen, offset=seen.offset + torch.tensor(far)[:, None] * step / crops.cube_mm)  # noqa: E731
+    uneven = lambda p: _unevenness(p, template(), crops, 50.0).item() * crops.cube_mm  # noqa: E731
+    assert uneven(offset(0.0, 1.0, 2.0)) == pytest.approx(0, abs=1e-3)
+    assert uneven(offset(0.0, 1.0, 0.0)) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3)
+    assert uneven(offset(0.0, 1e3, 0.0)) == pytest.approx(50)
+    voted = (frames.joints_mm[[0, 0, 0]] - crops.centre_mm[:, None]) / crops.cube_mm
+    far = torch.tensor([0.0, -1.0, 0.0])[:, None, None] * step / crops.cube_mm
+    both = replace(seen, points=voted + far)
+    assert uneven(both) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3), "votes alone move here"
+
+
 def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_call(patch, "fit_hand", 1)
@@ -282,7 +309,7 @@ def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "off", [{"own": 0}, {"synthetic": 0}, {"segmented": 0}, {"reshape": False}, {"neighbours": False}]
+    "off", [{"own": 0}, {"synthetic": 0}, {"segmented": 0}, {"steady": 0}, {"reshape": False}, {"neighbours": False}]
 )
 def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
     short = replace(BEST, steps=1, bundle=replace(BEST.bundle, iterations=1), **off)
