@@ -24,7 +24,13 @@ from hrlib.refine import BestSettings
 
 # one round, half the batch and half the iterations for each frame
 SHORT = BestSettings(
-    rounds=1, prepare=30, own=25, synthetic=25, segmented=300, bundle=BundleSettings(iterations=30, shape_frames=100)
+    rounds=1,
+    prepare=30,
+    own=25,
+    synthetic=25,
+    segmented=300,
+    runs=8,
+    bundle=BundleSettings(iterations=30, shape_frames=100),
 )
 EVERY = 3  # test frame: neighbours in a recording say the same
 
