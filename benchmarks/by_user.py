@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
-from hrlib.results import write_json
+from hrlib.paths import BASE_MODEL, HAND_ASSET
+from hrlib.results import content_hash, write_json
 
 
 def read(out: Path, parameters: dict) -> dict:
-    """Users of stopped runs and of runs for other users, with the same parameters: name -> what was measured."""
-    users = {}
+    """Users of stopped runs and of runs for other users, with the same parameters, hand and base model: name -> what was
+    measured."""
+    users, same = {}, _conditions(parameters)
     for file in _files(out):
-        if (old := json.loads(file.read_text()))["parameters"] == parameters:
+        old = json.loads(file.read_text())
+        if all(old.get(key) == value for key, value in same.items()):
             users |= old["users"]
     return users
 
@@ -22,13 +25,17 @@ def place(out: Path, names: str) -> Path:
 
 def write(out: Path, names: str, parameters: dict, users: dict):
     """Keep what a run for the users `names` has so far."""
-    write_json(place(out, names), {"parameters": parameters, "users": users})
+    write_json(place(out, names), _conditions(parameters) | {"users": users})
 
 
 def remove(out: Path):
     """The result file is written and has all of it."""
     for file in _files(out):
         file.unlink()
+
+
+def _conditions(parameters: dict) -> dict:
+    return {"parameters": parameters, "data_sha256": [content_hash(file) for file in (HAND_ASSET, BASE_MODEL)]}
 
 
 def _files(out: Path) -> list[Path]:

@@ -36,7 +36,9 @@ class BundleSettings:
     (distance from the frame's points to the nearest of the model, in units of the cube, beyond `slack_mm`: a point that no
     splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
     in the recording is no movement), seen (distance of the joints from the points that the network votes for, in units of the
-    cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame).
+    cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame). Where the
+    hand's shape is fitted, depth weighs `shape_depth`: a sensor loses the outlines, and what the frame lacks of the model
+    shrinks it, while the data term asks of what was measured alone.
     wrist_mm: points that lie nearer to the wrist than this where a fit begins, or behind it, do not count, be they the
     frame's or the model's: the frame has a forearm and the model has none, so that another end of one than of the other
     would stretch or shrink the hand to meet it.
@@ -50,6 +52,7 @@ class BundleSettings:
     shape_rate: float = 0.01
     shape_frames: int = 300
     depth: float = 10.0
+    shape_depth: float = 3.0
     data: float = 4.0
     physical: float = 0.5
     collision: float = 0.02
@@ -96,7 +99,8 @@ def fit_hand(
     shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
     for share, keep in SHAPE_STAGES:
         # they are no sequence
-        stage = replace(settings, smooth=0.0, iterations=max(1, round(share * settings.iterations)))
+        iterations = max(1, round(share * settings.iterations))
+        stage = replace(settings, depth=settings.shape_depth, smooth=0.0, iterations=iterations)
         fitted = _descend(hand, crops, prediction, stage, shape)
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
         crops, prediction = crops[best], fitted.prediction[best]
