@@ -17,12 +17,11 @@ from hrlib import results
 from hrlib.bundle import explain
 from hrlib.checkpoint import load_network
 from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import gap_closed, joint_error_mm, predict, spearman
+from hrlib.evaluate import gap_closed, predict, spearman
 from hrlib.figures_best import measure
 from hrlib.hand import load_hand
-from hrlib.joints import JOINT_POINTS
-from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.pipeline import true_prediction
 from hrlib.refine import RECIPES, refine
 
 
@@ -50,12 +49,6 @@ def jitter(joints, truth) -> tuple[float, float]:
     true = second(truth)
     unbroken = true < 15
     return second(joints)[unbroken].mean().item(), true[unbroken].mean().item()
-
-
-def hand_error_mm(hand, test) -> float:
-    """Mean error of the 16 joints of `hand` in the true poses: what its bones alone cost."""
-    joints, points = joint_positions(hand, forward_kinematics(hand, test.rotations, test.wrist_mm)), list(JOINT_POINTS)
-    return joint_error_mm(joints[:, points], test.joints_mm[:, points]).mean().item()
 
 
 def main():
@@ -100,7 +93,8 @@ def main():
             settings = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps, seed=seed)
             done = refine(base, template, train.crops, settings)
             found = measured(predict(done.net, test.crops), done.hand, test) | {"warnings": list(done.warnings)}
-            found["hand_mm"] = hand_error_mm(done.hand, test)
+            truth = true_prediction(test.rotations, test.wrist_mm, done.hand, test.crops)
+            found["hand_mm"] = measure(truth, done.hand, test).error_mm.mean().item()  # what its bones alone cost
             found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
             runs.append(found)
             fits = explain(done.hand, test.crops, predict(done.net, test.crops), progress=False)

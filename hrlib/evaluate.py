@@ -57,13 +57,17 @@ def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Ten
     return joint_positions(hand, forward_kinematics(hand, prediction.rotations, wrist_mm))
 
 
+def voted_joints(prediction: Prediction, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm in the camera frame that the network votes for, of no hand's bones."""
+    return from_crop(prediction.points + 0.5, crops)
+
+
 # -- real frames without 3D labels --------------------------------------------------------------------------------------
 
 
 def apart_mm(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
     """Mean distance [B] between the joints of the posed hand and the points that the network votes for."""
-    voted_mm = from_crop(prediction.points + 0.5, crops)
-    return (predicted_joints(prediction, hand, crops) - voted_mm).norm(dim=-1).mean(1)
+    return (predicted_joints(prediction, hand, crops) - voted_joints(prediction, crops)).norm(dim=-1).mean(1)
 
 
 def finger_flexion(rotations: Tensor) -> Tensor:

@@ -123,9 +123,8 @@ def _prediction(axes: Axes, predict: Mapping):
     names = {"torch": "PyTorch", "torch.compile": "torch.compile", "onnxruntime": "ONNX Runtime"}
     _bars(axes, {names[way]: ms[way] for way in order if way in ms}, "%.1f ms", {"ONNX Runtime"})
     axes.axvline(ms["crop"], color=ACCENT, lw=1.4)
-    axes.text(
-        ms["crop"], 0.01, " crop alone", color=ACCENT, fontsize=8.5, transform=axes.get_xaxis_transform()
-    )  # below the bars
+    # below the bars
+    axes.text(ms["crop"], 0.01, " crop alone", color=ACCENT, fontsize=8.5, transform=axes.get_xaxis_transform())
     axes.axvline(PAPER_FORWARD_MS, color=INK, lw=1, ls=":")
     text = f" paper's GPU, network alone: {PAPER_FORWARD_MS} ms "
     side = "left" if PAPER_FORWARD_MS < 0.5 * axes.get_xlim()[1] else "center"  # inside the panel

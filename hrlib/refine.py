@@ -22,12 +22,12 @@ from tqdm import tqdm
 
 from .bundle import BundleSettings, Explained, explain, fit_hand, saturating, surprise, without_forearm
 from .crop import Crops
-from .evaluate import apart_mm, image_mse, predict, predicted_joints
+from .evaluate import apart_mm, image_mse, predict, predicted_joints, voted_joints
 from .fit import bounded
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
-from .pipeline import PipelineSettings, evaluate_step, from_crop, wrist_position
+from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
@@ -355,7 +355,7 @@ def _teach(
             prediction = net(torch.cat([batch.crops.image, three.image]))
         seen, moving = prediction[: len(batch)], prediction[len(batch) :]
         loss, error = pose_loss(seen, batch, own, s.joint_weight)
-        if runs:
+        if len(three):  # more processes than runs leave some without
             loss = loss + s.steady * _unevenness(moving, own, three, s.jump_mm)
         optimiser.zero_grad(set_to_none=True)
         (loss / world).backward()
@@ -375,7 +375,7 @@ def _unevenness(prediction: Prediction, hand: HandRig, crops: Crops, jump_mm: fl
     the length of their second difference, saturating at `jump_mm`, of the posed hand and of the points voted for."""
     seen = [predicted_joints(prediction, hand, crops)]
     if prediction.points is not None:
-        seen.append(from_crop(prediction.points + 0.5, crops))
+        seen.append(voted_joints(prediction, crops))
     before, at, after = torch.stack(seen).chunk(3, dim=1)
     return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(0).mean() / crops.cube_mm
 
