@@ -4,7 +4,7 @@
 
 Renderer (Eq. 3-5, forward + backward), rasteriser and sensor are compared with the reference and the numba kernels before
 anything is timed. Then come the paper's refinement of 500,000 frames (Sec. 4.6), and, where Nsight Compute is installed,
-how near the renderer's kernels are to the device's limits. The rest of the time goes to a long training of the base model
+how near the renderer's kernels are to the device's limits. The rest of the time goes to training the base model further,
 in build/gpu-check: each call goes on where the last one stopped, until all steps are done.
 """
 
@@ -34,7 +34,7 @@ from hrlib.crop import crop_batch  # noqa: E402
 from hrlib.hand import load_hand  # noqa: E402
 from hrlib.kinematics import forward_kinematics  # noqa: E402
 from hrlib.network import NetworkSettings  # noqa: E402
-from hrlib.paths import PAPER_MODEL  # noqa: E402
+from hrlib.paths import BASE_MODEL, PAPER_MODEL  # noqa: E402
 from hrlib.pretrain import PretrainSettings, pretrain  # noqa: E402
 from hrlib.rasterise import rasterise  # noqa: E402
 from hrlib.refine import PaperSettings, refine  # noqa: E402
@@ -222,8 +222,10 @@ def limits(seconds: float = 90) -> dict:
     return found
 
 
-def train(hand, folder: Path, settings: PretrainSettings, network: NetworkSettings, seconds: float) -> dict:
-    """Go on with the base model's training in `folder` for about `seconds`, or until all steps are done."""
+def train(
+    hand, folder: Path, settings: PretrainSettings, network: NetworkSettings, start: Path, seconds: float
+) -> dict:
+    """Go on from the weights in `start`, in `folder`, for about `seconds`, or until all steps are done."""
     # The same as Ctrl-C: the step is finished and saved.
     alarm = threading.Timer(seconds, interrupt_main)
     alarm.start()
@@ -231,7 +233,7 @@ def train(hand, folder: Path, settings: PretrainSettings, network: NetworkSettin
     try:
         # segmentation leaves long pieces of arms: what has seen none puts the wrist far down them
         frames = SyntheticSettings(forearm_share=0.7, forearm_mm=150.0)
-        record = pretrain(hand, folder, settings, network, frames, device="cuda")
+        record = pretrain(hand, folder, settings, network, frames, start, device="cuda")
     except KeyboardInterrupt:
         saved = folder / "training.json"
         record = json.loads(saved.read_text()) if saved.exists() else {"steps_done": 0, "curve": [], "seconds": 0.0}
@@ -319,7 +321,8 @@ def make_claims(metrics: dict) -> list[dict]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=9.5, help="all of it; training takes what the rest leaves")
-    parser.add_argument("--steps", type=int, default=20000, help="of the whole training; 0 leaves it out")
+    parser.add_argument("--steps", type=int, default=6500, help="of the whole training; 0 leaves it out")
+    parser.add_argument("--start", type=Path, default=BASE_MODEL, help="the checkpoint that training goes on from")
     parser.add_argument("--render-only", action="store_true", help="a few passes of the renderer, for a profiler")
     parser.add_argument("--repeats", type=int, default=21, help="of each timing on the device")
     parser.add_argument("--training", type=Path, default=ROOT / "build/gpu-check", help="where the training is kept")
@@ -372,11 +375,11 @@ def main():
     if arguments.steps and seconds > 0:
         # frames are cheap to draw here: none is shown twice
         settings = PretrainSettings(
-            steps=arguments.steps, batch=1024, fresh=1.0, memory=0, lanes=1, learning_rate=1.5e-3, decay=0.8,
+            steps=arguments.steps, batch=1024, fresh=1.0, memory=0, lanes=1, learning_rate=8e-4, decay=1.0,
             checkpoint_every=2000, curve_every=100, bfloat16=False,
         )  # fmt: skip
         network = NetworkSettings(rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes")
-        metrics["training"] = train(hand, arguments.training, settings, network, seconds)
+        metrics["training"] = train(hand, arguments.training, settings, network, arguments.start, seconds)
         write()
         print(f"training: {metrics['training']}")
     sys.exit(0 if all(row["holds"] for row in claims) else 1)
