@@ -61,9 +61,12 @@ def test_compiles_without_fused_multiply_adds():
     from hrlib.render import gpu
 
     sizes = ["i32"] * 4
-    shapes = {"POINTS": 32, "COLUMNS": 16}
+    shapes = {"POINTS": 16, "PLACES": 128}
     forward = compile_for_h100(
-        gpu._keep_brightest, ["*fp32", "*i64", *sizes, "i32", "i32", "fp32", "fp32"], shapes, gpu.EXACT
+        gpu._keep_brightest,
+        ["*fp32", "*i64", *sizes, "i32", "i32", "fp32", "fp32"],
+        shapes,
+        gpu.EXACT | {"num_warps": gpu.WARPS},
     )
     compile_for_h100(gpu._read_keys, ["*i64", "*fp32", "*i32", "i32"], {"BLOCK": 512}, {})
     tensors = ["*fp32", "*i32", "*fp32", "*fp32"]

@@ -1,10 +1,10 @@
 """The renderer (paper section 3.3.2, Eq. 3-5) in Triton: float32 on the GPU, memory linear in B (HW + N).
 
-Forward is parallel over points: a program takes a block of them, walks their windows row by row and hands each pixel a
-64-bit key by an atomic maximum. The key is the value's bits above the complement of the point's index; a positive float
-orders like its bits, so the largest key is the largest value and, among equals, the lowest index, whatever the order of
-the programs: image and winners are deterministic. Most candidates lose against what the pixel holds already and need no
-atomic. A second pass turns keys into depth and winners.
+Forward is parallel over the pixels of a window: a program lays its threads over the largest window once, moves them from
+point to point of a block and hands each pixel a 64-bit key by an atomic maximum. The key is the value's bits above the
+complement of the point's index; a positive float orders like its bits, so the largest key is the largest value and, among
+equals, the lowest index, whatever the order of the programs: image and winners are deterministic. Most candidates lose
+against what the pixel holds already and need no atomic. A second pass turns keys into depth and winners.
 
 Why not a program per tile of pixels, as rasterisers of Gaussians have it: points must then be binned by tile first, which
 are more launches than this takes altogether, and launches are what a batch of 32 costs; each point would be tried on
@@ -21,8 +21,9 @@ from torch.autograd.function import once_differentiable
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 when triton was imported: kernels run on the CPU
 EXACT = {"enable_fp_fusion": False}  # no a * b + c rounded once: the kernels round exactly as the reference does
-LANES = 256  # (point, column) pairs that a program of 128 threads has in hand; 512 take 12 % longer on an H200
-MOST_COLUMNS = 64  # of a window at once; wider windows are walked in pieces
+# Pixels of a window at once (larger windows in pieces), points of a program, and warps of 32 threads: the fastest of 49
+# ways tried on an H200, where threads over (point, column) pairs that walked down the rows took a third longer.
+MOST_PLACES, POINTS, WARPS = 128, 16, 2
 PIXELS = 512  # per program, where pixels are visited
 # In float32 a pixel can count as inside although its true distance is up to a few rounding errors (6e-8) beyond r.
 ROUNDING_MARGIN = 1e-6
@@ -44,14 +45,15 @@ class _Splat(torch.autograd.Function):
         # The window's bounds are computed in float32 too, from coordinates no larger than the image and a radius.
         reach = radius + ROUNDING_MARGIN * (2 * radius + max(height, width))
         rows, columns = (int(min(2 * reach + 1, side)) for side in (height, width))  # of the largest window
-        at_once = min(triton.next_power_of_2(columns), MOST_COLUMNS)
-        block = LANES // at_once
-        blocks = triton.cdiv(count, block)
+        places = min(triton.next_power_of_2(rows * columns), MOST_PLACES)
+        blocks = triton.cdiv(count, POINTS)
         with torch.cuda.device_of(points):  # does nothing for a tensor on the CPU, which the interpreter takes
             if batch and count:
                 sizes = (count, blocks, height, width, rows, columns)
                 numbers = (min(reach, 3e38), 1 / (radius * radius))  # float32 arguments
-                _keep_brightest[batch * blocks,](points, keys, *sizes, *numbers, block, at_once, **EXACT)
+                _keep_brightest[batch * blocks,](
+                    points, keys, *sizes, *numbers, POINTS, places, num_warps=WARPS, **EXACT
+                )
             if batch:
                 _read_keys[triton.cdiv(keys.numel(), PIXELS),](keys, depth, winners, keys.numel(), PIXELS)
         ctx.save_for_backward(points, winners)
@@ -91,39 +93,37 @@ def _keep_brightest(
     reach,
     inverse_r_squared,
     POINTS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    PLACES: tl.constexpr,
 ):
     """A block of points of one image into keys [B, H, W] (Eq. 3)."""
     program = tl.program_id(0)
     image = (program // blocks).to(tl.int64)
-    k = (program % blocks) * POINTS + tl.arange(0, POINTS)
-    exists = k < count
-    point = points + (image * count + k) * 3
-    p_x = tl.load(point, mask=exists, other=0.0)
-    p_y = tl.load(point + 1, mask=exists, other=0.0)
-    brightness = 1 - tl.load(point + 2, mask=exists, other=1.0)
-    # Clip while still in floats, where a point far away cannot overflow; a window off the image ends before it starts.
-    left = tl.ceil(tl.minimum(tl.maximum(p_x - reach, 0.0), width)).to(tl.int32)
-    right = tl.floor(tl.minimum(tl.maximum(p_x + reach, -1.0), width - 1)).to(tl.int32)
-    top = tl.ceil(tl.minimum(tl.maximum(p_y - reach, 0.0), height)).to(tl.int32)
-    bottom = tl.floor(tl.minimum(tl.maximum(p_y + reach, -1.0), height - 1)).to(tl.int32)
-    low_bits = 0x7FFFFFFF - k
+    first = (program % blocks) * POINTS
+    points += image * count * 3
     keys += image * height * width
-    for column in range(0, columns, COLUMNS):
-        j = left[:, None] + column + tl.arange(0, COLUMNS)[None, :]
-        dx = j.to(tl.float32) - p_x[:, None]
-        dx_squared = dx * dx
-        for row in range(0, rows):
-            i = top + row
-            dy = i.to(tl.float32) - p_y
-            bracket = 1 - (dx_squared + (dy * dy)[:, None]) * inverse_r_squared
-            bracket = tl.maximum(bracket, 0.0)  # Eq. 5's condition dist < r
-            value = brightness[:, None] * (bracket * bracket)  # Eq. 4
-            key = (value.to(tl.int32, bitcast=True).to(tl.int64) << 32) | low_bits[:, None]
-            seen = (value > 0) & (j <= right[:, None]) & (i <= bottom)[:, None]
-            at = keys + i[:, None] * width + j
+    for start in range(0, rows * columns, PLACES):
+        place = start + tl.arange(0, PLACES)
+        down = place // columns
+        across = place - down * columns
+        for k in range(first, first + POINTS):
+            exists = k < count
+            p_x = tl.load(points + k * 3, mask=exists, other=0.0)
+            p_y = tl.load(points + k * 3 + 1, mask=exists, other=0.0)
+            brightness = 1 - tl.load(points + k * 3 + 2, mask=exists, other=1.0)
+            # Clip while still in floats, where a point far away cannot overflow; a window off the image ends before it starts.
+            left = tl.ceil(tl.minimum(tl.maximum(p_x - reach, 0.0), width)).to(tl.int32)
+            right = tl.floor(tl.minimum(tl.maximum(p_x + reach, -1.0), width - 1)).to(tl.int32)
+            top = tl.ceil(tl.minimum(tl.maximum(p_y - reach, 0.0), height)).to(tl.int32)
+            bottom = tl.floor(tl.minimum(tl.maximum(p_y + reach, -1.0), height - 1)).to(tl.int32)
+            i, j = top + down, left + across
+            dx, dy = j.to(tl.float32) - p_x, i.to(tl.float32) - p_y
+            bracket = tl.maximum(1 - (dx * dx + dy * dy) * inverse_r_squared, 0.0)  # Eq. 5's condition dist < r
+            value = brightness * (bracket * bracket)  # Eq. 4
+            key = (value.to(tl.int32, bitcast=True).to(tl.int64) << 32) | (0x7FFFFFFF - k)
+            seen = (value > 0) & (j <= right) & (i <= bottom)
+            at = keys + i * width + j
             # A key that is out of date is lower than the pixel's own: it costs an atomic, never a winner.
-            held = tl.load(at, mask=seen, other=0, cache_modifier=".cg")
+            held = tl.load(at, mask=seen, other=0)
             tl.atomic_max(at, key, mask=seen & (key > held), sem="relaxed")  # Eq. 3
 
 
