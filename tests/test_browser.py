@@ -106,6 +106,12 @@ def pixels(part) -> np.ndarray:
 def test_a_slider_moved_by_keyboard_changes_mesh_and_depth_image(lab, page):
     from playwright.sync_api import TimeoutError
 
+    def accept(dialog):
+        """On a busy machine JupyterLab may ask, before or between the clicks, which kernel it is to take."""
+        print("JupyterLab asks:", dialog.inner_text())
+        dialog.locator(".jp-mod-accept").click()
+
+    page.add_locator_handler(page.locator(".jp-Dialog"), accept)
     page.goto(f"{lab}/lab/tree/00_hand.ipynb?token=test")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
