@@ -61,7 +61,7 @@ def test_compiles_without_fused_multiply_adds():
     from hrlib.render import gpu
 
     sizes = ["i32"] * 4
-    shapes = {"POINTS": 16, "PLACES": 128}
+    shapes = {"POINTS": gpu.POINTS, "PLACES": gpu.MOST_PLACES}
     forward = compile_for_h100(
         gpu._keep_brightest,
         ["*fp32", "*i64", *sizes, "i32", "i32", "fp32", "fp32"],
