@@ -93,8 +93,7 @@ def fit_hand(
     shape: where to begin, None for the template's. Raises ValueError for no frames.
     """
     _require(crops, prediction)
-    count = min(settings.shape_frames, len(crops))
-    some = torch.linspace(0, len(crops) - 1, count).round().long()
+    some = evenly(len(crops), settings.shape_frames)
     crops, prediction = crops[some], prediction[some]
     shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
     for share, keep in SHAPE_STAGES:
@@ -105,6 +104,11 @@ def fit_hand(
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
         crops, prediction = crops[best], fitted.prediction[best]
     return shape.detach()
+
+
+def evenly(total: int, count: int) -> Tensor:
+    """At most `count` of `total` indices, evenly spread."""
+    return torch.linspace(0, total - 1, min(count, total)).round().long()
 
 
 def explain(

@@ -36,7 +36,12 @@ AXES = {"flexion": "bend", "deviation": "sideways", "twist": "twist"}  # name in
 PLACES = {"base": "knuckle", "middle": "middle joint", "far": "end joint"}
 THUMB_PLACES = {"base": "root joint", "middle": "knuckle", "far": "end joint"}  # the thumb's root is at the wrist
 VIEW_DEG = {"yaw": ("turn left / right", 180), "pitch": ("nod", 90), "roll": ("tilt", 180)}  # plain words, +- range
-SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness")  # of `HandShape`, in its order
+SHAPE_PARTS = (
+    "size",
+    *(f"{finger} length" for finger in FINGERS),
+    "thickness",
+    "wrist",
+)  # of `HandShape`, in its order
 CUBE_MM = 250.0
 BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
 
@@ -321,7 +326,7 @@ class Explorer(widgets.VBox):
 
     def _reshape(self, change=None):
         factors = torch.tensor([slider.value / 100 for slider in self.shape.values()]).log()
-        self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], factors[6]))
+        self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], *factors[6:]))
         self.hand_view.reshape(self._hand)
         self._redraw()
 

@@ -74,6 +74,7 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
     return {
         ALL_PARTS: full,
         "without the hand's shape": replace(full, reshape=False),
+        "without correcting the shape": replace(full, correct=False),
         "without own frames' poses": replace(full, own=0, synthetic=size),
         "without synthetic frames": replace(full, own=size, synthetic=0, prepare=0),
         "without segmented arms": replace(full, prepare=0, segmented=0),

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import pickle
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,17 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-from .bundle import BundleSettings, Explained, explain, fit_hand, saturating, surprise, without_forearm
+from .bundle import (
+    BundleSettings,
+    Explained,
+    evenly,
+    explain,
+    fit_hand,
+    fit_poses,
+    saturating,
+    surprise,
+    without_forearm,
+)
 from .crop import Crops
 from .evaluate import apart_mm, image_mse, predict, predicted_joints, voted_joints
 from .fit import bounded
@@ -79,8 +89,9 @@ class BestSettings:
     steady: weight of how unevenly the joints move that the network sees in `runs` times three of the user's frames, each
     following the other; all frames serve, since this needs no pose that explains them. A jump counts as `jump_mm` at most.
     The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, reshape (learn the
-    hand's shape), own = 0 (no poses of the user's frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again
-    from good ones), and, off as long as it has not shown that it is worth it, roll_deg and agreed.
+    hand's shape), correct (take off the error that its fit makes on synthetic frames), own = 0 (no poses of the user's
+    frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again from good ones), and, off as long as it has not
+    shown that it is worth it, roll_deg and agreed.
     """
 
     rounds: int = 2
@@ -99,6 +110,7 @@ class BestSettings:
     runs: int = 16
     jump_mm: float = 50.0
     reshape: bool = True
+    correct: bool = True
     neighbours: bool = True
     bundle: BundleSettings = BundleSettings()
     # segmentation may leave as much forearm as the cube holds; a sensor sees more
@@ -294,7 +306,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         after = _surprise(net, own, crops[held_out], s)
         row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
-        row |= dict(zip(("log_scale", "log_length", "log_thickness"), (p.tolist() for p in shape.parts()), strict=True))
+        row |= {name: part.tolist() for name, part in vars(shape).items()}
         lowest = min(r["surprise"] for r in state.curve if "surprise" in r)
         state.curve.append(row)
         if after < lowest:
@@ -304,7 +316,7 @@ def _refine_best(net, hand, crops, s: BestSettings, state: "_State", progress, r
     chosen = min(rounds, key=lambda row: row["surprise"])  # the hand of the round that `best` is from
     if chosen["round"]:
         like = hand.vertices_mm
-        shape = HandShape(*(like.new_tensor(chosen[k]) for k in ("log_scale", "log_length", "log_thickness")))
+        shape = HandShape(**{f.name: like.new_tensor(chosen[f.name]) for f in fields(HandShape)})
         hand = shaped(hand, shape, name=f"{hand.name}, adapted")
     return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_alarms(rounds, len(crops))))
 
@@ -323,9 +335,36 @@ def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandSha
     # a network that knows nothing but the template sees its bones in anybody's hand
     bundle = replace(s.bundle, seen=0.0) if first else s.bundle
     if s.reshape:
-        shape = fit_hand(hand, crops, guess, bundle, shape)
+        found = fit_hand(hand, crops, guess, bundle)
+        shape = _corrected(net, hand, crops, guess, bundle, s, found, found if first else shape) if s.correct else found
     own = shaped(hand, shape)
     return shape, own, explain(own, crops, guess, bundle, s.neighbours, progress)
+
+
+def _corrected(net, hand, crops, guess, bundle, s, found: HandShape, known: HandShape) -> HandShape:
+    """What a fit has `found` in the user's frames, less the error that the same fit makes on synthetic frames.
+
+    Those show a hand of `known` shape in the user's poses, and go through sensor, segmentation and network as real ones do:
+    the fit's result there, compared with `known`, is its error. This is indirect inference (Gourieroux, Monfort and Renault
+    1993, "Indirect inference"); with `known` = `found` it is the parametric bootstrap's correction of a bias.
+    """
+    own, some = shaped(hand, known), evenly(len(crops), bundle.shape_frames)
+    crops, guess = crops[some], guess[some]
+    fits = fit_poses(own, crops, guess, replace(bundle, smooth=0.0), progress=False)
+    clear = fits.loss.argsort()[: max(1, round(s.keep * len(crops)))].sort().values
+    poses, generator = fits.prediction[clear], torch.Generator().manual_seed(_seed(s, 0) + 2)
+    maker, wrist_mm = (
+        Synthesiser(own.to("cpu"), replace(s.arms, noise_share=1.0)),
+        wrist_position(poses, own, crops[clear]),
+    )
+    try:
+        made = maker.segmented(poses.rotations.cpu(), wrist_mm.cpu(), generator, progress=False).crops.to(
+            wrist_mm.device
+        )
+    except ValueError:  # no usable hand in any of them: the frames show something else, which an alarm will say
+        return found
+    again = fit_hand(hand, made, predict(net, made), bundle)
+    return HandShape(*(k + f - a for k, f, a in zip(known.parts(), found.parts(), again.parts(), strict=True)))
 
 
 def _teach(

@@ -1,4 +1,5 @@
-"""A person's hand in few numbers: size, length and thickness of the fingers. What frames without labels can tell.
+"""A person's hand in few numbers: its size, the fingers' length and thickness, the wrist's girth. What frames without labels
+can tell.
 
 The skeleton's own proportions, not the template's morphs: the simulated users were made with those, and a model that knows
 how its test was made proves nothing.
@@ -14,12 +15,14 @@ from .joints import PARENTS, TIP_PARENTS
 
 # spread of adult hands about their mean, as standard deviations of the logarithms: lengths vary by 5 to 6 % within a sex and
 # by 10 % between children, women and men (Greiner 1991, "Hand anthropometry of US Army personnel"); taken generously
-SPREAD = {"log_scale": 0.12, "log_length": 0.10, "log_thickness": 0.12}
+SPREAD = {"log_scale": 0.12, "log_length": 0.10, "log_thickness": 0.12, "log_wrist": 0.12}
+WRIST_FADES = 3  # a thick wrist does not make broad knuckles; 1 explains the simulated users' frames worse
 
 
 @dataclass(frozen=True)
 class HandShape:
-    """log_scale []: the whole hand; log_length [5]: each finger along its bones; log_thickness []: the fingers across.
+    """log_scale []: the whole hand; log_length [5]: each finger along its bones; log_thickness []: the fingers across;
+    log_wrist []: the palm across at the wrist, fading to the knuckles, so that a thick wrist is not taken for a large hand.
 
     Natural logarithms of factors, so that 0 is the template.
     """
@@ -27,12 +30,13 @@ class HandShape:
     log_scale: Tensor
     log_length: Tensor
     log_thickness: Tensor
+    log_wrist: Tensor
 
     @classmethod
     def template(cls, like: Tensor | None = None) -> "HandShape":
         """like: a tensor of whose device and dtype they are to be, float32 on the CPU without."""
         like = torch.empty(0) if like is None else like
-        return cls(like.new_zeros(()), like.new_zeros(5), like.new_zeros(()))
+        return cls(like.new_zeros(()), like.new_zeros(5), like.new_zeros(()), like.new_zeros(()))
 
     def parts(self) -> list[Tensor]:
         return [getattr(self, f.name) for f in fields(self)]
@@ -68,6 +72,7 @@ def shaped(hand: HandRig, shape: HandShape, name: str | None = None) -> HandRig:
 
     every = torch.arange(16)
     vertices = (hand.weights[..., None] * moved(hand.vertices_mm[:, None].expand(-1, 16, 3), every)).sum(1)
+    vertices = vertices + hand.weights[:, :1] * _from_the_wrist(hand, shape)
     scale, tips = shape.log_scale.exp(), moved(hand.tips_mm, far)
     return replace(
         hand,
@@ -76,3 +81,12 @@ def shaped(hand: HandRig, shape: HandShape, name: str | None = None) -> HandRig:
         joints_mm=scale * joints,
         tips_mm=scale * tips,
     )
+
+
+def _from_the_wrist(hand: HandRig, shape: HandShape) -> Tensor:
+    """How `log_wrist` moves each vertex of the palm, [V, 3]: all across at the wrist, nothing at the knuckles."""
+    R = hand.R_wrist_rest[0]
+    local = (hand.vertices_mm - hand.joints_mm[0]) @ R
+    to_knuckle = local[:, 1:2] / (hand.joints_mm[7] - hand.joints_mm[0]).norm()
+    factor = ((1 - to_knuckle).clamp(0, 1) ** WRIST_FADES * shape.log_wrist).exp()
+    return (factor - 1) * local * local.new_tensor([1.0, 0.0, 1.0]) @ R.mT

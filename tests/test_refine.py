@@ -31,7 +31,8 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import RECIPES, BestSettings, PaperSettings, _trusted, _unevenness, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _trusted, _unevenness, refine
+from hrlib.shape import HandShape
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
@@ -300,6 +301,27 @@ def test_unevenness_is_the_second_difference_of_what_is_seen(frames):
     assert uneven(both) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3), "votes alone move here"
 
 
+def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames, monkeypatch):
+    parts = lambda *values: HandShape(*(torch.tensor(v) for v in values))  # noqa: E731
+    true, bias = parts(-0.1, [0.0, 0.1, 0.2, 0.0, 0.0], 0.05, 0.0), parts(0.02, [-0.03] * 5, 0.04, -0.01)
+    add = lambda a, b: HandShape(*(x + y for x, y in zip(a.parts(), b.parts(), strict=True)))  # noqa: E731
+    known, shown = add(true, bias), []
+
+    def fit(hand, crops, *rest):  # as biased on the synthetic frames as on the user's
+        shown.append(crops)
+        return add(known, bias)
+
+    monkeypatch.setattr("hrlib.refine.fit_hand", fit)
+    crops, guess = frames.crops[:6], predict(net, frames.crops[:6])
+    corrected = _corrected(net, template(), crops, guess, BEST.bundle, BEST, add(true, bias), known)
+    for found, expected in zip(corrected.parts(), true.parts(), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert len(shown) == 1 and 1 <= len(shown[0]) <= 4, "of the frames that are explained best"
+    nowhere = replace(guess, offset=guess.offset + 100.0)
+    found = _corrected(net, template(), crops, nowhere, BEST.bundle, BEST, known, known)
+    assert found is known and len(shown) == 1, "no hand can be drawn there"
+
+
 def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_call(patch, "fit_hand", 1)
@@ -309,7 +331,9 @@ def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "off", [{"own": 0}, {"synthetic": 0}, {"segmented": 0}, {"steady": 0}, {"reshape": False}, {"neighbours": False}]
+    "off",
+    [{key: 0} for key in ("own", "synthetic", "segmented", "steady")]
+    + [{key: False} for key in ("reshape", "correct", "neighbours")],
 )
 def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
     short = replace(BEST, steps=1, bundle=replace(BEST.bundle, iterations=1), **off)

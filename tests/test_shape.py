@@ -11,8 +11,8 @@ from hrlib.joints import PARENTS
 from hrlib.shape import SPREAD, HandShape, shaped
 
 
-def shape(log_scale=0.0, log_length=(0.0,) * 5, log_thickness=0.0, dtype=torch.float64) -> HandShape:
-    return HandShape(*(torch.tensor(x, dtype=dtype) for x in (log_scale, log_length, log_thickness)))
+def shape(log_scale=0.0, log_length=(0.0,) * 5, log_thickness=0.0, log_wrist=0.0, dtype=torch.float64) -> HandShape:
+    return HandShape(*(torch.tensor(x, dtype=dtype) for x in (log_scale, log_length, log_thickness, log_wrist)))
 
 
 def bone_lengths(hand) -> torch.Tensor:
@@ -68,6 +68,23 @@ def test_thickness_leaves_the_skeleton_alone_and_widens_the_fingers_by_its_facto
         torch.testing.assert_close(after, before * torch.tensor(stretch, dtype=torch.float64))
 
 
+def test_the_wrist_widens_by_its_factor_and_the_knuckles_not_at_all():
+    hand = template(torch.float64)
+    other = shaped(hand, shape(log_wrist=math.log(1.3)))
+    torch.testing.assert_close(other.joints_mm, hand.joints_mm)
+    torch.testing.assert_close(other.tips_mm, hand.tips_mm)
+    palm = hand.weights[:, 0] > 0.999
+    before, after = ((rig.vertices_mm[palm] - rig.joints_mm[0]) @ rig.R_wrist_rest[0] for rig in (hand, other))
+    torch.testing.assert_close(after[:, 1], before[:, 1])  # across only
+    factor = after[:, [0, 2]].norm(dim=1) / before[:, [0, 2]].norm(dim=1)
+    at_the_wrist, far = before[:, 1] <= 0, before[:, 1] > 60
+    assert at_the_wrist.any() and far.any()
+    torch.testing.assert_close(factor[at_the_wrist], torch.full_like(factor[at_the_wrist], 1.3), rtol=1e-3, atol=0)
+    assert factor[far].max() < 1.03 and factor.min() > 0.999
+    fingers = hand.weights[:, 0] == 0
+    torch.testing.assert_close(other.vertices_mm[fingers], hand.vertices_mm[fingers], rtol=0, atol=1e-4)
+
+
 def test_gradients_are_those_of_finite_differences():
     hand = template(torch.float64)
     some = torch.arange(0, len(hand.vertices_mm), 160)  # the Jacobian of all vertices says no more
@@ -77,11 +94,16 @@ def test_gradients_are_those_of_finite_differences():
         other = shaped(part, HandShape(*parts))
         return torch.cat([other.vertices_mm, other.joints_mm, other.tips_mm])
 
-    at = [p.requires_grad_() for p in shape(0.1, [0.1, -0.2, 0.05, 0.0, 0.3], -0.1).parts()]
+    at = [p.requires_grad_() for p in shape(0.1, [0.1, -0.2, 0.05, 0.0, 0.3], -0.1, 0.2).parts()]
     assert torch.autograd.gradcheck(points, at, eps=1e-6, atol=1e-5, rtol=1e-5)
 
 
 def test_improbability_counts_in_spreads_of_people():
-    one = shape(SPREAD["log_scale"], [0.0, SPREAD["log_length"], 0.0, 0.0, 0.0], -SPREAD["log_thickness"])
-    assert one.improbability().item() == pytest.approx(1.5)
+    one = shape(
+        SPREAD["log_scale"],
+        [0.0, SPREAD["log_length"], 0.0, 0.0, 0.0],
+        -SPREAD["log_thickness"],
+        2 * SPREAD["log_wrist"],
+    )
+    assert one.improbability().item() == pytest.approx(3.5)
     assert all(not part.requires_grad for part in one.detach().parts())

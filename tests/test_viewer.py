@@ -1,6 +1,7 @@
 """The 3D view: what is sent to the browser poses the hand as the library does."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_move_sends_less_than_a_kilobyte(posed):
 def test_another_shape_of_the_same_hand(posed):
     hand, _, view = posed
     before = view.vertices
-    view.reshape(shaped(hand, HandShape(torch.tensor(0.1), torch.zeros(5), torch.tensor(0.0))))
+    view.reshape(shaped(hand, replace(HandShape.template(), log_scale=torch.tensor(0.1))))
     assert view.vertices != before
     with pytest.raises(ValueError, match="is no other shape of"):
         view.reshape(build_stick_hand())
