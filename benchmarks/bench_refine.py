@@ -12,16 +12,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import by_user
+import torch
+from torch import Tensor
 
 from hrlib import results
-from hrlib.bundle import explain
+from hrlib.bundle import BundleSettings, explain, without_forearm
 from hrlib.checkpoint import load_network
 from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import gap_closed, predict, spearman
+from hrlib.evaluate import gap_closed, image_mse, predict, spearman
 from hrlib.figures_best import measure
 from hrlib.hand import load_hand
+from hrlib.kinematics import forward_kinematics
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
-from hrlib.pipeline import true_prediction
+from hrlib.pipeline import evaluate_step, true_prediction
 from hrlib.refine import RECIPES, refine
 
 
@@ -29,17 +32,33 @@ def measured(prediction, hand, test, cloud_mm=None) -> dict:
     """Poses on a user's test frames: joint error (mm, 16 joints), image MSE, jitter, and what their own doubt is worth."""
     m = measure(prediction, hand, test, cloud_mm)
     trembles, moves = jitter(m.joints_mm, test.joints_mm)
+    of_hand = hand_mse(prediction, hand, test, cloud_mm)
     return {
         "mean16": m.error_mm.mean().item(),
         "median16": m.error_mm.median().item(),
         "mse": m.mse.mean().item(),
         "mse_variance": m.mse.var().item(),
+        "hand_mse": of_hand.mean().item(),
+        "hand_mse_variance": of_hand.var().item(),
         "collision_mm": m.terms["collision"].mean().item(),
         "physical_rad": m.terms["physical"].mean().item(),
         "jitter": trembles,
         "true_jitter": moves,
         "confidence_spearman": float(spearman(m.confidence, -m.error_mm)),
     }
+
+
+def hand_mse(prediction, hand, test, cloud_mm) -> Tensor:
+    """Image MSE [B] against what the frame shows before the true wrist. The paper's users wear a wristband, and no forearm is
+    in their images; ours have up to 220 mm of it, which the model lacks: in the whole image even the true pose of the true
+    hand costs 40 to 75 % of what the paper's network costs before it is refined."""
+    parts = []
+    for some in torch.arange(len(test)).split(100):
+        T = forward_kinematics(hand, test.rotations[some], test.wrist_mm[some])
+        target = without_forearm(test.crops[some], T, BundleSettings(wrist_mm=0.0))
+        step = evaluate_step(prediction[some], hand, test.crops[some], cloud_mm=cloud_mm, target=target)
+        parts.append(image_mse(step.rendered, target))
+    return torch.cat(parts)
 
 
 def jitter(joints, truth) -> tuple[float, float]:
@@ -155,10 +174,10 @@ def make_claims(metrics: dict) -> list[results.Claim]:
             claim(f"refine-confidence{tail}", f"rank correlation of the confidence of {how} with its accuracy, worst user "
                   "and seed", "-", ">= 0.4", ranks, ranks >= 0.4),
         ]  # fmt: skip
-    mse = min(lower(u, "paper", "mse", "alexnet") for u in users)
-    variance = min(lower(u, "paper", "mse_variance", "alexnet") for u in users)
+    mse = min(lower(u, "paper", "hand_mse", "alexnet") for u in users)
+    variance = min(lower(u, "paper", "hand_mse_variance", "alexnet") for u in users)
     return claims + [
-        claim("refine-paper-mse", "by how much the paper's recipe lowers the image MSE on test frames, worst user",
+        claim("refine-paper-mse", "by how much the paper's recipe lowers the hand's image MSE on test frames, worst user",
               "Fig. 7", ">= 0.40", mse, mse >= 0.4),
         claim("refine-paper-variance", "and its variance", "0.0035 -> 0.0026", ">= 0.26", variance, variance >= 0.26),
     ]  # fmt: skip
