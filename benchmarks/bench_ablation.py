@@ -26,8 +26,8 @@ from hrlib.refine import BestSettings
 SHORT = BestSettings(
     rounds=1,
     prepare=30,
-    own=25,
-    synthetic=25,
+    own=12,
+    synthetic=38,
     segmented=300,
     runs=8,
     bundle=BundleSettings(iterations=30, shape_frames=100),

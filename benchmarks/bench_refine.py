@@ -25,7 +25,7 @@ from hrlib.hand import load_hand
 from hrlib.kinematics import forward_kinematics
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.pipeline import evaluate_step, true_prediction
-from hrlib.refine import RECIPES, refine
+from hrlib.refine import RECIPES, BestSettings, refine
 
 
 def measured(prediction, hand, test, cloud_mm=None) -> dict:
@@ -75,8 +75,10 @@ def main():
     parser.add_argument("--users", default="".join(USERS), help="some of them, kept for a run with all of them")
     parser.add_argument("--train", type=int, default=4000, help="unlabelled frames of each user")
     parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
-    parser.add_argument("--frames", type=int, default=1000, help="of the unlabelled frames, those that `best` explains")
-    parser.add_argument("--steps", type=int, default=200, help="steps of learning in each round of `best`")
+    parser.add_argument("--frames", type=int, default=BestSettings.frames, help="of these, those that `best` explains")
+    parser.add_argument(
+        "--steps", type=int, default=BestSettings.steps, help="steps of learning in each round of `best`"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of `best`")
     parser.add_argument("--paper-frames", type=int, default=1000, help="unlabelled frames of the paper's recipe")
     parser.add_argument("--paper-batch", type=int, default=50, help="frames a step, so that there are 200 steps")

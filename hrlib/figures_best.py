@@ -79,6 +79,7 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
         "without synthetic frames": replace(full, own=size, synthetic=0, prepare=0),
         "without segmented arms": replace(full, prepare=0, segmented=0),
         "without even movement": replace(full, steady=0.0),
+        "without turned cameras": replace(full, equivariance=0.0),
         "without shape and own poses": replace(full, reshape=False, own=0, synthetic=size),
         "without data-to-model term": fit(data=0.0),
         "without smoothing in time": fit(smooth=0.0),

@@ -41,11 +41,12 @@ from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, turned
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
 RUN = 100  # frames in a row that are learnt from: `bundle` evens the movement in so many
+TURN_DEG = 30.0  # by which the camera turns at most where the hand is to be seen to turn with it
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
 
 
@@ -87,26 +88,29 @@ class BestSettings:
     each round. joint_weight as in pretraining.
 
     steady: weight of how unevenly the joints move that the network sees in `runs` times three of the user's frames, each
-    following the other; all frames serve, since this needs no pose that explains them. A jump counts as `jump_mm` at most.
-    The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, reshape (learn the
-    hand's shape), correct (take off the error that its fit makes on synthetic frames), own = 0 (no poses of the user's
-    frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again from good ones), and, off as long as it has not
-    shown that it is worth it, roll_deg and agreed.
+    following the other; all frames serve, since this needs no pose that explains them. equivariance: weight of how far the
+    joints seen in the same frames, turned in the image, are from the joints turned, which tells nothing but noise from the
+    hand. A jump, or a distance, counts as `jump_mm` at most.
+    The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, equivariance = 0,
+    reshape (learn the hand's shape), correct (take off the error that its fit makes on synthetic frames), own = 0 (no poses
+    of the user's frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again from good ones), and, off as long
+    as it has not shown that it is worth it, roll_deg and agreed.
     """
 
     rounds: int = 2
     frames: int = 2000
     steps: int = 300
     prepare: int = 60
-    own: int = 50
-    synthetic: int = 50
+    own: int = 25
+    synthetic: int = 75
     segmented: int = 1000
     keep: float = 0.7
     agreed: bool = False
     roll_deg: float = 0.0
     learning_rate: float = 1e-4
     joint_weight: float = 5.0
-    steady: float = 8.0
+    steady: float = 4.0
+    equivariance: float = 10.0
     runs: int = 16
     jump_mm: float = 50.0
     reshape: bool = True
@@ -378,7 +382,7 @@ def _teach(
     """
     steps, before = (s.steps, s.prepare + turn * s.steps) if turn >= 0 else (s.prepare, 0)
     draw = _draw_frames(own, mine, explained, s, turn, progress, rank, world)
-    device, runs = own.vertices_mm.device, s.runs if s.steady and len(middles) else 0
+    device, runs = own.vertices_mm.device, s.runs if (s.steady or s.equivariance) and len(middles) else 0
     bfloat16 = has_bfloat16(device)
     net.eval()  # without dropout: there is no lack of frames to learn from
     done, what = state.done - before, f"learn, round {turn + 1}" if turn >= 0 else "learn what segmentation leaves"
@@ -390,12 +394,20 @@ def _teach(
         three = crops[torch.cat([middle - 1, middle, middle + 1])]
         for group in optimiser.param_groups:
             group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        shown = [batch.crops, three]
+        if s.equivariance and len(three):
+            angle = math.radians(TURN_DEG) * (2 * torch.rand(3, runs, generator=generator) - 1)
+            other, R = turned(three, angle[:, rank::world].flatten().to(three.image))
+            shown.append(other)
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            prediction = net(torch.cat([batch.crops.image, three.image]))
-        seen, moving = prediction[: len(batch)], prediction[len(batch) :]
+            prediction = net(torch.cat([part.image for part in shown]))
+        seen, moving = prediction[: len(batch)], prediction[len(batch) : len(batch) + len(three)]
         loss, error = pose_loss(seen, batch, own, s.joint_weight)
         if len(three):  # more processes than runs leave some without
             loss = loss + s.steady * _unevenness(moving, own, three, s.jump_mm)
+        if s.equivariance and len(three):
+            again = prediction[len(batch) + len(three) :]
+            loss = loss + s.equivariance * _disagreement(moving, three, again, other, R, own, s.jump_mm)
         optimiser.zero_grad(set_to_none=True)
         (loss / world).backward()
         _add_gradients(list(net.parameters()), world)
@@ -412,11 +424,25 @@ def _teach(
 def _unevenness(prediction: Prediction, hand: HandRig, crops: Crops, jump_mm: float) -> Tensor:
     """How unevenly the joints move from the first third of the frames over the second to the last, in units of the cube:
     the length of their second difference, saturating at `jump_mm`, of the posed hand and of the points voted for."""
+    before, at, after = _seen_joints(prediction, hand, crops).chunk(3, dim=1)
+    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(0).mean() / crops.cube_mm
+
+
+def _disagreement(
+    prediction, crops, other: Prediction, turned: Crops, R: Tensor, hand: HandRig, jump_mm: float
+) -> Tensor:
+    """How far the joints seen in turned frames are from those seen in the frames, turned by R [B, 3, 3]; as `_unevenness`."""
+    here, there = _seen_joints(prediction, hand, crops), _seen_joints(other, hand, turned)
+    apart = (torch.einsum("brc,kbjc->kbjr", R, here) - there).norm(dim=-1)
+    return saturating(apart, jump_mm).sum(0).mean() / crops.cube_mm
+
+
+def _seen_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
+    """[2, B, 21, 3] mm: the posed hand's and those voted for; [1, B, 21, 3] of a network that does not vote."""
     seen = [predicted_joints(prediction, hand, crops)]
     if prediction.points is not None:
         seen.append(voted_joints(prediction, crops))
-    before, at, after = torch.stack(seen).chunk(3, dim=1)
-    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(0).mean() / crops.cube_mm
+    return torch.stack(seen)
 
 
 def _seed(s: BestSettings, turn: int, step: int = 0) -> int:

@@ -199,7 +199,16 @@ def joined(*batches: SyntheticBatch) -> SyntheticBatch:
 
 
 def rolled(batch: SyntheticBatch, angle: Tensor) -> SyntheticBatch:
-    """The same frames as a camera sees them that is turned about its axis by -angle [B] (rad): the hands turn by angle.
+    """The same frames as `turned` shows them, and the truth about them."""
+    crops, R = turned(batch.crops, angle)
+    wrist = roma.quat_product(roma.rotmat_to_unitquat(R), batch.rotations[:, 0])
+    rotations = torch.cat([wrist[:, None], batch.rotations[:, 1:]], 1)
+    return SyntheticBatch(crops, rotations, rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R))
+
+
+def turned(crops: Crops, angle: Tensor) -> tuple[Crops, Tensor]:
+    """The same frames as a camera sees them that is turned about its axis by -angle [B] (rad), and the rotations [B, 3, 3] by
+    which the hands turn in it.
 
     Exact but for the pixels' grid, since a picture turns with its camera; the nearest pixel is taken, so that no depth is
     made up between the hand and what is behind it.
@@ -207,17 +216,17 @@ def rolled(batch: SyntheticBatch, angle: Tensor) -> SyntheticBatch:
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     R = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
-    crops = batch.crops
     # grid_sample asks where each pixel comes from, which is the turn back
     back = torch.cat([R[:, :2, :2].mT, R.new_zeros(len(R), 2, 1)], 2)
     grid = affine_grid(back, [len(R), 1, *crops.image.shape[1:]], align_corners=False)
     image = grid_sample(crops.image[:, None], grid, mode="nearest", align_corners=False)[:, 0]
-    turned = lambda v: torch.einsum("brc,b...c->b...r", R, v)  # noqa: E731
-    points, centre = turned(crops.points - 0.5) + 0.5, turned(crops.centre_mm)
-    wrist = roma.quat_product(roma.rotmat_to_unitquat(R), batch.rotations[:, 0])
-    rotations = torch.cat([wrist[:, None], batch.rotations[:, 1:]], 1)
-    crops = Crops(image, points, centre, crops.count, crops.cube_mm)
-    return SyntheticBatch(crops, rotations, turned(batch.wrist_mm), turned(batch.joints_mm))
+    points = rotated(crops.points - 0.5, R) + 0.5
+    return Crops(image, points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
+
+
+def rotated(points: Tensor, R: Tensor) -> Tensor:
+    """Points [B, ..., 3], each frame's by its R [B, 3, 3]."""
+    return torch.einsum("brc,b...c->b...r", R, points)
 
 
 def wrist_loop(faces: Tensor) -> Tensor:

@@ -31,10 +31,10 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _trusted, _unevenness, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _disagreement, _trusted, _unevenness, refine
 from hrlib.shape import HandShape
 from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticSettings
+from hrlib.synthetic import Synthesiser, SyntheticSettings, rolled, turned
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
 ARMS = replace(CLEAN, forearm_mm=60.0, forearm_share=1.0)  # what lies behind the wrist is no target
@@ -299,6 +299,29 @@ def test_unevenness_is_the_second_difference_of_what_is_seen(frames):
     far = torch.tensor([0.0, -1.0, 0.0])[:, None, None] * step / crops.cube_mm
     both = replace(seen, points=voted + far)
     assert uneven(both) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3), "votes alone move here"
+
+
+def test_disagreement_is_how_far_the_hand_of_a_turned_frame_is_from_the_turned_hand(frames):
+    batch = frames[:3]
+    other, R = turned(batch.crops, torch.tensor([0.5, -0.3, 0.0]))
+    truth = rolled(batch, torch.tensor([0.5, -0.3, 0.0]))
+    seen, there = (true_prediction(x.rotations, x.wrist_mm, template(), x.crops) for x in (batch, truth))
+    apart = lambda p: _disagreement(seen, batch.crops, p, other, R, template(), 50.0).item() * other.cube_mm  # noqa: E731
+    assert apart(there) == pytest.approx(0, abs=1e-2)
+    far = torch.tensor([[0.0, 3.0, 4.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]]) / other.cube_mm
+    assert apart(replace(there, offset=there.offset + far)) == pytest.approx(50 * (1 - np.exp(-5 / 50)), rel=1e-3)
+    assert apart(replace(there, offset=there.offset + 1e3 * far)) == pytest.approx(50)
+
+
+def test_the_network_learns_that_a_turned_camera_sees_the_same_hand(net, others):
+    apart = []
+    for weight in (0.0, 100.0):
+        done = run(net, others.crops, replace(BEST, steady=0.0, equivariance=weight, runs=8, jump_mm=1e4))
+        assert not same_weights(done.net, net)
+        other, R = turned(others.crops, torch.full((len(others.crops),), 0.4))
+        both = predict(done.net, others.crops), others.crops, predict(done.net, other), other
+        apart.append(_disagreement(*both, R, done.hand, 1e4))
+    assert apart[1] < 0.98 * apart[0], "in three steps"
 
 
 def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames, monkeypatch):
