@@ -3,7 +3,8 @@
 Two recipes. `paper`: gradient descent on Eq. 1 through network, skinning and renderer, on the weights and the points P.
 `best`: explain the frames (`hrlib.bundle`), adapt the hand to the user and the network to the hand: it learns from the
 poses that explain its own frames well, from synthetic frames of the adapted hand, whose labels are exact and of which half
-were segmented as real frames are, and from the fact that a hand moves evenly in all frames, explained or not.
+were segmented as real frames are, and from two facts about all frames, explained or not: a hand moves evenly, and turns as
+the camera turns.
 """
 
 import copy

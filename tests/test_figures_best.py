@@ -26,7 +26,7 @@ def test_each_variant_lacks_one_part_and_keeps_the_batch():
     full = BestSettings(own=20, synthetic=30, bundle=BundleSettings(iterations=7))
     variants = best.variants(full)
     whole = variants.pop(best.ALL_PARTS)
-    assert whole == full and len(set(variants.values())) == len(variants) == 9 and full not in variants.values()
+    assert whole == full and len(set(variants.values())) == len(variants) == 11 and full not in variants.values()
     for settings in variants.values():
         assert settings.own + settings.synthetic == 50 and settings.bundle.iterations == 7
     assert variants["without own frames' poses"].own == 0 == variants["without synthetic frames"].synthetic
