@@ -26,10 +26,10 @@ FEW = 30  # frames: with fewer there is no point in refining
 FOUND_SHARE = 0.5  # of the frames must show something of a hand's size ...
 HAND_SHARE = 0.5  # ... and half of those a hand
 # of likeness: where (recogniser's score) x (base model's confidence) is this, a frame is undecided. 5 % of drawn hands that
-# the recogniser has not seen are below, and so are 90 % of things of kinds that it has not seen (data/recognise/hand.json,
-# where another base model is to be judged again). Above it were all of the real SR305 frames, and 91 % of 2304 of the ASL
-# alphabet, whose letters would all pass as folders of their own but Q, which the base model loses
-UNDECIDED = 0.037
+# the recogniser has not seen are below, and so are 96 % of things of kinds that it has not seen (data/recognise/hand.json,
+# where another base model is to be judged again). Above it are 88 % of 2304 real frames of the ASL alphabet, whose letters
+# would all pass as folders of their own but Q, which the base model loses
+UNDECIDED = 0.066
 SMOOTH_MM = (
     1.2  # median distance from the best quadric: 0.2 to 1.1 for balls, plates, sticks; 2.1 to 3.7 for real hands
 )
