@@ -36,12 +36,8 @@ AXES = {"flexion": "bend", "deviation": "sideways", "twist": "twist"}  # name in
 PLACES = {"base": "knuckle", "middle": "middle joint", "far": "end joint"}
 THUMB_PLACES = {"base": "root joint", "middle": "knuckle", "far": "end joint"}  # the thumb's root is at the wrist
 VIEW_DEG = {"yaw": ("turn left / right", 180), "pitch": ("nod", 90), "roll": ("tilt", 180)}  # plain words, +- range
-SHAPE_PARTS = (
-    "size",
-    *(f"{finger} length" for finger in FINGERS),
-    "thickness",
-    "wrist",
-)  # of `HandShape`, in its order
+# of `HandShape`, in its order
+SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness", "wrist")
 CUBE_MM = 250.0
 BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
 

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from . import plots
+from .bundle import evenly
 from .hand import HandRig
 from .plots import ACCENT, GOOD, INK, MUTED
-from .track import Tracked, even_pieces
+from .track import Tracked
 
 
 def figure_recognised(
@@ -44,7 +45,7 @@ def figure_tracking(
     columns: int = 8,
 ) -> Figure:
     """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
-    index = even_pieces(len(after), columns)
+    index = evenly(len(after), columns)
     crops = after.crops[index]
     meshes = plots.predicted_hands(hand, after.prediction[index], crops)
     figure = plt.figure(figsize=(10, 4.9))

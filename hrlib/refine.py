@@ -42,7 +42,7 @@ from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, turned
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, rotated, turned
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
@@ -425,8 +425,8 @@ def _teach(
 def _unevenness(prediction: Prediction, hand: HandRig, crops: Crops, jump_mm: float) -> Tensor:
     """How unevenly the joints move from the first third of the frames over the second to the last, in units of the cube:
     the length of their second difference, saturating at `jump_mm`, of the posed hand and of the points voted for."""
-    before, at, after = _seen_joints(prediction, hand, crops).chunk(3, dim=1)
-    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(0).mean() / crops.cube_mm
+    before, at, after = _seen_joints(prediction, hand, crops).chunk(3)
+    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(1).mean() / crops.cube_mm
 
 
 def _disagreement(
@@ -434,16 +434,15 @@ def _disagreement(
 ) -> Tensor:
     """How far the joints seen in turned frames are from those seen in the frames, turned by R [B, 3, 3]; as `_unevenness`."""
     here, there = _seen_joints(prediction, hand, crops), _seen_joints(other, hand, turned)
-    apart = (torch.einsum("brc,kbjc->kbjr", R, here) - there).norm(dim=-1)
-    return saturating(apart, jump_mm).sum(0).mean() / crops.cube_mm
+    return saturating((rotated(here, R) - there).norm(dim=-1), jump_mm).sum(1).mean() / crops.cube_mm
 
 
 def _seen_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """[2, B, 21, 3] mm: the posed hand's and those voted for; [1, B, 21, 3] of a network that does not vote."""
+    """[B, 2, 21, 3] mm: the posed hand's and those voted for; [B, 1, 21, 3] of a network that does not vote."""
     seen = [predicted_joints(prediction, hand, crops)]
     if prediction.points is not None:
         seen.append(voted_joints(prediction, crops))
-    return torch.stack(seen)
+    return torch.stack(seen, 1)
 
 
 def _seed(s: BestSettings, turn: int, step: int = 0) -> int:

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from . import __version__, plots
+from .bundle import evenly
 from .check import Check, summary
 from .crop import Crops
 from .hand import HandRig
@@ -20,7 +21,7 @@ from .page import STYLE
 from .plots import ACCENT, GOOD, INK, MUTED
 from .refine import Refined
 from .results import write_bytes_atomically
-from .track import Tracked, even_pieces
+from .track import Tracked
 
 UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simulated users)
 SHOWN, MORE_STYLE = 6, "td.number { text-align: right; } .warn { color: #c5221f; } img.small { width: 75%; }"
@@ -179,7 +180,7 @@ def _posed(shots: Tracked, index: torch.Tensor, hand: HandRig) -> np.ndarray:
 
 def figure_hands(before: Tracked, after: Tracked, template: HandRig, hand: HandRig, side: str) -> Figure:
     """Frames from the whole folder, as the base model and as the refined one see them."""
-    index = even_pieces(len(after) + 2, SHOWN + 2)[1:-1].clamp(max=len(after) - 1).unique()
+    index = evenly(len(after) + 2, SHOWN + 2)[1:-1].clamp(max=len(after) - 1).unique()
     rows = [("depth", None), ("base model", _posed(before, index, template)), ("refined", _posed(after, index, hand))]
     return _rows(after, index, rows, side, (None, before, after))
 

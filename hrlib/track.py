@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from .adapted import confidence
@@ -55,8 +54,3 @@ def track(
 def from_mirror(joints_mm: Tensor, side: str) -> Tensor:
     """Points [..., 3] of a hand that was mirrored on entry (side "left") as the camera saw them; "right": as they are."""
     return joints_mm * joints_mm.new_tensor([-1.0, 1.0, 1.0]) if side == "left" else joints_mm
-
-
-def even_pieces(total: int, count: int) -> Tensor:
-    """At most `count` of `total` indices, evenly spread."""
-    return torch.linspace(0, total - 1, min(count, total)).round().long()

@@ -355,7 +355,7 @@ def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, m
 
 @pytest.mark.parametrize(
     "off",
-    [{key: 0} for key in ("own", "synthetic", "segmented", "steady")]
+    [{key: 0} for key in ("own", "synthetic", "segmented", "steady", "equivariance")]
     + [{key: False} for key in ("reshape", "correct", "neighbours")],
 )
 def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
