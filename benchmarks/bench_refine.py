@@ -1,4 +1,4 @@
-"""What refinement makes of the four simulated users: the paper's recipe and ours, against base and supervised oracle.
+"""What our refinement makes of the four simulated users, against base and supervised oracle (bench_paper.py: the paper's).
 
 Writes benchmarks/results/refine.json, and goes on where a stopped run of the same numbers was; several runs with other --users
 may share the work, and a last one without finds what they did. Reads the oracles from benchmarks/results/users.json. About an
@@ -23,7 +23,7 @@ from hrlib.evaluate import gap_closed, image_mse, predict, spearman
 from hrlib.figures_best import measure
 from hrlib.hand import load_hand
 from hrlib.kinematics import forward_kinematics
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.pipeline import evaluate_step, true_prediction
 from hrlib.refine import RECIPES, BestSettings, refine
 
@@ -80,15 +80,12 @@ def main():
         "--steps", type=int, default=BestSettings.steps, help="steps of learning in each round of `best`"
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of `best`")
-    parser.add_argument("--paper-frames", type=int, default=1000, help="unlabelled frames of the paper's recipe")
-    parser.add_argument("--paper-batch", type=int, default=50, help="frames a step, so that there are 200 steps")
-    parser.add_argument("--paper-rate", type=float, default=2e-5)
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "refine.json")
     arguments = parser.parse_args()
     template = load_hand()
-    base, paper = load_network(template)[0], load_network(template, PAPER_MODEL)[0]
+    base = load_network(template)[0]
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
-    data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
+    data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
     made = results.provenance(parameters, 0, data, "simulated joints, for evaluation only (and to train the oracles)")
     metrics = {"users": by_user.read(arguments.out, parameters)}
     for name in arguments.users:
@@ -96,19 +93,11 @@ def main():
             continue
         user, began = USERS[name], time.perf_counter()
         train, test = record(user, template, arguments.train), record(user, template, arguments.test, "test")
-        row = {
-            key: measured(predict(net, test.crops), template, test) for key, net in (("base", base), ("alexnet", paper))
-        }
+        row = {"base": measured(predict(base, test.crops), template, test)}
         # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
         row["base_fitted"] = measured(
             explain(template, test.crops, predict(base, test.crops)).prediction, template, test
         )
-        for recipe in ("depth", "paper"):
-            settings = replace(RECIPES[recipe], learning_rate=arguments.paper_rate, batch=arguments.paper_batch)
-            done = refine(paper, template, train.crops[: arguments.paper_frames], settings)
-            moved = (done.cloud_mm - template.cloud_mm).norm(dim=-1)
-            row[recipe] = measured(predict(done.net, test.crops), template, test, done.cloud_mm)
-            row[recipe] |= {"moved_mean_mm": moved.mean().item(), "moved_max_mm": moved.max().item()}
         runs, fitted = [], []
         for seed in range(arguments.seeds):
             settings = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps, seed=seed)
@@ -156,7 +145,6 @@ def main():
 def make_claims(metrics: dict) -> list[results.Claim]:
     """Of the network alone, and of the network with each test frame fitted (ids with -fitted)."""
     users, claim, claims = metrics["users"], results.Claim, []
-    lower = lambda u, recipe, key, start: 1 - users[u][recipe][key] / users[u][start][key]  # noqa: E731
     for key, tail, how in (("best", "", "`best`"), ("best_fitted", "-fitted", "`best`, each test frame fitted,")):
         best = {u: [1 - e / row["base"]["mean16"] for e in row[key]["mean16"]] for u, row in users.items()}
         gap = metrics["gap_closed_mean" if key == "best" else "gap_closed_fitted"]
@@ -176,13 +164,7 @@ def make_claims(metrics: dict) -> list[results.Claim]:
             claim(f"refine-confidence{tail}", f"rank correlation of the confidence of {how} with its accuracy, worst user "
                   "and seed", "-", ">= 0.4", ranks, ranks >= 0.4),
         ]  # fmt: skip
-    mse = min(lower(u, "paper", "hand_mse", "alexnet") for u in users)
-    variance = min(lower(u, "paper", "hand_mse_variance", "alexnet") for u in users)
-    return claims + [
-        claim("refine-paper-mse", "by how much the paper's recipe lowers the hand's image MSE on test frames, worst user",
-              "Fig. 7", ">= 0.40", mse, mse >= 0.4),
-        claim("refine-paper-variance", "and its variance", "0.0035 -> 0.0026", ">= 0.26", variance, variance >= 0.26),
-    ]  # fmt: skip
+    return claims
 
 
 if __name__ == "__main__":

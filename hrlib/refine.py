@@ -42,7 +42,7 @@ from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, rotated, turned
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, rotated, turned, turned_image
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
@@ -55,7 +55,8 @@ NO_HAND = 0.30  # median surprise of fitted poses above which the frames show so
 class PaperSettings:
     """Sec. 4.4: Adam on Eq. 1 for `epochs`, the network's weights and P together. `batch` frames a step, gradients
     accumulated over `micro` at a time (the memory is theirs). cloud_rate_mm: step of each coordinate of P; reach_mm: no
-    point of P gets farther from the template than this.
+    point of P gets farther from the template than this. turn_deg: each frame is turned in the image by up to so much, as a
+    turned camera would see it, so that fewer frames serve (the paper: 0).
 
     The paper has a rate of 1e-5 and 1000 frames a step, of 72,757: 730 steps. A user here has 4,000 frames, which would
     make 40 steps of it; we keep the number of steps about the same instead, with fewer frames in each.
@@ -67,6 +68,7 @@ class PaperSettings:
     learning_rate: float = 1e-5
     cloud_rate_mm: float = 0.1
     reach_mm: float = 25.0
+    turn_deg: float = 0.0
     pipeline: PipelineSettings = PipelineSettings()
     seed: int = 0
 
@@ -74,6 +76,8 @@ class PaperSettings:
         for name in ("epochs", "batch", "micro"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.turn_deg >= 0:
+            raise ValueError(f"turn_deg must not be negative, got {self.turn_deg}")
 
 
 @dataclass(frozen=True)
@@ -213,10 +217,16 @@ def _refine_paper(net, hand, crops, s: PaperSettings, state: "_State", progress,
                 if epoch * -(-len(crops) // s.batch) + k < state.done:
                     continue
                 optimiser.zero_grad(set_to_none=True)
-                sums = {}
-                for part in index[rank::world].split(s.micro):
+                sums, turn = {}, torch.Generator().manual_seed((s.seed * 1000 + epoch) * 100_000 + k)
+                angle = math.radians(s.turn_deg) * (2 * torch.rand(len(index), generator=turn) - 1)
+                mine = slice(rank, None, world)
+                for part, by in zip(index[mine].split(s.micro), angle[mine].split(s.micro), strict=True):
                     cloud = hand.cloud_mm + bounded(free, s.reach_mm)
-                    step = evaluate_step(net(crops.image[part]), hand, crops[part], s.pipeline, cloud, targets[part])
+                    shown, target = crops[part], targets[part]
+                    if s.turn_deg:
+                        shown, R = turned(shown, by.to(shown.image))
+                        target = turned_image(target, R)
+                    step = evaluate_step(net(shown.image), hand, shown, s.pipeline, cloud, target)
                     (step.loss.sum() / len(index)).backward()
                     mse = image_mse(step.rendered, step.target)
                     for name, value in {"mse": mse, "loss": step.loss, **step.terms}.items():

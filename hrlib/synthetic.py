@@ -216,12 +216,16 @@ def turned(crops: Crops, angle: Tensor) -> tuple[Crops, Tensor]:
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     R = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
+    points = rotated(crops.points - 0.5, R) + 0.5
+    return Crops(turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
+
+
+def turned_image(image: Tensor, R: Tensor) -> Tensor:
+    """Images [B, H, W] turned about their middle by R [B, 3, 3], rotations about the camera's axis; see `turned`."""
     # grid_sample asks where each pixel comes from, which is the turn back
     back = torch.cat([R[:, :2, :2].mT, R.new_zeros(len(R), 2, 1)], 2)
-    grid = affine_grid(back, [len(R), 1, *crops.image.shape[1:]], align_corners=False)
-    image = grid_sample(crops.image[:, None], grid, mode="nearest", align_corners=False)[:, 0]
-    points = rotated(crops.points - 0.5, R) + 0.5
-    return Crops(image, points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
+    grid = affine_grid(back, [len(R), 1, *image.shape[1:]], align_corners=False)
+    return grid_sample(image[:, None], grid, mode="nearest", align_corners=False)[:, 0]
 
 
 def rotated(points: Tensor, R: Tensor) -> Tensor:

@@ -23,13 +23,13 @@ from hrlib.bundle import BundleSettings, Explained, surprise
 from hrlib.camera import Camera
 from hrlib.checkpoint import load_network, save_network
 from hrlib.crop import concatenate, crop_hand
-from hrlib.evaluate import predict, predicted_joints
+from hrlib.evaluate import image_mse, predict, predicted_joints
 from hrlib.hand import load_hand
 from hrlib.joints import POINT_NAMES
 from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
-from hrlib.pipeline import true_prediction
+from hrlib.pipeline import splat_target, true_prediction
 from hrlib.rasterise import rasterise
 from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _disagreement, _trusted, _unevenness, refine
 from hrlib.shape import HandShape
@@ -124,6 +124,24 @@ def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
     assert (pieces.cloud_mm - paper.cloud_mm).norm(dim=-1).mean() < 0.02
 
 
+def test_the_paper_s_frames_are_turned_with_their_targets(net, frames, monkeypatch):
+    shown, whole = [], refinement.evaluate_step
+
+    def evaluate_step(prediction, hand, crops, settings, cloud, target):
+        shown.append((crops, target))
+        return whole(prediction, hand, crops, settings, cloud, target)
+
+    monkeypatch.setattr(refinement, "evaluate_step", evaluate_step)
+    settings = replace(PAPER, turn_deg=90.0)
+    assert not same_weights(run(net, frames.crops, settings).net, net)
+    for crops, target in shown:  # of a hand without an arm, whose target is all of the frame's points
+        apart = image_mse(target, splat_target(crops)) / image_mse(target, torch.zeros_like(target))
+        assert apart.max() < 0.05
+    before = {frame.numpy().tobytes() for frame in frames.crops.image}
+    after = {frame.numpy().tobytes() for crops, _ in shown for frame in crops.image}
+    assert len(after) == 2 * len(before) and len(before & after) <= 2, "anew in each epoch; a small angle changes nothing"
+
+
 @pytest.mark.parametrize("call", [2, 3])  # within an epoch, and where one begins
 def test_the_paper_s_recipe_goes_on_after_a_stop(net, small_hands, paper, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
@@ -172,6 +190,7 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
     [
         (lambda: PaperSettings(epochs=0), "epochs must be at least 1, got 0"),
         (lambda: PaperSettings(micro=0), "micro must be at least 1, got 0"),
+        (lambda: PaperSettings(turn_deg=-1.0), "turn_deg must not be negative, got -1"),
         (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
         (lambda: BestSettings(own=0, synthetic=0), r"own \+ synthetic must be at least 1, got 0 \+ 0"),
         (lambda: BestSettings(prepare=-1), "prepare must not be negative, got -1"),

@@ -1,5 +1,7 @@
 """The simulated users: fixed, different from the template, recorded in smooth sequences, cropped without labels."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hrlib.datasets.simulated import SEQUENCE, USERS, mean_size_mm, record
 from hrlib.pipeline import evaluate_step
 from hrlib.results import content_hash
 from hrlib.sensor import KINECT_V1, SR300
+from hrlib.workers import in_processes
 
 
 def test_four_people_and_their_hands():
@@ -81,3 +84,12 @@ def test_recorded_frames_fit_the_true_hand_and_are_kept(tmp_path, monkeypatch):
     again = record(user, template(), 60, "test", progress=False)
     assert content_hash(file) == before and torch.equal(again.crops.image, recorded.crops.image)
     assert torch.equal(again[:3].joints_mm, recorded.joints_mm[:3])
+    file.unlink()
+    elsewhere = record(user, template(), 60, "test", progress=False, processes=2)
+    assert content_hash(file) == before and elsewhere.left_out == recorded.left_out
+
+
+def test_several_processes_keep_the_order():
+    assert list(in_processes(math.sqrt, range(5), 2)) == list(in_processes(math.sqrt, range(5), 1))
+    with pytest.raises(ValueError, match="math domain error|nonnegative"):
+        list(in_processes(math.sqrt, [1, -1], 2))

@@ -5,8 +5,10 @@ template's, the sensor's noise and shadows, a forearm that is cut off without la
 and smooth movements instead of independent poses.
 """
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ..poses import smooth_angles, smooth_walk, view_rotation
 from ..results import write_bytes_atomically
 from ..sensor import KINECT_V1, SR300
 from ..synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from ..workers import in_processes
 from . import Frame, Truth
 
 # Kinect v1 at arm's length; Intel SR300 nearer, where it measures
@@ -113,45 +116,56 @@ class Recorded(SyntheticBatch):
         return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
 
 
-def record(user: SimulatedUser, template: HandRig, count: int, split: str = "train", progress: bool = True) -> Recorded:
-    """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them."""
+def record(
+    user: SimulatedUser, template: HandRig, count: int, split: str = "train", progress: bool = True, processes: int = 1
+) -> Recorded:
+    """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them.
+
+    The same frames whatever the number of `processes` is; more than one take a core each.
+    """
     file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{user.hand(template).fingerprint}-{FORMAT}.pt"
     if file.exists():
-        return Recorded(**_crops_back(torch.load(file, weights_only=True)))
-    parts, left_out = [], 0
-    bar = tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress)
-    for recording in range(-(-count // SEQUENCE)):
-        drawing, rotations, wrist_mm = user._record(template, split, recording)
-        frames = [
-            Frame(f"{recording}/{i}", drawing.depth_mm[i], Camera(*(float(x) for x in drawing.intrinsics[i])))
-            for i in range(min(SEQUENCE, count - recording * SEQUENCE))
-        ]
-        crops, found, lost = crop_frames(frames, progress=False)
-        kept = [int(frame.name.partition("/")[2]) for frame in found]
-        bar.update(len(frames))
-        left_out += len(lost)
-        parts.append((crops, rotations[kept], wrist_mm[kept], drawing.joints_mm[kept]))
-    bar.close()
-    crops, rotations, wrist_mm, joints_mm = zip(*parts, strict=True)
+        return _unpacked(file.read_bytes())
+    starts = range(0, count, SEQUENCE)
+    make = partial(_packed_recording, user, template, count, split)
+    with tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress) as bar:
+        parts = []
+        for start, packed in zip(starts, in_processes(make, starts, processes), strict=True):
+            parts.append(_unpacked(packed))
+            bar.update(min(SEQUENCE, count - start))
     recorded = Recorded(
-        concatenate(list(crops)), torch.cat(rotations), torch.cat(wrist_mm), torch.cat(joints_mm), left_out
+        concatenate([part.crops for part in parts]),
+        *(torch.cat([getattr(p, name) for p in parts]) for name in ("rotations", "wrist_mm", "joints_mm")),
+        left_out=sum(part.left_out for part in parts),
     )
-    _keep(file, recorded)
+    write_bytes_atomically(file, _packed(recorded))
     return recorded
 
 
-def _keep(file, recorded: Recorded):
-    import io
+def _packed_recording(user: SimulatedUser, template: HandRig, count: int, split: str, start: int) -> bytes:
+    """What segmentation finds in the recording that begins with frame `start`, as bytes: those may leave a process."""
+    recording = start // SEQUENCE
+    drawing, rotations, wrist_mm = user._record(template, split, recording)
+    frames = [
+        Frame(f"{recording}/{i}", drawing.depth_mm[i], Camera(*(float(x) for x in drawing.intrinsics[i])))
+        for i in range(min(SEQUENCE, count - start))
+    ]
+    crops, found, lost = crop_frames(frames, progress=False)
+    kept = [int(frame.name.partition("/")[2]) for frame in found]
+    return _packed(Recorded(crops, rotations[kept], wrist_mm[kept], drawing.joints_mm[kept], len(lost)))
 
+
+def _packed(recorded: Recorded) -> bytes:
     buffer, c = io.BytesIO(), recorded.crops
     crops = {"image": c.image, "points": c.points, "centre_mm": c.centre_mm, "count": c.count, "cube_mm": c.cube_mm}
     parts = {"rotations": recorded.rotations, "wrist_mm": recorded.wrist_mm, "joints_mm": recorded.joints_mm}
     torch.save({"crops": crops, **parts, "left_out": recorded.left_out}, buffer)
-    write_bytes_atomically(file, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def _crops_back(stored: dict) -> dict:
-    return {**stored, "crops": Crops(**stored["crops"])}
+def _unpacked(packed: bytes) -> Recorded:
+    stored = torch.load(io.BytesIO(packed), weights_only=True)
+    return Recorded(**{**stored, "crops": Crops(**stored["crops"])})
 
 
 USERS = {
