@@ -139,7 +139,9 @@ def test_the_paper_s_frames_are_turned_with_their_targets(net, frames, monkeypat
         assert apart.max() < 0.05
     before = {frame.numpy().tobytes() for frame in frames.crops.image}
     after = {frame.numpy().tobytes() for crops, _ in shown for frame in crops.image}
-    assert len(after) == 2 * len(before) and len(before & after) <= 2, "anew in each epoch; a small angle changes nothing"
+    assert len(after) == 2 * len(before) and len(before & after) <= 2, (
+        "anew in each epoch; a small angle changes nothing"
+    )
 
 
 @pytest.mark.parametrize("call", [2, 3])  # within an epoch, and where one begins
