@@ -19,7 +19,7 @@ from hrlib import results
 from hrlib.bundle import BundleSettings, explain, without_forearm
 from hrlib.checkpoint import load_network
 from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import gap_closed, image_mse, predict, spearman
+from hrlib.evaluate import gap_closed, image_mse, predict, predict_turned, spearman
 from hrlib.figures_best import measure
 from hrlib.hand import load_hand
 from hrlib.kinematics import forward_kinematics
@@ -80,11 +80,13 @@ def main():
         "--steps", type=int, default=BestSettings.steps, help="steps of learning in each round of `best`"
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of `best`")
+    parser.add_argument("--device", default="cpu", help="that refines")
+    parser.add_argument("--processes", type=int, default=1, help="that make the frames")
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "refine.json")
     arguments = parser.parse_args()
     template = load_hand()
     base = load_network(template)[0]
-    parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
+    parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users", "processes")}
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
     made = results.provenance(parameters, 0, data, "simulated joints, for evaluation only (and to train the oracles)")
     metrics = {"users": by_user.read(arguments.out, parameters)}
@@ -92,26 +94,32 @@ def main():
         if name in metrics["users"]:
             continue
         user, began = USERS[name], time.perf_counter()
-        train, test = record(user, template, arguments.train), record(user, template, arguments.test, "test")
+        made_by = {"processes": arguments.processes}
+        train = record(user, template, arguments.train, **made_by)
+        test = record(user, template, arguments.test, "test", **made_by)
         row = {"base": measured(predict(base, test.crops), template, test)}
+        row["base_turned"] = measured(predict_turned(base, test.crops), template, test)
         # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
         row["base_fitted"] = measured(
-            explain(template, test.crops, predict(base, test.crops)).prediction, template, test
+            explain(template, test.crops, predict_turned(base, test.crops)).prediction, template, test
         )
-        runs, fitted = [], []
+        runs, once, fitted = [], [], []
         for seed in range(arguments.seeds):
             settings = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps, seed=seed)
-            done = refine(base, template, train.crops, settings)
-            found = measured(predict(done.net, test.crops), done.hand, test) | {"warnings": list(done.warnings)}
+            done = refine(base, template, train.crops, settings, device=arguments.device)
+            done = replace(done, net=done.net.cpu(), hand=done.hand.to("cpu"))
+            seen = predict_turned(done.net, test.crops)  # as `hrlib predict` does
+            found = measured(seen, done.hand, test) | {"warnings": list(done.warnings)}
             truth = true_prediction(test.rotations, test.wrist_mm, done.hand, test.crops)
             found["hand_mm"] = measure(truth, done.hand, test).error_mm.mean().item()  # what its bones alone cost
             found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
             runs.append(found)
-            fits = explain(done.hand, test.crops, predict(done.net, test.crops), progress=False)
+            once.append(measured(predict(done.net, test.crops), done.hand, test))
+            fits = explain(done.hand, test.crops, seen, progress=False)
             fitted.append(measured(fits.prediction, done.hand, test))
             errors = (row["base"]["mean16"], found["mean16"], fitted[-1]["mean16"])
             print("{}, seed {}: {:.1f} -> {:.1f} mm, fitted {:.1f}".format(name, seed, *errors), flush=True)
-        for key, several in (("best", runs), ("best_fitted", fitted)):
+        for key, several in (("best", runs), ("best_seen_once", once), ("best_fitted", fitted)):
             row[key] = {number: [run[number] for run in several] for number in several[0]}
         row["seconds"] = time.perf_counter() - began
         metrics["users"][name] = row

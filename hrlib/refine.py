@@ -32,7 +32,7 @@ from .bundle import (
     surprise,
     without_forearm,
 )
-from .crop import Crops
+from .crop import Crops, rotated, turned, turned_image
 from .evaluate import apart_mm, image_mse, predict, predicted_joints, voted_joints
 from .fit import bounded
 from .hand import HandRig
@@ -42,7 +42,7 @@ from .pipeline import PipelineSettings, evaluate_step, wrist_position
 from .pretrain import batch_to, has_bfloat16, pose_loss
 from .results import write_bytes_atomically
 from .shape import HandShape, shaped
-from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled, rotated, turned, turned_image
+from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
 from .workers import finish_the_step, workers
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)

@@ -10,7 +10,7 @@ from .bundle import explain
 from .check import CHUNK, in_chunks
 from .crop import Crops
 from .datasets import Frame
-from .evaluate import predict, predicted_joints
+from .evaluate import predict_turned, predicted_joints
 from .hand import HandRig
 from .network import PoseNet, Prediction
 
@@ -33,7 +33,7 @@ class Tracked:
 
 def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False) -> Tracked:
     """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`bundle.explain`)."""
-    prediction = predict(net, crops)
+    prediction = predict_turned(net, crops)
     if fit:
         prediction = explain(hand, crops, prediction, progress=len(crops) > 200).prediction
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)

@@ -4,8 +4,10 @@ import math
 
 import pytest
 import torch
-from core_fixtures import FIST_DEG, pose, random_rotations
+from core_fixtures import FIST_DEG, pose, random_rotations, template
 
+from hrlib.checkpoint import load_network
+from hrlib.crop import rotated, turned
 from hrlib.evaluate import (
     finger_flexion,
     finger_state_auc,
@@ -13,8 +15,13 @@ from hrlib.evaluate import (
     image_mse,
     jitter_mm,
     joint_error_mm,
+    predict,
+    predict_turned,
+    predicted_joints,
     spearman,
+    voted_joints,
 )
+from hrlib.synthetic import Synthesiser, SyntheticSettings
 
 DEGREE = math.pi / 180
 
@@ -35,6 +42,26 @@ def test_joint_error_by_hand():
     torch.testing.assert_close(joint_error_mm(joints, truth), torch.tensor([2.5, 1.0]))
     with pytest.raises(ValueError, match=r"two times \[B, J, 3\], got \[2, 2, 3\] and \[1, 2, 3\]"):
         joint_error_mm(joints, truth[:1])
+
+
+def test_the_mean_over_a_full_turn_turns_with_the_camera():
+    net, hand = load_network(template())[0], template()
+    crops = Synthesiser(hand, SyntheticSettings(window_px=96, focal_px=180.0)).batch(4, 1).crops
+    quarter = torch.full(
+        (4,), math.pi / 2
+    )  # the pixels' grid turns into itself: the same four pictures, in another order
+    other, R = turned(crops, quarter)
+    every = [0.0, 90.0, 180.0, 270.0]
+    for points, far in ((lambda p, c: predicted_joints(p, hand, c), 0.02), (voted_joints, 0.02)):
+        here, there = (points(predict_turned(net, c, every), c) for c in (crops, other))
+        torch.testing.assert_close(rotated(here, R), there, rtol=0, atol=far)
+        once = rotated(points(predict(net, crops), crops), R) - points(predict(net, other), other)
+        assert once.norm(dim=-1).mean() > 0.5, "one look depends on how the camera is held"
+    one = predict(net, crops)
+    for a, b in zip(vars(predict_turned(net, crops, [0.0])).values(), vars(one).values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="turns_deg must hold at least one angle"):
+        predict_turned(net, crops, [])
 
 
 def test_image_mse_by_hand():

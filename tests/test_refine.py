@@ -22,7 +22,7 @@ from hrlib.adapted import as_ply, confidence, load_refined, save_refined
 from hrlib.bundle import BundleSettings, Explained, surprise
 from hrlib.camera import Camera
 from hrlib.checkpoint import load_network, save_network
-from hrlib.crop import concatenate, crop_hand
+from hrlib.crop import concatenate, crop_hand, turned
 from hrlib.evaluate import image_mse, predict, predicted_joints
 from hrlib.hand import load_hand
 from hrlib.joints import POINT_NAMES
@@ -34,7 +34,7 @@ from hrlib.rasterise import rasterise
 from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _disagreement, _trusted, _unevenness, refine
 from hrlib.shape import HandShape
 from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticSettings, rolled, turned
+from hrlib.synthetic import Synthesiser, SyntheticSettings, rolled
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
 ARMS = replace(CLEAN, forearm_mm=60.0, forearm_share=1.0)  # what lies behind the wrist is no target
