@@ -84,18 +84,17 @@ class Explained:
 
 
 def fit_hand(
-    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings(), shape=None
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
 ) -> HandShape:
     """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
 
     In three stages, of which the later ones go on with the frames that the one before explained best: a wrong pose is
-    explained by a wrong shape, and a few lost hands bend the shape of all.
-    shape: where to begin, None for the template's. Raises ValueError for no frames.
+    explained by a wrong shape, and a few lost hands bend the shape of all. Raises ValueError for no frames.
     """
     _require(crops, prediction)
     some = evenly(len(crops), settings.shape_frames)
     crops, prediction = crops[some], prediction[some]
-    shape = HandShape(*(part.requires_grad_(True) for part in (shape or HandShape.template()).detach().parts()))
+    shape = HandShape(*(part.requires_grad_(True) for part in HandShape.template(hand.vertices_mm).parts()))
     for share, keep in SHAPE_STAGES:
         # they are no sequence
         iterations = max(1, round(share * settings.iterations))

@@ -235,6 +235,8 @@ def _predict() -> Callable[..., int]:
     ) -> int:
         """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
+        The network sees each image five times, turned about its middle, and the mean of what it sees there counts.
+
         Args:
             folder: depth images of one hand: 16-bit PNG or .npy, subfolders included.
             camera: focal lengths and principal point in pixels; without the latter, each image's centre.
