@@ -63,10 +63,7 @@ def main():
         users[name] = row | {"test_frames": len(test.crops), "seconds": time.perf_counter() - began}
         by_user.write(arguments.out, arguments.users, parameters, users)
     if set(users) != set(USERS):
-        print(
-            f"kept in {by_user.place(arguments.out, arguments.users).name}; a run without --users puts all of them together"
-        )
-        return
+        return by_user.say_kept(arguments.out, arguments.users)
     users = {name: users[name] for name in USERS}
     change = {
         variant: {
@@ -79,12 +76,8 @@ def main():
         print(f"{variant}:", ", ".join(f"{name} {mm:+.1f}" for name, mm in mm_of.items()), "mm")
     metrics = {"users": users, "change_mm": change}
     profile = "quick" if arguments.frames >= 300 else "smoke"
-    results.write_json(
-        arguments.out,
-        {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made},
-    )
-    by_user.remove(arguments.out)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+    record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made}
+    by_user.finish(arguments.out, record_)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def main():
             )
         )
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     print(metrics["images_per_s"])
     data = {"hand": HAND_ASSET, "paper's network": PAPER_MODEL}
     made = results.provenance({"repeats": arguments.repeats}, 0, data, "none: synthetic frames")

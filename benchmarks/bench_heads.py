@@ -112,7 +112,7 @@ def main():
     for name, row in metrics["joint_error"].items():
         print(f"{name}: {row['mean_mm']:.1f} mm, {metrics['median_step_ms'][name]:.0f} ms a step")
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     parameters = {"steps": settings.steps, "batch": settings.batch, "test": arguments.test}
     provenance = results.provenance(
         parameters,

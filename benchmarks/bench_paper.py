@@ -74,16 +74,12 @@ def main():
         users[name] = row
         by_user.write(arguments.out, arguments.users, parameters, users)
     if set(arguments.users) != set(USERS):
-        kept = by_user.place(arguments.out, arguments.users).name
-        print(f"kept in {kept}; a run without --users puts all of them together")
-        return
+        return by_user.say_kept(arguments.out, arguments.users)
     users = {name: users[name] for name in USERS}
     record_ = {"name": "paper", "profile": "full", "metrics": {"users": users}, "claims": make_claims(users)}
     for claim in record_["claims"]:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
-    results.write_json(arguments.out, record_ | {"provenance": made})
-    by_user.remove(arguments.out)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+        print(claim.verdict())
+    by_user.finish(arguments.out, record_ | {"provenance": made})
 
 
 def make_claims(users: dict) -> list[results.Claim]:

@@ -149,7 +149,7 @@ def main():
         print(name, {way: round(t, 2) for way, t in metrics[name]["median_ms"].items()}, "ms")
     claims = make_claims(metrics["base"])
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
     parameters = {"repeats": arguments.repeats, "threads": arguments.threads}
     made = results.provenance(parameters, 3, data, "none: synthetic frames, nothing compared with the truth")

@@ -92,7 +92,7 @@ def main():
     )
     for name, value in median.items():
         print(f"{name}: {value:.0f} images/s")
-    print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+    print(claim.verdict())
     provenance = results.provenance(
         {"turns": arguments.turns, "steps": arguments.steps, "batch": settings.batch},
         settings.seed,

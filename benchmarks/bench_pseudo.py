@@ -153,7 +153,7 @@ def main():
     claims = make_claims(sets)
     record = {"name": "pseudo", "profile": "quick" if whole else "smoke", "metrics": metrics, "claims": claims}
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     results.write_json(arguments.out, record | {"provenance": made})
     partial.unlink(missing_ok=True)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")

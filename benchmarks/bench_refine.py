@@ -94,9 +94,8 @@ def main():
         if name in metrics["users"]:
             continue
         user, began = USERS[name], time.perf_counter()
-        made_by = {"processes": arguments.processes}
-        train = record(user, template, arguments.train, **made_by)
-        test = record(user, template, arguments.test, "test", **made_by)
+        train = record(user, template, arguments.train, processes=arguments.processes)
+        test = record(user, template, arguments.test, "test", processes=arguments.processes)
         row = {"base": measured(predict(base, test.crops), template, test)}
         row["base_turned"] = measured(predict_turned(base, test.crops), template, test)
         # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
@@ -125,10 +124,7 @@ def main():
         metrics["users"][name] = row
         by_user.write(arguments.out, arguments.users, parameters, metrics["users"])
     if set(arguments.users) != set(USERS):
-        print(
-            f"kept in {by_user.place(arguments.out, arguments.users).name}; a run without --users puts all of them together"
-        )
-        return
+        return by_user.say_kept(arguments.out, arguments.users)
     metrics["users"] = {name: metrics["users"][name] for name in USERS}
     oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
     for name, row in metrics["users"].items():
@@ -144,10 +140,8 @@ def main():
     profile = "quick" if arguments.seeds >= 3 else "smoke"
     record_ = {"name": "refine", "profile": profile, "metrics": metrics, "claims": make_claims(metrics)}
     for claim in record_["claims"]:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
-    results.write_json(arguments.out, record_ | {"provenance": made})
-    by_user.remove(arguments.out)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+        print(claim.verdict())
+    by_user.finish(arguments.out, record_ | {"provenance": made})
 
 
 def make_claims(metrics: dict) -> list[results.Claim]:

@@ -158,7 +158,7 @@ def main():
         ),
     ]
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     print({name: round(value, 2) for name, value in ratio.items()})
     made = results.provenance(
         {"repeats": arguments.repeats, "threads": arguments.threads}, 0, {"hand": HAND_ASSET}, "none: random poses"

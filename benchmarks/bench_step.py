@@ -228,7 +228,7 @@ def main():
         print(f"refinement step with {count} points: {value:.0f} MiB at most, {behind:.0f} MiB behind the network")
     claims = make_claims(metrics)
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     made = results.provenance(
         {"repeats": repeats, "batch": arguments.batch, "threads": arguments.threads},
         0,

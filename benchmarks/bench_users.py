@@ -92,7 +92,7 @@ def main():
         ),
     }
     for claim in record_["claims"]:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     results.write_json(arguments.out, record_)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 

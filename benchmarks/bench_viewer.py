@@ -91,7 +91,7 @@ def main():
     metrics["load_average"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     claims = make_claims(metrics)
     for claim in claims:
-        print(f"{claim.id}: {claim.value:.3g} (target {claim.target}) {'holds' if claim.holds else 'FAILS'}")
+        print(claim.verdict())
     made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET}, "none")
     profile = "quick" if arguments.repeats >= 100 else "smoke"
     results.write_json(

@@ -28,10 +28,17 @@ def write(out: Path, names: str, parameters: dict, users: dict):
     write_json(place(out, names), _conditions(parameters) | {"users": users})
 
 
-def remove(out: Path):
-    """The result file is written and has all of it."""
+def say_kept(out: Path, names: str):
+    """What a run ends with that has not all users."""
+    print(f"kept in {place(out, names).name}; a run without --users puts all of them together")
+
+
+def finish(out: Path, record: dict):
+    """Write the result file, which has all users; what was kept beside it goes."""
+    write_json(out, record)
     for file in _files(out):
         file.unlink()
+    print(f"written to {out.name} in {out.parent.name}/")
 
 
 def _conditions(parameters: dict) -> dict:

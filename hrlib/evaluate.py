@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import roma
 import torch
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from .crop import Crops, rotated, turned
 from .datasets.fingerspelling import FINGER_STATES
 from .hand import HandRig
 from .joints import JOINT_NAMES
-from .kinematics import euler_angles, forward_kinematics, joint_positions
+from .kinematics import euler_angles, forward_kinematics, joint_positions, turn_hand
 from .network import PoseNet, Prediction
 from .pipeline import from_crop, wrist_position
 
@@ -74,10 +73,8 @@ def predict_turned(net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURN
 
 def _turned_by(prediction: Prediction, R: Tensor) -> Prediction:
     """The same hands, turned with their cameras by R [B, 3, 3]."""
-    wrist = roma.quat_product(roma.rotmat_to_unitquat(R), prediction.rotations[:, 0])
     move = lambda points: None if points is None else rotated(points, R)  # noqa: E731
-    rotations = torch.cat([wrist[:, None], prediction.rotations[:, 1:]], 1)
-    return Prediction(rotations, move(prediction.offset), move(prediction.points))
+    return Prediction(turn_hand(prediction.rotations, R), move(prediction.offset), move(prediction.points))
 
 
 def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:

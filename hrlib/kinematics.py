@@ -6,6 +6,7 @@ The chain of frames is written in torch, for any device and dtype; `kinematics_c
 from functools import cache
 from importlib import import_module
 
+import roma
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -86,6 +87,12 @@ def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
     tips = at[:, FAR] + (R[:, FAR] @ hand.tip_bones_mm[..., None])[..., 0]
     # each finger's three joints, then its tip
     return torch.cat([at[:, :1], torch.cat([at[:, 1:].unflatten(1, (5, 3)), tips[:, :, None]], 2).flatten(1, 2)], 1)
+
+
+def turn_hand(rotations: Tensor, R: Tensor) -> Tensor:
+    """Rotations [B, 16, 4] of hands that are turned as a whole by R [B, 3, 3], in the camera frame."""
+    wrist = roma.quat_product(roma.rotmat_to_unitquat(R), rotations[:, 0])
+    return torch.cat([wrist[:, None], rotations[:, 1:]], 1)
 
 
 def euler_angles(rotations: Tensor) -> Tensor:

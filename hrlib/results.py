@@ -37,6 +37,10 @@ class Claim:
     value: Any
     holds: bool
 
+    def verdict(self) -> str:
+        """One line about a claim whose value is a number: the value, the target, and whether it holds."""
+        return f"{self.id}: {self.value:.3g} (target {self.target}) {'holds' if self.holds else 'FAILS'}"
+
 
 # ---- files, whole or not at all
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import roma
 import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
@@ -12,7 +11,7 @@ from .camera import Camera
 from .crop import Crops, concatenate, crop_batch, crop_frame, rotated, turned
 from .datasets import Frame
 from .hand import HandRig
-from .kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix
+from .kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix, turn_hand
 from .poses import sample_poses, sample_views
 from .rasterise import rasterise
 from .sensor import KINECT_V1, DepthSensor, measure
@@ -200,9 +199,7 @@ def joined(*batches: SyntheticBatch) -> SyntheticBatch:
 def rolled(batch: SyntheticBatch, angle: Tensor) -> SyntheticBatch:
     """The same frames as `turned` shows them, and the truth about them."""
     crops, R = turned(batch.crops, angle)
-    wrist = roma.quat_product(roma.rotmat_to_unitquat(R), batch.rotations[:, 0])
-    rotations = torch.cat([wrist[:, None], batch.rotations[:, 1:]], 1)
-    return SyntheticBatch(crops, rotations, rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R))
+    return SyntheticBatch(crops, turn_hand(batch.rotations, R), rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R))
 
 
 def wrist_loop(faces: Tensor) -> Tensor:

@@ -47,9 +47,8 @@ def test_joint_error_by_hand():
 def test_the_mean_over_a_full_turn_turns_with_the_camera():
     net, hand = load_network(template())[0], template()
     crops = Synthesiser(hand, SyntheticSettings(window_px=96, focal_px=180.0)).batch(4, 1).crops
-    quarter = torch.full(
-        (4,), math.pi / 2
-    )  # the pixels' grid turns into itself: the same four pictures, in another order
+    # the pixels' grid turns into itself: the same four pictures, in another order
+    quarter = torch.full((4,), math.pi / 2)
     other, R = turned(crops, quarter)
     every = [0.0, 90.0, 180.0, 270.0]
     for points, far in ((lambda p, c: predicted_joints(p, hand, c), 0.02), (voted_joints, 0.02)):
