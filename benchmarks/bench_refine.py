@@ -137,6 +137,14 @@ def main():
         metrics[{"best": "gap_closed_mean", "best_fitted": "gap_closed_fitted"}[key]] = gap_closed(
             base_mm, of(key), oracle_mm
         )
+    # how much of it is refinement and how much the five views: both models seen the same way, too
+    ways = {
+        "five views, base one": ("best", "base"),
+        "both one": ("best_seen_once", "base"),
+        "both five": ("best", "base_turned"),
+    }
+    metrics["jitter_lowered"] = {way: jitter_lowered(users, *pair) for way, pair in ways.items()}
+    print("jitter lowered, worst user and seed:", metrics["jitter_lowered"])
     profile = "quick" if arguments.seeds >= 3 else "smoke"
     record_ = {"name": "refine", "profile": profile, "metrics": metrics, "claims": make_claims(metrics)}
     for claim in record_["claims"]:
@@ -144,15 +152,24 @@ def main():
     by_user.finish(arguments.out, record_ | {"provenance": made})
 
 
+def jitter_lowered(rows, refined: str, base: str) -> float:
+    """By which share, of the worst user and seed; `refined` and `base` are keys of the users' rows."""
+    return min(1 - max(row[refined]["jitter"]) / row[base]["jitter"] for row in rows)
+
+
 def make_claims(metrics: dict) -> list[results.Claim]:
-    """Of the network alone, and of the network with each test frame fitted (ids with -fitted)."""
+    """Of the network, which sees each test frame in five turned views as in `hrlib predict`, and of the network with each
+    test frame fitted (ids with -fitted)."""
     users, claim, claims = metrics["users"], results.Claim, []
-    for key, tail, how in (("best", "", "`best`"), ("best_fitted", "-fitted", "`best`, each test frame fitted,")):
+    for key, tail, how in (
+        ("best", "", "`best` (frames seen from five turned views)"),
+        ("best_fitted", "-fitted", "`best`, each test frame fitted,"),
+    ):
         best = {u: [1 - e / row["base"]["mean16"] for e in row[key]["mean16"]] for u, row in users.items()}
         gap = metrics["gap_closed_mean" if key == "best" else "gap_closed_fitted"]
         bcd = min(min(best[u]) for u in best if u in "BCD") if set(best) & set("BCD") else float("nan")
         worst = min(min(values) for values in best.values())
-        steady = min(1 - max(row[key]["jitter"]) / row["base"]["jitter"] for row in users.values())
+        steady = jitter_lowered(users.values(), key, "base")
         ranks = min(min(row[key]["confidence_spearman"]) for row in users.values())
         claims += [
             claim(f"refine-gap{tail}", f"share of the way from the base to a supervised oracle that {how} goes without "
@@ -161,8 +178,8 @@ def make_claims(metrics: dict) -> list[results.Claim]:
                   "-", ">= 0.25", bcd, bcd >= 0.25),
             claim(f"refine-nobody-worse{tail}", "the same for all users, worst user and seed", "-", ">= 0", worst,
                   worst >= 0),
-            claim(f"refine-jitter{tail}", f"by how much {how} lowers the jitter, worst user and seed", "-", ">= 0.30",
-                  steady, steady >= 0.3),
+            claim(f"refine-jitter{tail}", f"by how much {how} lowers the jitter of the base, which sees each frame once, "
+                  "worst user and seed", "-", ">= 0.30", steady, steady >= 0.3),
             claim(f"refine-confidence{tail}", f"rank correlation of the confidence of {how} with its accuracy, worst user "
                   "and seed", "-", ">= 0.4", ranks, ranks >= 0.4),
         ]  # fmt: skip
