@@ -271,62 +271,36 @@ def main():
         {"repeats": arguments.repeats}, seed=0, data=None, ground_truth="none: random points"
     )
     for claim in result["claims"]:
-        print(
-            f"{claim['id']}: {claim['value']:.3g} (target {claim['target']}) {'holds' if claim['holds'] else 'FAILS'}"
-        )
+        print(claim.verdict())
     results.write_json(arguments.out, result)
 
 
-def make_claims(metrics: dict) -> list[dict]:
-    speed_up = metrics["speed_up_over_windowed"]
-    image_difference = metrics["largest_difference_from_reference"]["cpu"]["image"]
-    claims = [
-        {
-            "id": "render-speed",
-            "claim": "The cpu renderer is many times faster than a windowed scatter_reduce in plain torch "
-            f"(forward + backward, B=32, N=2048, r=5 px, 120x120, {metrics['threads']} threads)",
-            "paper": "-",
-            "target": f">= {SPEED_UP_TARGET} times",
-            "value": speed_up,
-            "holds": speed_up >= SPEED_UP_TARGET,
-        },
-        {
-            "id": "render-equal",
-            "claim": "The cpu renderer's image equals the plain torch reference's (largest difference)",
-            "paper": "-",
-            "target": "<= 1e-6",
-            "value": image_difference,
-            "holds": image_difference <= 1e-6,
-        },
+def make_claims(metrics: dict) -> list[results.Claim]:
+    claim, claims = results.Claim, []
+    rivals = [
+        (
+            "render-speed",
+            "windowed",
+            SPEED_UP_TARGET,
+            "many times faster than a windowed scatter_reduce in plain torch",
+        ),
+        ("render-plain", "plain_torch", PLAIN_TARGET, "faster than plain torch (every point in every pixel)"),
+        ("render-earlier", "earlier", EARLIER_TARGET, "faster than its own first version, same image"),
     ]
-    others = [("render-plain", "plain torch (every point in every pixel)", "plain_torch", PLAIN_TARGET)]
-    if "speed_up_over_earlier" in metrics:
-        others.append(("render-earlier", "its own first version, same image", "earlier", EARLIER_TARGET))
-    for name, what, key, target in others:
-        value = metrics[f"speed_up_over_{key}"]
-        claims.append(
-            {
-                "id": name,
-                "claim": f"The cpu renderer is faster than {what}, forward + backward, same setting",
-                "paper": "-",
-                "target": f">= {target} times",
-                "value": value,
-                "holds": value >= target,
-            }
-        )
+    setting = f"forward + backward, B=32, N=2048, r=5 px, 120x120, {metrics['threads']} threads"
+    for name, rival, target, what in rivals:
+        if (value := metrics.get(f"speed_up_over_{rival}")) is not None:
+            sentence = f"The cpu renderer is {what} ({setting})"
+            claims.append(claim(name, sentence, "-", f">= {target} times", value, value >= target))
+    image_difference = metrics["largest_difference_from_reference"]["cpu"]["image"]
+    sentence = "The cpu renderer's image equals the plain torch reference's (largest difference)"
+    claims.append(claim("render-equal", sentence, "-", "<= 1e-6", image_difference, image_difference <= 1e-6))
     if metrics["memory"]:
         worst = max(row["cpu"]["bytes_per_point_and_pixel"] for row in metrics["memory"])
-        claims.append(
-            {
-                "id": "render-memory",
-                "claim": "The cpu renderer's memory is linear in B (HW + N): bytes per point and pixel at worst, as B, "
-                "N and HW grow",
-                "paper": "-",
-                "target": f"<= {BYTES_TARGET}",
-                "value": worst,
-                "holds": worst <= BYTES_TARGET,
-            }
+        sentence = (
+            "The cpu renderer's memory is linear in B (HW + N): bytes per point and pixel at worst, as B, N and HW grow"
         )
+        claims.append(claim("render-memory", sentence, "-", f"<= {BYTES_TARGET}", worst, worst <= BYTES_TARGET))
     return claims
 
 

@@ -265,18 +265,18 @@ def train(
     return done | {"seconds_of_this_call": time.perf_counter() - began}
 
 
-def claim(name, sentence, target, value, holds) -> dict:
-    return {"id": name, "claim": sentence, "paper": "-", "target": target, "value": value, "holds": holds}
+def claim(name, sentence, target, value, holds) -> results.Claim:
+    return results.Claim(name, sentence, "-", target, value, holds)
 
 
-def near_the_limit(kernels: dict) -> dict:
+def near_the_limit(kernels: dict) -> results.Claim:
     slowest = kernels["_keep_brightest"]
     share = max(slowest[name] for name in LIMITS)
     what = "Of the gpu renderer's slowest kernel: share of the memory or issue limit that it is nearest to, in per cent"
     return claim("gpu-limit", what, f">= {LIMIT_TARGET}", share, share >= LIMIT_TARGET)
 
 
-def make_claims(metrics: dict) -> list[dict]:
+def make_claims(metrics: dict) -> list[results.Claim]:
     compared = [row[other] for row in metrics["agreement"] for other in ("reference", "cpu")]
     image = max(row["image"] for row in compared)
     gradient = max(row["gradient_relative"] for row in compared)
@@ -393,8 +393,8 @@ def main():
         return result["claims"]
 
     claims = write()  # before the training, which may be killed
-    for row in claims:
-        print(f"{row['id']}: {row['value']:.3g} (target {row['target']}) {'holds' if row['holds'] else 'FAILS'}")
+    for found in claims:
+        print(found.verdict())
     for name in ("renderer", "rasteriser"):
         for row in metrics[name]:
             print(f"{name}, B={row['batch']}: {row['gpu_ms']:.3f} ms, {row['speed_up']:.0f} times faster")
@@ -412,7 +412,7 @@ def main():
         metrics["training"] = train(hand, arguments.training, settings, network, arguments.start, seconds)
         write()
         print(f"training: {metrics['training']}")
-    sys.exit(0 if all(row["holds"] for row in claims) else 1)
+    sys.exit(0 if all(found.holds for found in claims) else 1)
 
 
 if __name__ == "__main__":
