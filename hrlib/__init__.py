@@ -14,8 +14,9 @@ Conventions, everywhere:
 - Random functions take a `torch.Generator`.
 
 The modules in the order in which data flows: datasets, segment, crop, network, kinematics, skinning, render, losses,
-pipeline (the method in ten lines), fit (single frames), bundle and shape (a user's frames), refine, adapted; beside them
-hand and joints, what makes training data (poses, rasterise, sensor, synthetic), pretrain, evaluate, oracle, generative.
+pipeline (the method in ten lines), fit (single frames), bundle and shape (a user's frames), refine (by refine_paper or
+refine_best), adapted; beside them hand and joints, what makes training data (poses, rasterise, sensor, synthetic), pretrain,
+evaluate, oracle, generative.
 """
 
 __version__ = "0.1.0"

@@ -17,7 +17,7 @@ from .evaluate import apart_mm
 from .export import as_glb
 from .hand import HandRig, asset_tensors, load_hand
 from .network import PoseNet, Prediction
-from .refine import Refined
+from .refine_state import Refined
 from .results import write_bytes_atomically, write_json
 
 # where confidence has fallen to exp(-1/2) = 0.6, the other measure being perfect

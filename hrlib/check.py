@@ -18,7 +18,7 @@ from .evaluate import predict
 from .hand import HandRig
 from .network import PoseNet
 from .recognise import looks_like_a_hand
-from .refine import FEW_FRAMES
+from .refine_best import FEW_FRAMES
 from .segment import check_mask
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand

@@ -19,7 +19,7 @@ from .joints import FINGERS
 from .kinematics import forward_kinematics
 from .page import STYLE
 from .plots import ACCENT, GOOD, INK, MUTED
-from .refine import Refined
+from .refine_state import Refined
 from .results import write_bytes_atomically
 from .track import Tracked
 

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 import numba
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 @contextmanager
@@ -35,6 +36,29 @@ def workers(device: str | torch.device | None) -> Iterator[tuple[int, int, torch
     finally:
         if ours:
             dist.destroy_process_group()
+
+
+def add_gradients(parameters, world: int):
+    """Sum over the processes, each of which has its share of the batch."""
+    if world > 1:
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            dist.all_reduce(parameter.grad)
+
+
+def add_numbers(numbers: dict[str, float], world: int, like: Tensor) -> dict[str, float]:
+    """Sums over the processes; `like` is of the device that they talk through."""
+    if world == 1:
+        return numbers
+    total = torch.tensor(list(numbers.values()), device=like.device)
+    dist.all_reduce(total)
+    return dict(zip(numbers, total.tolist(), strict=True))
+
+
+def any_of(interrupted: list, world: int, like: Tensor) -> bool:
+    """Whether any process was asked to stop: all stop after the same step, or one waits for the others for ever."""
+    return add_numbers({"stop": float(len(interrupted))}, world, like)["stop"] > 0
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from .datasets.masked import MaskedFolder
 from .export import JointFiles
 from .hand import HandRig
 from .network import PoseNet
-from .refine import BestSettings, Refined, in_runs, refine
+from .refine import BestSettings, Refined, refine
+from .refine_best import in_runs
 from .results import write_bytes_atomically, write_json
 from .track import Tracked, from_mirror, tracked
 

@@ -16,8 +16,7 @@ import torch
 from core_fixtures import template
 from PIL import Image
 
-from hrlib import cli, paths
-from hrlib import refine as refinement
+from hrlib import cli, paths, refine_best, refine_paper
 from hrlib.adapted import as_ply, confidence, load_refined, save_refined
 from hrlib.bundle import BundleSettings, Explained, surprise
 from hrlib.camera import Camera
@@ -31,7 +30,8 @@ from hrlib.network import PoseNet, Prediction
 from hrlib.objects import THINGS, film
 from hrlib.pipeline import splat_target, true_prediction
 from hrlib.rasterise import rasterise
-from hrlib.refine import RECIPES, BestSettings, PaperSettings, _corrected, _disagreement, _trusted, _unevenness, refine
+from hrlib.refine import RECIPES, BestSettings, PaperSettings, refine
+from hrlib.refine_best import _corrected, _disagreement, _trusted, _unevenness
 from hrlib.shape import HandShape
 from hrlib.skinning import skin, skinning_transforms
 from hrlib.synthetic import Synthesiser, SyntheticSettings, rolled
@@ -73,9 +73,9 @@ def run(net, crops, settings, out=None):
     return refine(net, template(), crops, settings, out, progress=False)
 
 
-def stop_in_call(monkeypatch, name, number):
-    """Ctrl-C in the middle of the so manieth call of a function of hrlib.refine."""
-    whole, calls = getattr(refinement, name), []
+def stop_in_call(monkeypatch, module, name, number):
+    """Ctrl-C in the middle of the so manieth call of a function of the module."""
+    whole, calls = getattr(module, name), []
 
     def interrupted(*arguments, **options):
         calls.append(1)
@@ -83,7 +83,7 @@ def stop_in_call(monkeypatch, name, number):
             signal.raise_signal(signal.SIGINT)
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(refinement, name, interrupted)
+    monkeypatch.setattr(module, name, interrupted)
 
 
 # -- the paper's recipe ---------------------------------------------------------------------------------------------------
@@ -125,13 +125,13 @@ def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
 
 
 def test_the_paper_s_frames_are_turned_with_their_targets(net, frames, monkeypatch):
-    shown, whole = [], refinement.evaluate_step
+    shown, whole = [], refine_paper.evaluate_step
 
     def evaluate_step(prediction, hand, crops, settings, cloud, target):
         shown.append((crops, target))
         return whole(prediction, hand, crops, settings, cloud, target)
 
-    monkeypatch.setattr(refinement, "evaluate_step", evaluate_step)
+    monkeypatch.setattr(refine_paper, "evaluate_step", evaluate_step)
     settings = replace(PAPER, turn_deg=90.0)
     assert not same_weights(run(net, frames.crops, settings).net, net)
     for crops, target in shown:  # of a hand without an arm, whose target is all of the frame's points
@@ -147,7 +147,7 @@ def test_the_paper_s_frames_are_turned_with_their_targets(net, frames, monkeypat
 @pytest.mark.parametrize("call", [2, 3])  # within an epoch, and where one begins
 def test_the_paper_s_recipe_goes_on_after_a_stop(net, small_hands, paper, tmp_path, monkeypatch, call):
     with monkeypatch.context() as patch:
-        stop_in_call(patch, "evaluate_step", call)
+        stop_in_call(patch, refine_paper, "evaluate_step", call)
         with pytest.raises(KeyboardInterrupt):
             run(net, small_hands, PAPER, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
@@ -273,7 +273,7 @@ def two_rounds(net, frames):
 def test_the_best_recipe_goes_on_after_a_stop(net, frames, two_rounds, tmp_path, monkeypatch, call):
     settings, whole = TWO_ROUNDS, two_rounds
     with monkeypatch.context() as patch:
-        stop_in_call(patch, "pose_loss", call)
+        stop_in_call(patch, refine_best, "pose_loss", call)
         with pytest.raises(KeyboardInterrupt):
             run(net, frames.crops, settings, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["done"] == call
@@ -355,7 +355,7 @@ def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames
         shown.append(crops)
         return add(known, bias)
 
-    monkeypatch.setattr("hrlib.refine.fit_hand", fit)
+    monkeypatch.setattr("hrlib.refine_best.fit_hand", fit)
     crops, guess = frames.crops[:6], predict(net, frames.crops[:6])
     corrected = _corrected(net, template(), crops, guess, BEST.bundle, BEST, add(true, bias), known)
     for found, expected in zip(corrected.parts(), true.parts(), strict=True):
@@ -368,7 +368,7 @@ def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames
 
 def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_in_call(patch, "fit_hand", 1)
+        stop_in_call(patch, refine_best, "fit_hand", 1)
         with pytest.raises(KeyboardInterrupt):
             run(net, frames.crops, BEST, tmp_path)
     assert not (tmp_path / "state.pt").exists()
@@ -545,7 +545,7 @@ def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp
 
 @pytest.mark.parametrize("recipe", ["best", "paper"])
 def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, capsys, recipe):
-    monkeypatch.setattr(refinement, "RECIPES", {"best": BEST, "paper": PAPER})
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"best": BEST, "paper": PAPER})
     out = tmp_path / "mine"
     length = ("--steps", 2) if recipe == "best" else ("--epochs", 1)
     words = ("refine", folders / "left", *LEFT, "--out", out, "--recipe", recipe, "--frames", 5, "--seed", 3, *length)
