@@ -260,8 +260,3 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
         return HandRig(name=name, morphs=morphs, **tensors)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a hand asset ({error}); restore it with git or rebuild it") from error
-
-
-def tip_parents() -> list[int]:
-    """Joint index that carries each of the 5 tips."""
-    return list(TIP_PARENTS)

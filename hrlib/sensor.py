@@ -47,11 +47,6 @@ class DepthSensor:
         grazing = self.axial_grazing_mm / np.sqrt(z) * (angle / (np.pi / 2 - angle)) ** 2
         return self.axial_mm + self.axial_growth * (z - 0.4) ** 2 + np.where(angle > np.pi / 3, grazing, 0)
 
-    def lateral_sigma_px(self, angle_rad):
-        """Standard deviation of where in the image a pixel looks."""
-        angle = np.clip(angle_rad, 0, np.radians(self.steepest_deg))
-        return self.lateral_px + self.lateral_growth * angle / (np.pi / 2 - angle)
-
 
 # Steps: disparity in eighths of a pixel (Khoshelham and Elberink 2012); projector 75 mm beside the camera.
 KINECT_V1 = DepthSensor("Kinect v1", 1.2, 1.9, 0.1, 9, 0.8, 0.035, 3, 0.0, 2.85e-6, 75.0, 78.0)

@@ -185,9 +185,3 @@ USERS = {
         ),
     )
 }
-
-
-def mean_size_mm(hand: HandRig) -> float:
-    """Wrist to middle fingertip along the rest pose's bones, mm: one number to compare hands by."""
-    points = np.concatenate([hand.joints_mm[[0, 7, 8, 9]].numpy(), hand.tips_mm[2:3].numpy()])
-    return float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
