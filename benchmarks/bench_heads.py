@@ -24,7 +24,8 @@ from hrlib.evaluate import joint_error_mm, predict_joints  # noqa: E402
 from hrlib.hand import load_hand  # noqa: E402
 from hrlib.joints import JOINT_POINTS  # noqa: E402
 from hrlib.network import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.pretrain import Batches, PretrainSettings, ahead, has_bfloat16, learning_rate, train_step  # noqa: E402
+from hrlib.pretrain import Batches, PretrainSettings, ahead, learning_rate  # noqa: E402
+from hrlib.supervise import has_bfloat16, train_step  # noqa: E402
 from hrlib.synthetic import Synthesiser, SyntheticSettings  # noqa: E402
 
 NETWORKS = {
@@ -54,7 +55,7 @@ def train(hand, settings: PretrainSettings) -> tuple[dict, dict]:
             torch.manual_seed(step)  # the same dropout, where the layers are of one width
             net.train()
             started = time.perf_counter()
-            train_step(net, optimisers[name], batch, hand, settings, bfloat16)
+            train_step(net, optimisers[name], batch, hand, settings.joint_weight, bfloat16)
             seconds[name].append(time.perf_counter() - started)
     return nets, seconds
 

@@ -23,8 +23,9 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 from hrlib import results  # noqa: E402
 from hrlib.hand import load_hand  # noqa: E402
 from hrlib.network import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.pretrain import Batches, PretrainSettings, ahead, batch_to, has_bfloat16, train_step  # noqa: E402
+from hrlib.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
 from hrlib.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
+from hrlib.supervise import has_bfloat16, train_step  # noqa: E402
 from hrlib.synthetic import Synthesiser  # noqa: E402
 
 TARGET = 0.80
@@ -51,7 +52,7 @@ def images_per_second(settings: PretrainSettings, turns: int, steps: int, device
         for name, source in sources.items():
             # what was made ahead while others had their turn would be for free: begin in the rhythm
             for step, batch in zip(range(steps + 1), source, strict=False):
-                train_step(net, optimiser, batch_to(batch, device), hand_there, settings, bfloat16).tolist()
+                train_step(net, optimiser, batch.to(device), hand_there, settings.joint_weight, bfloat16).tolist()
                 if step == 0:
                     started = time.perf_counter()
             speeds[name].append(steps * len(cached.rotations) / (time.perf_counter() - started))

@@ -28,8 +28,8 @@ from hrlib.hand import load_hand
 from hrlib.network import IMAGE_SIZE
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.pipeline import evaluate_step, splat_target
-from hrlib.pretrain import pose_loss
 from hrlib.refine import BestSettings, PaperSettings
+from hrlib.supervise import pose_loss
 from hrlib.synthetic import Synthesiser, joined
 
 TARGET = 1.10

@@ -15,8 +15,8 @@ Conventions, everywhere:
 
 The modules in the order in which data flows: datasets, segment, crop, network, kinematics, skinning, render, losses,
 pipeline (the method in ten lines), fit (single frames), bundle and shape (a user's frames), refine (by refine_paper or
-refine_best), adapted; beside them hand and joints, what makes training data (poses, rasterise, sensor, synthetic), pretrain,
-evaluate, oracle, generative.
+refine_best), adapted; beside them hand and joints, what makes training data (poses, rasterise, sensor, synthetic), supervise,
+pretrain, evaluate, oracle, generative.
 """
 
 __version__ = "0.1.0"

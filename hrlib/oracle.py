@@ -12,7 +12,7 @@ from tqdm import tqdm
 from .datasets.simulated import Recorded, SimulatedUser
 from .hand import HandRig
 from .network import PoseNet
-from .pretrain import pose_loss
+from .supervise import pose_loss
 from .synthetic import Synthesiser, joined
 
 

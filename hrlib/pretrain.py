@@ -3,7 +3,6 @@
 One process, or several that share every batch: `torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR`.
 """
 
-import copy
 import io
 import json
 import math
@@ -24,10 +23,9 @@ from .checkpoint import load_network, save_network
 from .crop import Crops
 from .hand import HandRig
 from .joints import JOINT_NAMES
-from .kinematics import forward_kinematics, joint_positions, rotation_matrix
-from .network import NetworkSettings, PoseNet, Prediction, fold_batch_norm, unfold_batch_norm
-from .pipeline import true_prediction, wrist_position
+from .network import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
 from .results import write_bytes_atomically, write_json
+from .supervise import Replayed, has_bfloat16, tensors, train_step
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, rolled
 from .workers import finish_the_step, workers
 
@@ -110,7 +108,7 @@ class Memory:
 
     @staticmethod
     def _parts(batch: SyntheticBatch) -> list[Tensor]:
-        image, *others = _tensors(batch)
+        image, *others = tensors(batch)
         return [image.half(), *others]
 
 
@@ -185,83 +183,6 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
     start = (1 - settings.decay) * settings.steps
     part = max(0.0, (step - start) / max(settings.steps - start, 1))
     return settings.learning_rate * min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * part))
-
-
-def pose_loss(
-    prediction: Prediction, truth: SyntheticBatch, hand: HandRig, joint_weight: float
-) -> tuple[Tensor, Tensor]:
-    """Supervised loss and mean joint error in mm.
-
-    The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
-    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that
-    the network votes for, and the squared error of the offset.
-    """
-    wanted = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
-    rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
-    joint_error_mm = (joint_positions(hand, T) - truth.joints_mm).norm(dim=-1).mean()
-    loss = rotation + joint_weight * joint_error_mm / truth.crops.cube_mm
-    if prediction.offset is not None:
-        loss = loss + (prediction.offset - wanted.offset).square().sum(-1).mean()
-    if prediction.points is not None:
-        seen = (truth.joints_mm - truth.crops.centre_mm[:, None]) / truth.crops.cube_mm
-        loss = loss + joint_weight * (prediction.points - seen).norm(dim=-1).mean()
-    return loss, joint_error_mm.detach()
-
-
-def train_step(
-    net: nn.Module, optimiser: torch.optim.Optimizer, batch: SyntheticBatch, hand: HandRig, settings: PretrainSettings,
-    bfloat16: bool = False, share: float = 1.0,
-) -> Tensor:  # fmt: skip
-    """One step of the optimiser on a batch; net, batch and hand on one device. Returns loss and joint error (mm), [2].
-
-    share: of the whole batch that this process has, times the number of processes, whose gradients are averaged.
-    """
-    with torch.autocast(batch.rotations.device.type, torch.bfloat16, enabled=bfloat16):
-        prediction = net(batch.crops.image)
-    loss, error = pose_loss(prediction, batch, hand, settings.joint_weight)
-    optimiser.zero_grad(set_to_none=True)
-    (loss * share).backward()
-    optimiser.step()
-    return torch.stack([loss.detach(), error])
-
-
-class Replayed:
-    """`train_step` on a CUDA device, recorded as a graph when it has been called a few times, and replayed from then on.
-
-    A step is some six hundred small operations, which take the CPU longer to ask for than the device to do. Arguments but
-    the batch must stay what they were, and the batch of one size.
-    """
-
-    WARM_UP = 3  # libraries choose their kernels and make room in the first calls
-
-    def __init__(self, step: Callable[..., Tensor]):
-        self.step, self.calls, self.graph = step, 0, None
-        self.stream = torch.cuda.Stream()
-
-    def __call__(self, net, optimiser, batch: SyntheticBatch, *others) -> Tensor:
-        self.calls += 1
-        if self.calls <= self.WARM_UP:  # on a stream of its own, as recording will be
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):
-                numbers = self.step(net, optimiser, batch, *others)
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return numbers
-        if self.graph is None:
-            self.batch = copy.deepcopy(batch)
-            self.graph = torch.cuda.CUDAGraph()
-            # the thread that makes frames goes on while this is recorded, which does nothing yet
-            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-                self.numbers = self.step(net, optimiser, self.batch, *others)
-        for kept, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            kept.copy_(new)
-        self.graph.replay()
-        return self.numbers.clone()
-
-
-def _tensors(batch: SyntheticBatch) -> list[Tensor]:
-    """What is learnt from."""
-    return [batch.crops.image, batch.crops.centre_mm, batch.rotations, batch.wrist_mm, batch.joints_mm]
 
 
 def pretrain(
@@ -378,7 +299,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
                 optimiser.param_groups[0]["lr"] = learning_rate(step, settings)
             model.train()
             part = len(batch.rotations) / batches.total(step)
-            numbers = learn(model, optimiser, batch_to(batch, device), hand, settings, bfloat16, part * world)
+            numbers = learn(model, optimiser, batch.to(device), hand, settings.joint_weight, bfloat16, part * world)
             # in one message: the mean over all frames, and whether any process is to stop, so that all of them do
             numbers = torch.cat([numbers * part, numbers.new_tensor([len(interrupted)])])
             if world > 1:
@@ -406,19 +327,6 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
 def frames_ahead(device: torch.device) -> bool:
     """Whether frames are made while the device learns; a CPU that learns has no core left for that."""
     return device.type != "cpu"
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes bfloat16 itself."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def batch_to(batch: SyntheticBatch, device: torch.device) -> SyntheticBatch:
-    """The batch on another device."""
-    parts = (batch.rotations, batch.wrist_mm, batch.joints_mm)
-    return SyntheticBatch(batch.crops.to(device), *(part.to(device) for part in parts))
 
 
 def _check_limits(hand: HandRig, frames: SyntheticSettings):

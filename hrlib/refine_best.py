@@ -21,9 +21,9 @@ from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions
 from .network import PoseNet, Prediction
 from .pipeline import wrist_position
-from .pretrain import batch_to, has_bfloat16, pose_loss
 from .refine_state import Refined, State
 from .shape import HandShape, shaped
+from .supervise import has_bfloat16, pose_loss
 from .synthetic import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
 from .workers import add_gradients, any_of, finish_the_step
 
@@ -288,7 +288,7 @@ def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, ra
         maker, generator = Synthesiser(cpu, s.arms), torch.Generator().manual_seed(_seed(s, turn) + 1)
         most = segmented * (s.steps if turn >= 0 else s.prepare)  # that are shown
         drawn = _poses(maker, poses, min(s.segmented, most), generator)
-        pool = batch_to(maker.segmented(*drawn, generator, progress), device)
+        pool = maker.segmented(*drawn, generator, progress).to(device)
         pick = lambda generator: torch.randint(len(pool), (segmented,), generator=generator)[rank::world]  # noqa: E731
         sources.append(lambda generator: pool[pick(generator)])
     fresh = Synthesiser(cpu, s.synthesis)
@@ -296,7 +296,7 @@ def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, ra
     def some_fresh(generator):
         rotations, wrist_mm = _poses(fresh, poses, count - segmented, generator)
         share = slice(rank, None, world)
-        return batch_to(fresh.frames_of(rotations[share], wrist_mm[share], generator), device)
+        return fresh.frames_of(rotations[share], wrist_mm[share], generator).to(device)
 
     if count > segmented:
         sources.append(some_fresh)

@@ -56,6 +56,10 @@ class SyntheticBatch:
     def __getitem__(self, index) -> "SyntheticBatch":
         return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
 
+    def to(self, device: torch.device) -> "SyntheticBatch":
+        parts = (self.crops, self.rotations, self.wrist_mm, self.joints_mm)
+        return SyntheticBatch(*(part.to(device) for part in parts))
+
 
 class Synthesiser:
     """Draws batches of synthetic frames of one hand.

@@ -23,14 +23,12 @@ from hrlib.pretrain import (
     Batches,
     Memory,
     PretrainSettings,
-    Replayed,
     ahead,
     learning_rate,
-    pose_loss,
     pretrain,
     step_seed,
-    train_step,
 )
+from hrlib.supervise import Replayed, pose_loss, train_step
 from hrlib.synthetic import Synthesiser, SyntheticSettings
 
 TINY = PretrainSettings(steps=4, batch=8, memory=2, checkpoint_every=2, curve_every=1, lanes=2, bfloat16=False)
@@ -58,7 +56,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(hand, tmp_path, monkeypat
         return pose_loss(prediction, truth, hand_, weight)
 
     with monkeypatch.context() as patch:
-        patch.setattr("hrlib.pretrain.pose_loss", interrupted)
+        patch.setattr("hrlib.supervise.pose_loss", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain(hand, tmp_path / "broken", **run)
     assert json.loads((tmp_path / "broken" / "training.json").read_text())["steps_done"] == 3
@@ -182,7 +180,7 @@ def test_replayed_steps_learn_the_same_on_a_device(hand):
         net = PoseNet(NetworkSettings(rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes")).cuda()
         rate = torch.tensor(1e-3, device="cuda")
         optimiser = torch.optim.Adam(net.parameters(), rate, fused=True, capturable=True)
-        errors[step] = [step(net, optimiser, batch, hand, settings)[1].item() for batch in batches]
+        errors[step] = [step(net, optimiser, batch, hand, settings.joint_weight)[1].item() for batch in batches]
     once, again = errors.values()
     assert again == pytest.approx(once, rel=5e-3) and len(set(once)) == 8
 
