@@ -1,0 +1,58 @@
+"""How low the hand's image error of simulated users' test frames can get, and what keeps the paper's recipe from there.
+
+Writes benchmarks/results/floor.json: for each user the MSE of bench_paper.py (before the true wrist) for the paper's network,
+for the shipped base, neither of them refined, and for the true pose of the template's and of the user's own hand. What the
+true pose of the true hand costs, no refinement of the network can go below. Five minutes on one core.
+"""
+
+import argparse
+from pathlib import Path
+
+from bench_refine import hand_mse
+from tqdm import tqdm
+
+from hrlib import results
+from hrlib.checkpoint import load_network
+from hrlib.datasets.simulated import USERS, record
+from hrlib.evaluate import predict
+from hrlib.hand import load_hand
+from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "floor.json")
+    arguments = parser.parse_args()
+    data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
+    made = results.provenance(
+        {"test": arguments.test}, None, data, "simulated joints and poses: they are what is rendered"
+    )
+    template = load_hand()
+    paper, base = (load_network(template, file)[0] for file in (PAPER_MODEL, BASE_MODEL))
+    users = {}
+    for name, user in tqdm(USERS.items(), desc="users"):
+        test, own = record(user, template, arguments.test, "test"), user.hand(template)
+        poses = {
+            "alexnet": (predict(paper, test.crops), template),
+            "base": (predict(base, test.crops), template),
+            "true pose, template's hand": (test.true_prediction(template), template),
+            "true pose, own hand": (test.true_prediction(own), own),
+        }
+        found = {what: hand_mse(pose, hand, test, None).mean().item() for what, (pose, hand) in poses.items()}
+        users[name] = {
+            "hand_mse": found,
+            "of_alexnet": {what: value / found["alexnet"] for what, value in found.items()},
+        }
+        print(
+            name,
+            *(f"{what}: {share:.0%} of AlexNet's" for what, share in users[name]["of_alexnet"].items()),
+            sep="\n  ",
+        )
+    record_ = {"name": "floor", "profile": "full", "metrics": {"users": users}, "claims": [], "provenance": made}
+    results.write_json(arguments.out, record_)
+    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+
+
+if __name__ == "__main__":
+    main()
