@@ -134,8 +134,8 @@ def figure_ablation(users: Mapping[str, Mapping]) -> Figure:
             axis.spines["left"].set_visible(False)
         left.set_yticks(y, list(rows), color=INK)
         right.set_yticks(y, [])
-        for at, value in zip(y, errors, strict=True):
-            change = "" if at == y[0] else f"  ({value - errors[0]:+.1f})"
+        for at, value in zip(y, errors, strict=True):  # + 0.0: no "-0.0"
+            change = "" if at == y[0] else f"  ({round(value - errors[0], 1) + 0.0:+.1f})"
             _number(left, value, at, f"{value:.1f}{change}")
         for at, value in zip(y, mse, strict=True):
             _number(right, value, at, f"{value:.1f}")
