@@ -2,7 +2,7 @@
 
 Writes benchmarks/results/floor.json: for each user the MSE of bench_paper.py (before the true wrist) for the paper's network,
 for the shipped base, neither of them refined, and for the true pose of the template's and of the user's own hand. What the
-true pose of the true hand costs, no refinement of the network can go below. A minute on one core, once the frames are made.
+true pose of the true hand costs is left by sensor and renderer alone. A minute on one core, once the frames are made.
 """
 
 import argparse

@@ -24,7 +24,7 @@ from hrlib.figures_best import measure
 from hrlib.hand import load_hand
 from hrlib.kinematics import forward_kinematics
 from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
-from hrlib.pipeline import evaluate_step, true_prediction
+from hrlib.pipeline import evaluate_step
 from hrlib.refine import RECIPES, BestSettings, refine
 
 
@@ -109,7 +109,7 @@ def main():
             done = replace(done, net=done.net.cpu(), hand=done.hand.to("cpu"))
             seen = predict_turned(done.net, test.crops)  # as `hrlib predict` does
             found = measured(seen, done.hand, test) | {"warnings": list(done.warnings)}
-            truth = true_prediction(test.rotations, test.wrist_mm, done.hand, test.crops)
+            truth = test.true_prediction(done.hand)
             found["hand_mm"] = measure(truth, done.hand, test).error_mm.mean().item()  # what its bones alone cost
             found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
             runs.append(found)
