@@ -111,7 +111,7 @@ def test_a_slider_moved_by_keyboard_changes_mesh_and_depth_image(lab, page):
         print("JupyterLab asks:", dialog.inner_text())
         dialog.locator(".jp-mod-accept").click()
 
-    page.add_locator_handler(page.locator(".jp-Dialog"), accept)
+    page.add_locator_handler(page.locator(".jp-Dialog"), accept, no_wait_after=True)  # a second one may follow at once
     page.goto(f"{lab}/lab/tree/00_hand.ipynb?token=test")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
