@@ -104,27 +104,14 @@ def pixels(part) -> np.ndarray:
 
 
 def test_a_slider_moved_by_keyboard_changes_mesh_and_depth_image(lab, page):
-    from playwright.sync_api import TimeoutError
-
-    def accept(dialog):
-        """On a busy machine JupyterLab may ask, before or between the clicks, which kernel it is to take."""
-        print("JupyterLab asks:", dialog.inner_text())
-        dialog.locator(".jp-mod-accept").click()
-
-    page.add_locator_handler(page.locator(".jp-Dialog"), accept, no_wait_after=True)  # a second one may follow at once
     page.goto(f"{lab}/lab/tree/00_hand.ipynb?token=test")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
-    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+    # a click before there is a kernel makes JupyterLab ask for one; its indicator is idle without a kernel, too
+    page.get_by_text(re.compile(r"ipykernel\) \| Idle")).wait_for()
+    page.click("text=Run >> nth=0")
+    page.wait_for_timeout(500)  # a menu that just opens loses a click
+    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
     canvas = page.locator(".hrlib-viewer canvas")
-    for _ in range(4):  # on a busy machine JupyterLab may still be starting, and lose the first click
-        page.click("text=Run >> nth=0")
-        page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-        try:
-            canvas.wait_for(timeout=PATIENCE_MS / 4)
-            break
-        except TimeoutError:
-            page.keyboard.press("Escape")
-    canvas.wait_for(timeout=1000)
+    canvas.wait_for()
     canvas.scroll_into_view_if_needed()
     page.wait_for_timeout(2000)
     depth = page.locator("img.hrlib-splat, .hrlib-splat img").first
