@@ -197,6 +197,8 @@ def _refine() -> Callable[..., int]:
         chosen = {} if lengths[of_recipe] is None else {of_recipe: lengths[of_recipe]}
         if "steps" in chosen:
             chosen["prepare"] = min(settings.prepare, steps)
+        if isinstance(settings, PaperSettings):
+            chosen["wristband"] = masks is not None or colour is not None
         settings, hand = replace(settings, seed=seed, **chosen), load_hand()
         net, _ = load_network(hand, model or paths.BASE_MODEL)
         images, first = user_frames(folder, camera, unit_mm, side, files, masks, colour, frames), _first_process()

@@ -12,7 +12,7 @@ from .crop import Crops, turned, turned_image
 from .evaluate import image_mse, predict
 from .fit import bounded
 from .kinematics import forward_kinematics
-from .pipeline import PipelineSettings, evaluate_step, wrist_position
+from .pipeline import PipelineSettings, evaluate_step, splat_target, wrist_position
 from .refine_state import Refined, State
 from .workers import add_gradients, add_numbers, any_of, finish_the_step
 
@@ -22,7 +22,8 @@ class PaperSettings:
     """Sec. 4.4: Adam on Eq. 1 for `epochs`, the network's weights and P together. `batch` frames a step, gradients
     accumulated over `micro` at a time (the memory is theirs). cloud_rate_mm: step of each coordinate of P; reach_mm: no
     point of P gets farther from the template than this. turn_deg: each frame is turned in the image by up to so much, as a
-    turned camera would see it, so that fewer frames serve (the paper: 0).
+    turned camera would see it, so that fewer frames serve (the paper: 0). wristband: the frames show no forearm, since it is
+    cut off at a wristband (Sec. 4.2) or by masks; without one the base network says where the hand ends, and errs.
 
     The paper has a rate of 1e-5 and 1000 frames a step, of 72,757: 730 steps. A user here has 4,000 frames, which would
     make 40 steps of it; we keep the number of steps about the same instead, with fewer frames in each.
@@ -35,6 +36,7 @@ class PaperSettings:
     cloud_rate_mm: float = 0.1
     reach_mm: float = 25.0
     turn_deg: float = 0.0
+    wristband: bool = False
     pipeline: PipelineSettings = PipelineSettings()
     seed: int = 0
 
@@ -49,7 +51,7 @@ class PaperSettings:
 def refine_paper(net, hand, crops, s: PaperSettings, state: State, progress, rank, world) -> Refined:
     """Eq. 1 by Adam, on the weights and P together; called by `hrlib.refine.refine`, which checks what it is given."""
     with torch.no_grad():  # by the base network: a resumed run has the targets that an unbroken one has
-        targets = torch.cat([_target(net, hand, crops[i : i + 200], s.pipeline) for i in range(0, len(crops), 200)])
+        targets = torch.cat([_target(net, hand, crops[i : i + 200], s) for i in range(0, len(crops), 200)])
     free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
     parameters = [*net.parameters(), free]
     groups = [{"params": parameters[:-1]}, {"params": [free], "lr": s.cloud_rate_mm}]
@@ -98,9 +100,11 @@ def refine_paper(net, hand, crops, s: PaperSettings, state: State, progress, ran
     return Refined(net.eval(), hand, hand.cloud_mm + moved, state.curve, tuple(warnings))
 
 
-def _target(net, hand, crops: Crops, pipeline: PipelineSettings) -> Tensor:
-    """f_depth(P_D) without the forearm that segmentation left, as the base network sees the wrist: the model has none, and
-    moves the hand over it otherwise (the paper's users wear a wristband and have none either)."""
+def _target(net, hand, crops: Crops, s: PaperSettings) -> Tensor:
+    """f_depth(P_D), without the forearm that segmentation left, as the base network sees the wrist: the model has none, and
+    moves the hand over it otherwise."""
+    if s.wristband:
+        return splat_target(crops, s.pipeline)
     prediction = predict(net, crops)
     T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    return without_forearm(crops, T, BundleSettings(wrist_mm=-8.0, pipeline=pipeline))
+    return without_forearm(crops, T, BundleSettings(wrist_mm=-8.0, pipeline=s.pipeline))

@@ -19,10 +19,11 @@ from .. import paths
 from ..camera import Camera
 from ..crop import Crops, concatenate, crop_frames
 from ..hand import HandRig
-from ..kinematics import from_euler
+from ..kinematics import from_euler, rotation_matrix
 from ..pipeline import true_prediction
 from ..poses import smooth_angles, smooth_walk, view_rotation
 from ..results import write_bytes_atomically
+from ..segment import check_mask
 from ..sensor import KINECT_V1, SR300
 from ..synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
 from ..workers import in_processes
@@ -117,17 +118,25 @@ class Recorded(SyntheticBatch):
 
 
 def record(
-    user: SimulatedUser, template: HandRig, count: int, split: str = "train", progress: bool = True, processes: int = 1
+    user: SimulatedUser,
+    template: HandRig,
+    count: int,
+    split: str = "train",
+    progress: bool = True,
+    processes: int = 1,
+    wristband: bool = False,
 ) -> Recorded:
     """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them.
 
-    The same frames whatever the number of `processes` is; more than one take a core each.
+    The same frames whatever the number of `processes` is; more than one take a core each. wristband: the user wears one, as
+    the paper's does (Sec. 4.2), and instead of what segmentation leaves of it, all of the forearm is cut off.
     """
-    file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{user.hand(template).fingerprint}-{FORMAT}.pt"
+    name = f"{user.name}-{split}-{count}-{user.hand(template).fingerprint}-{FORMAT}{'-wristband' * wristband}.pt"
+    file = paths.BUILD / "users" / name
     if file.exists():
         return _unpacked(file.read_bytes())
     starts = range(0, count, SEQUENCE)
-    make = partial(_packed_recording, user, template, count, split)
+    make = partial(_packed_recording, user, template, count, split, wristband)
     with tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress) as bar:
         parts = []
         for start, packed in zip(starts, in_processes(make, starts, processes), strict=True):
@@ -142,17 +151,32 @@ def record(
     return recorded
 
 
-def _packed_recording(user: SimulatedUser, template: HandRig, count: int, split: str, start: int) -> bytes:
-    """What segmentation finds in the recording that begins with frame `start`, as bytes: those may leave a process."""
+def _packed_recording(
+    user: SimulatedUser, template: HandRig, count: int, split: str, wristband: bool, start: int
+) -> bytes:
+    """What is found of a hand in the recording that begins with frame `start`, as bytes: those may leave a process."""
     recording = start // SEQUENCE
     drawing, rotations, wrist_mm = user._record(template, split, recording)
-    frames = [
-        Frame(f"{recording}/{i}", drawing.depth_mm[i], Camera(*(float(x) for x in drawing.intrinsics[i])))
-        for i in range(min(SEQUENCE, count - start))
-    ]
-    crops, found, lost = crop_frames(frames, progress=False)
+    R, frames = rotation_matrix(rotations[:, 0]).numpy(), []
+    for i in range(min(SEQUENCE, count - start)):
+        depth_mm, camera, mask = drawing.depth_mm[i], Camera(*(float(x) for x in drawing.intrinsics[i])), None
+        if wristband:
+            mask = before_wrist(depth_mm, camera, R[i], wrist_mm[i].numpy())
+            if check_mask(depth_mm, camera, mask).reason:
+                continue
+        frames.append(Frame(f"{recording}/{i}", depth_mm, camera, mask))
+    crops, found, _ = crop_frames(frames, progress=False)
     kept = [int(frame.name.partition("/")[2]) for frame in found]
-    return _packed(Recorded(crops, rotations[kept], wrist_mm[kept], drawing.joints_mm[kept], len(lost)))
+    lost = min(SEQUENCE, count - start) - len(kept)
+    return _packed(Recorded(crops, rotations[kept], wrist_mm[kept], drawing.joints_mm[kept], lost))
+
+
+def before_wrist(depth_mm: np.ndarray, camera: Camera, R: np.ndarray, wrist_mm: np.ndarray) -> np.ndarray:
+    """The pixels [H, W] of a hand before its wrist, where a wristband would begin; R [3, 3], wrist_mm [3]: the wrist's true
+    turn and place in the camera frame."""
+    mask = depth_mm > 0
+    mask[mask] = (camera.cloud(depth_mm) - wrist_mm) @ R[:, 1] > 0
+    return mask
 
 
 def _packed(recorded: Recorded) -> bytes:
