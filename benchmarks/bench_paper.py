@@ -40,6 +40,7 @@ def main():
     parser.add_argument("--batch", type=int, default=100, help="frames a step")
     parser.add_argument("--rate", type=float, default=2e-5)
     parser.add_argument("--turn-deg", type=float, default=30.0, help="by which each frame is turned at most")
+    parser.add_argument("--anneal", action="store_true", help="the steps shrink to nothing on the way")
     parser.add_argument("--wristband", action="store_true", help="the users wear one, as the paper's does")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--processes", type=int, default=1, help="that make the frames")
@@ -73,6 +74,7 @@ def main():
                 epochs=arguments.epochs,
                 turn_deg=arguments.turn_deg,
                 wristband=band,
+                anneal=arguments.anneal,
             )
             done = refine(paper, template, train.crops, settings, device=arguments.device)
             net, cloud_mm = done.net.cpu(), done.cloud_mm.cpu()

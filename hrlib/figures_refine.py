@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from . import plots
@@ -80,6 +81,36 @@ def grouped_bars(axes: Axes, values: Mapping[str, Mapping[str, float]], form: st
         axes.bar_label(bars, fmt=form, fontsize=6.5, color=INK, rotation=90, padding=2)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylim(0, 1.28 * (max(max(of.values()) for of in values.values()) or 1))
+
+
+def figure_forearm(users: Mapping[str, Mapping[str, Mapping]], descriptions: Mapping[str, str]) -> Figure:
+    """What refinement by the paper's recipe changes where segmentation leaves a forearm, and where a wristband ends the hand.
+
+    users: name -> {"forearm", "wristband"} -> (before, after), each {"hand_mse", "mean16" (mm)}.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.85 * len(users)), sharey=True, layout="constrained")
+    quantities = (("hand_mse", 1000, "image MSE of the hand (x 1/1000)"), ("mean16", 1, "mean error of 16 joints (mm)"))
+    lines = (("forearm", -0.17, ACCENT, "forearm, cut off by depth alone"), ("wristband", 0.17, GOOD, "wristband"))
+    for axes, (key, factor, label) in zip(panels, quantities, strict=True):
+        for y, row in enumerate(users.values()):
+            for name, shift, colour, _ in lines:
+                before, after = (factor * numbers[key] for numbers in row[name])
+                axes.plot([before, after], [y + shift] * 2, color=colour, lw=2.5, solid_capstyle="round")
+                axes.plot(before, y + shift, "o", ms=8, mfc="white", mec=colour, mew=1.8)
+                axes.plot(after, y + shift, "o", ms=8, color=colour)
+                change = f"{after / before - 1:+.0%}".replace("-", "\N{MINUS SIGN}")
+                place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 9, "color": INK}
+                axes.annotate(change, (max(before, after), y + shift), **place)
+        axes.set(xlabel=label, ylim=(len(users) - 0.5, -0.5), xlim=(0, 1.12 * axes.get_xlim()[1]))
+        axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(users)), [f"{name}: {descriptions[name]}".replace(", ", ",\n") for name in users])
+    handles = [Line2D([], [], color=colour, lw=2.5, label=text) for *_, colour, text in lines]
+    style = {"color": INK, "marker": "o", "ls": "", "ms": 8}
+    handles += [Line2D([], [], mfc="white", label="before", **style), Line2D([], [], label="after", **style)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    return figure
 
 
 # -- hands ----------------------------------------------------------------------------------------------------------------

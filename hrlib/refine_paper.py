@@ -23,7 +23,8 @@ class PaperSettings:
     accumulated over `micro` at a time (the memory is theirs). cloud_rate_mm: step of each coordinate of P; reach_mm: no
     point of P gets farther from the template than this. turn_deg: each frame is turned in the image by up to so much, as a
     turned camera would see it, so that fewer frames serve (the paper: 0). wristband: the frames show no forearm, since it is
-    cut off at a wristband (Sec. 4.2) or by masks; without one the base network says where the hand ends, and errs.
+    cut off at a wristband (Sec. 4.2) or by masks; without one the base network says where the hand ends, and errs. anneal:
+    both steps shrink to nothing on the way, by a cosine, since small batches leave them noisy (the paper: they do not).
 
     The paper has a rate of 1e-5 and 1000 frames a step, of 72,757: 730 steps. A user here has 4,000 frames, which would
     make 40 steps of it; we keep the number of steps about the same instead, with fewer frames in each.
@@ -37,6 +38,7 @@ class PaperSettings:
     reach_mm: float = 25.0
     turn_deg: float = 0.0
     wristband: bool = False
+    anneal: bool = False
     pipeline: PipelineSettings = PipelineSettings()
     seed: int = 0
 
@@ -66,6 +68,9 @@ def refine_paper(net, hand, crops, s: PaperSettings, state: State, progress, ran
                 if epoch * -(-len(crops) // s.batch) + k < state.done:
                     continue
                 optimiser.zero_grad(set_to_none=True)
+                if s.anneal:
+                    for group, whole in zip(optimiser.param_groups, (s.learning_rate, s.cloud_rate_mm), strict=True):
+                        group["lr"] = whole * (1 + math.cos(math.pi * state.done / steps)) / 2
                 sums, turn = {}, torch.Generator().manual_seed((s.seed * 1000 + epoch) * 100_000 + k)
                 angle = math.radians(s.turn_deg) * (2 * torch.rand(len(index), generator=turn) - 1)
                 mine = slice(rank, None, world)
