@@ -20,7 +20,14 @@ from hrlib.compare import (
 )
 from hrlib.datasets.recordings import Recording, one_user, picked, pieces
 from hrlib.evaluate import image_mse
-from hrlib.figures_refine import Shown, figure_clouds, figure_distribution, figure_hands, figure_self_comparison
+from hrlib.figures_refine import (
+    Shown,
+    figure_clouds,
+    figure_distribution,
+    figure_forearm,
+    figure_hands,
+    figure_self_comparison,
+)
 from hrlib.joints import JOINT_POINTS
 from hrlib.network import PoseNet, Prediction
 from hrlib.pipeline import evaluate_step, true_prediction
@@ -165,6 +172,14 @@ def test_figures_draw_what_they_are_given():
     figure = figure_distribution({"paper": pair}, bars, {"paper": "paper, AlexNet"})
     assert sum(bar.get_height() for bar in figure.axes[0].patches) == 6, "frames beyond the axis are in the last bin"
     assert [bar.get_height() for bar in figure.axes[1].patches] == [9.0, 4.0]
+
+
+def test_figure_forearm_says_by_how_much_both_errors_change():
+    before, after, worse = ({"hand_mse": a, "mean16": b} for a, b in ((0.008, 20.0), (0.004, 15.0), (0.006, 22.0)))
+    users = {"A": {"forearm": (before, worse), "wristband": (before, after)}}
+    figure = figure_forearm(users, {"A": "a hand"})
+    said = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert said == [["\N{MINUS SIGN}25%", "\N{MINUS SIGN}50%"], ["+10%", "\N{MINUS SIGN}25%"]]
 
 
 def test_a_true_pose_is_judged_perfect():

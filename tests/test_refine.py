@@ -114,6 +114,26 @@ def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
     assert (pieces.cloud_mm - paper.cloud_mm).norm(dim=-1).mean() < 0.02
 
 
+def test_a_wristband_needs_no_guess_of_where_the_hand_ends(net, small_hands, monkeypatch):
+    targets, whole = [], refine_paper.evaluate_step
+
+    def evaluate_step(prediction, hand, crops, settings, cloud, target):
+        targets.append(target - splat_target(crops))
+        return whole(prediction, hand, crops, settings, cloud, target)
+
+    monkeypatch.setattr(refine_paper, "evaluate_step", evaluate_step)
+    run(net, small_hands, replace(PAPER, epochs=1, wristband=True))
+    run(net, small_hands, replace(PAPER, epochs=1))
+    assert [bool(difference.any()) for difference in targets] == [False, False, True, True]
+
+
+def test_annealed_steps_shrink(net, small_hands, paper):
+    whole, annealed = paper, run(net, small_hands, replace(PAPER, anneal=True))
+    assert annealed.curve[:2] == whole.curve[:1] + annealed.curve[1:2], "the first step is a whole one"
+    way = [(run_.cloud_mm - template().cloud_mm).norm(dim=-1).mean().item() for run_ in (annealed, whole)]
+    assert 0.1 * way[1] < way[0] < 0.9 * way[1]
+
+
 def test_the_paper_s_frames_are_turned_with_their_targets(net, frames, monkeypatch):
     shown, whole = [], refine_paper.evaluate_step
 

@@ -111,6 +111,13 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 
+def test_where_masks_end_the_hand_the_paper_s_recipe_does_not(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"paper": PAPER})
+    words = ("refine", folders / "right", *RIGHT, "--recipe", "paper", "--epochs", 1, "--masks", folders / "right")
+    assert command(monkeypatch, *words, "--out", tmp_path) == 0  # of a hand alone, its depth is its mask
+    assert json.loads((tmp_path / "curve.json").read_text())["settings"]["refine"]["wristband"] is True
+
+
 def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
     for i, image in enumerate(film(THINGS["ball of a fist's size"], 3)):
         (tmp_path / "cats").mkdir(exist_ok=True)

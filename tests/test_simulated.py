@@ -9,7 +9,9 @@ from core_fixtures import template
 
 from hrlib import paths
 from hrlib.datasets.simulated import SEQUENCE, USERS, record
-from hrlib.pipeline import evaluate_step
+from hrlib.evaluate import image_mse
+from hrlib.kinematics import forward_kinematics
+from hrlib.pipeline import evaluate_step, from_crop
 from hrlib.results import content_hash
 from hrlib.sensor import KINECT_V1, SR300
 from hrlib.workers import in_processes
@@ -93,6 +95,28 @@ def test_recorded_frames_fit_the_true_hand_and_are_kept(tmp_path, monkeypatch):
     file.unlink()
     elsewhere = record(user, template(), 60, "test", progress=False, processes=2)
     assert content_hash(file) == before and elsewhere.left_out == recorded.left_out
+
+
+@pytest.mark.slow
+def test_a_wristband_leaves_the_hand_and_nothing_of_the_arm(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    user, hand = USERS["D"], USERS["D"].hand(template())
+    with_arm = record(user, template(), 40, "test", progress=False)
+    banded = record(user, template(), 40, "test", progress=False, wristband=True)
+    assert len(banded) + banded.left_out == 40 and banded.left_out < 10
+    assert len(list((tmp_path / "users").iterdir())) == 2, "each is kept for itself"
+
+    def before_wrist_mm(recorded):
+        T = forward_kinematics(hand, recorded.rotations, recorded.wrist_mm)
+        place = from_crop(recorded.crops.points, recorded.crops) - recorded.wrist_mm[:, None]
+        return (place * T[:, :1, :3, 1]).sum(-1)[
+            recorded.crops.points.abs().amax(-1) < 2
+        ]  # without the places not taken
+
+    assert before_wrist_mm(banded).min() > -0.1 and before_wrist_mm(with_arm).min() < -20
+    own = evaluate_step(banded.true_prediction(hand), hand, banded.crops)
+    arm = evaluate_step(with_arm.true_prediction(hand), hand, with_arm.crops)
+    assert image_mse(own.rendered, own.target).mean() < 0.6 * image_mse(arm.rendered, arm.target).mean()
 
 
 def test_several_processes_keep_the_order():
