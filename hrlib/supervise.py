@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .hand import HandRig
 from .kinematics import forward_kinematics, joint_positions, rotation_matrix
 from .network import Prediction
-from .pipeline import true_prediction, wrist_position
+from .pipeline import wrist_position
 from .synthetic import SyntheticBatch
 
 
@@ -22,7 +22,7 @@ def pose_loss(
     the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that
     the network votes for, and the squared error of the offset.
     """
-    wanted = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
+    wanted = truth.true_prediction(hand)
     rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
     T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
     joint_error_mm = (joint_positions(hand, T) - truth.joints_mm).norm(dim=-1).mean()

@@ -12,6 +12,8 @@ from .crop import Crops, concatenate, crop_batch, crop_frame, rotated, turned
 from .datasets import Frame
 from .hand import HandRig
 from .kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix, turn_hand
+from .network import Prediction
+from .pipeline import true_prediction
 from .poses import sample_poses, sample_views
 from .rasterise import rasterise
 from .sensor import KINECT_V1, DepthSensor, measure
@@ -59,6 +61,10 @@ class SyntheticBatch:
     def to(self, device: torch.device) -> "SyntheticBatch":
         parts = (self.crops, self.rotations, self.wrist_mm, self.joints_mm)
         return SyntheticBatch(*(part.to(device) for part in parts))
+
+    def true_prediction(self, hand: HandRig) -> Prediction:
+        """The true pose as a perfect network would predict it, for the hand that it is to be posed with."""
+        return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
 
 
 class Synthesiser:

@@ -37,7 +37,7 @@ SHORT = BundleSettings(iterations=15, smooth=0.0)
 
 
 def true_of(batch: SyntheticBatch, hand) -> Prediction:
-    return true_prediction(batch.rotations, batch.wrist_mm, hand, batch.crops)
+    return batch.true_prediction(hand)
 
 
 def beside(true: Prediction, far_mm: float, turned_deg: float, seed: int = 0) -> Prediction:

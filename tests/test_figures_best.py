@@ -7,7 +7,6 @@ from core_fixtures import clean_batch, template
 
 from hrlib import figures_best as best
 from hrlib.bundle import BundleSettings
-from hrlib.pipeline import true_prediction
 from hrlib.refine import BestSettings
 
 
@@ -58,7 +57,7 @@ def test_coverage_keeps_the_surest_frames():
 
 def test_the_true_pose_measures_no_error_and_another_hand_some():
     hand, truth = template(), clean_batch()
-    perfect = true_prediction(truth.rotations, truth.wrist_mm, hand, truth.crops)
+    perfect = truth.true_prediction(hand)
     found = best.measure(perfect, hand, truth)
     assert found.error_mm.max() < 1e-2 and found.mse.shape == found.confidence.shape == (4,)
     assert found.joints_mm.shape == (4, 21, 3) and set(found.terms) == {"collision", "physical"}

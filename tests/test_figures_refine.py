@@ -30,7 +30,7 @@ from hrlib.figures_refine import (
 )
 from hrlib.joints import JOINT_POINTS
 from hrlib.network import PoseNet, Prediction
-from hrlib.pipeline import evaluate_step, true_prediction
+from hrlib.pipeline import evaluate_step
 
 
 def net(seed: int = 0) -> PoseNet:
@@ -184,7 +184,7 @@ def test_figure_forearm_says_by_how_much_both_errors_change():
 
 def test_a_true_pose_is_judged_perfect():
     batch, hand = clean_batch(), template()
-    true = true_prediction(batch.rotations, batch.wrist_mm, hand, batch.crops)
+    true = batch.true_prediction(hand)
 
     class Knows(torch.nn.Module):
         def forward(self, image):

@@ -14,12 +14,12 @@ from hrlib.fit import ShapeFitSettings, fit_shape
 from hrlib.kinematics import euler_angles
 from hrlib.live import DescentView, LandscapeView, SlideView, finger_of, first_of, landscape, slide, turned
 from hrlib.losses import LossWeights
-from hrlib.pipeline import evaluate_step, true_prediction
+from hrlib.pipeline import evaluate_step
 
 
 def truth():
     batch = clean_batch()
-    return true_prediction(batch.rotations, batch.wrist_mm, template(), batch.crops)
+    return batch.true_prediction(template())
 
 
 def finger() -> torch.Tensor:

@@ -18,7 +18,6 @@ from hrlib.pipeline import (
     to_crop,
     to_pixels,
     translate,
-    true_prediction,
     visible_centre,
     wrist_position,
 )
@@ -27,7 +26,7 @@ from hrlib.skinning import skin, skinning_transforms
 
 def truth() -> Prediction:
     batch = clean_batch()
-    return true_prediction(batch.rotations, batch.wrist_mm, template(), batch.crops)
+    return batch.true_prediction(template())
 
 
 def test_intermediates_and_their_shapes():

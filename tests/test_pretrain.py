@@ -304,7 +304,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_what_to_do(hand, tmp_pat
 
 def test_the_loss_of_a_perfect_prediction_is_zero_and_an_error_is_in_millimetres(hand):
     batch = Synthesiser(hand, FRAMES).batch(4, 0)
-    perfect = true_prediction(batch.rotations, batch.wrist_mm, hand, batch.crops)
+    perfect = batch.true_prediction(hand)
     loss, error = pose_loss(perfect, batch, hand, 5.0)
     assert loss < 1e-6 and error < 1e-3
     moved = true_prediction(batch.rotations, batch.wrist_mm + torch.tensor([3.0, 0.0, 4.0]), hand, batch.crops)

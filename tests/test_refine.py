@@ -336,7 +336,7 @@ def test_disagreement_is_how_far_the_hand_of_a_turned_frame_is_from_the_turned_h
     batch = frames[:3]
     other, R = turned(batch.crops, torch.tensor([0.5, -0.3, 0.0]))
     truth = rolled(batch, torch.tensor([0.5, -0.3, 0.0]))
-    seen, there = (true_prediction(x.rotations, x.wrist_mm, template(), x.crops) for x in (batch, truth))
+    seen, there = (x.true_prediction(template()) for x in (batch, truth))
     apart = lambda p: _disagreement(seen, batch.crops, p, other, R, template(), 50.0).item() * other.cube_mm  # noqa: E731
     assert apart(there) == pytest.approx(0, abs=1e-2)
     far = torch.tensor([[0.0, 3.0, 4.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]]) / other.cube_mm

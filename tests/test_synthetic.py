@@ -79,7 +79,7 @@ def test_hand_fits_its_window_and_is_where_it_was_put(drawn):
 
 def test_truth_explains_the_image():
     batch, hand = clean_batch(), template()
-    step = evaluate_step(true_prediction(batch.rotations, batch.wrist_mm, hand, batch.crops), hand, batch.crops)
+    step = evaluate_step(batch.true_prediction(hand), hand, batch.crops)
     torch.testing.assert_close(step.joints_mm, batch.joints_mm, rtol=0, atol=1e-3)
     true = image_mse(step.rendered, step.target)
     # another frame's pose, and the own one 20 mm aside or turned by 20 degrees about the wrist's y

@@ -20,7 +20,6 @@ from ..camera import Camera
 from ..crop import Crops, concatenate, crop_frames
 from ..hand import HandRig
 from ..kinematics import from_euler, rotation_matrix
-from ..pipeline import true_prediction
 from ..poses import smooth_angles, smooth_walk, view_rotation
 from ..results import write_bytes_atomically
 from ..segment import check_mask
@@ -111,10 +110,6 @@ class Recorded(SyntheticBatch):
     """A user's cropped frames with their truth; left_out: how many had no hand that segmentation could find."""
 
     left_out: int
-
-    def true_prediction(self, hand: HandRig):
-        """The true pose as a perfect network would predict it, for the hand that it is to be posed with."""
-        return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
 
 
 def record(
