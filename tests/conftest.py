@@ -1,6 +1,7 @@
 """Settings of all tests: data sets, and no display."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ BESIDE = ROOT.parent / "shared" / "data"
 os.environ.setdefault("MPLBACKEND", "Agg")
 if BESIDE.is_dir():
     os.environ.setdefault("HRLIB_DATA_MIRROR", str(BESIDE))
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell has its background jobs ignore it; some tests press Ctrl-C
 
 
 def has_mirror() -> bool:
