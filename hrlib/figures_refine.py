@@ -98,7 +98,7 @@ def figure_forearm(users: Mapping[str, Mapping[str, Mapping]], descriptions: Map
                 axes.plot([before, after], [y + shift] * 2, color=colour, lw=2.5, solid_capstyle="round")
                 axes.plot(before, y + shift, "o", ms=8, mfc="white", mec=colour, mew=1.8)
                 axes.plot(after, y + shift, "o", ms=8, color=colour)
-                change = f"{after / before - 1:+.0%}".replace("-", "\N{MINUS SIGN}")
+                change = f"{round(100 * after / before) - 100:+d}%".replace("-", "\N{MINUS SIGN}")
                 place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 9, "color": INK}
                 axes.annotate(change, (max(before, after), y + shift), **place)
         axes.set(xlabel=label, ylim=(len(users) - 0.5, -0.5), xlim=(0, 1.12 * axes.get_xlim()[1]))
