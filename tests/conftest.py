@@ -12,9 +12,8 @@ BESIDE = ROOT.parent / "shared" / "data"
 os.environ.setdefault("MPLBACKEND", "Agg")
 if BESIDE.is_dir():
     os.environ.setdefault("HRLIB_DATA_MIRROR", str(BESIDE))
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a shell has its background jobs ignore it; some tests press Ctrl-C
+# some tests press Ctrl-C, which a shell has its background jobs ignore
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def has_mirror() -> bool:

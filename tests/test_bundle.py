@@ -30,14 +30,10 @@ from hrlib.kinematics import forward_kinematics, joint_positions
 from hrlib.network import Prediction
 from hrlib.pipeline import PipelineSettings, evaluate_step, from_crop, to_crop, true_prediction, wrist_position
 from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from hrlib.synthetic import Synthesiser, SyntheticSettings
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
 SHORT = BundleSettings(iterations=15, smooth=0.0)
-
-
-def true_of(batch: SyntheticBatch, hand) -> Prediction:
-    return batch.true_prediction(hand)
 
 
 def beside(true: Prediction, far_mm: float, turned_deg: float, seed: int = 0) -> Prediction:
@@ -63,7 +59,7 @@ def apart(a, b):
 def frames():
     """Six frames, where a bad guess puts the hand, and the fit from there."""
     batch = Synthesiser(template(), CLEAN).batch(6, 3)
-    start = beside(true_of(batch, template()), 15.0, 12.0)
+    start = beside(batch.true_prediction(template()), 15.0, 12.0)
     return batch, start, fit_poses(template(), batch.crops, start, SHORT)
 
 
@@ -86,7 +82,7 @@ def test_what_a_fit_says_of_itself_is_the_surprise_of_its_poses(frames):
 
 def test_a_fit_leaves_its_start_alone_and_takes_frames_in_any_portion(frames, monkeypatch):
     batch, start, fit = frames
-    again = beside(true_of(batch, template()), 15.0, 12.0)
+    again = beside(batch.true_prediction(template()), 15.0, 12.0)
     assert torch.equal(start.rotations, again.rotations) and torch.equal(start.offset, again.offset)
     monkeypatch.setattr("hrlib.bundle.CHUNK", 4)
     parts = fit_poses(template(), batch.crops, start, replace(SHORT, iterations=3))
@@ -129,7 +125,7 @@ def test_the_voted_points_are_handed_on(frames):
 def test_fit_hand_finds_the_size():
     small = template().morphed({}, 0.85)
     batch = Synthesiser(small, CLEAN).batch(24, 4)
-    start = beside(true_of(batch, small), 3.0, 3.0)
+    start = beside(batch.true_prediction(small), 3.0, 3.0)
     settings = BundleSettings(iterations=40, shape_rate=0.02)
     shape = fit_hand(template(), batch.crops, start, settings)
     assert shape.log_scale.item() == pytest.approx(math.log(0.85), abs=0.05)
@@ -139,7 +135,7 @@ def test_fit_hand_finds_the_size():
 def test_neighbours_mend_a_frame_and_never_make_one_worse(frames):
     batch, _, fit = frames
     # six times the same frame, of which one fit has gone astray and another is perfect
-    crops, true = batch.crops[[0] * 6], true_of(batch, template())
+    crops, true = batch.crops[[0] * 6], batch.true_prediction(template())
     rotations, offset = true.rotations[[0] * 6].clone(), true.offset[[0] * 6].clone()
     rotations[3, 0] = roma.quat_product(roma.rotvec_to_unitquat(torch.tensor([0.0, 2.5, 0.0])), rotations[3, 0])
     guess = Prediction(rotations, offset)
@@ -217,7 +213,7 @@ def test_an_arm_neither_stretches_the_hand_nor_is_missed(frames):
 def test_a_hand_that_leaves_the_frame_s_points_behind_its_wrist_explains_nothing(frames):
     batch, _, _ = frames
     hand, crops = template(), batch.crops
-    true = true_of(batch, hand)
+    true = batch.true_prediction(hand)
     fingers = forward_kinematics(hand, batch.rotations, batch.wrist_mm)[:, 0, :3, 1]
     gone = Prediction(true.rotations, true.offset + 0.6 * fingers)  # 150 mm on: all that was measured is behind it
     compared = _Frames(crops, SHORT)
