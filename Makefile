@@ -73,7 +73,7 @@ bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of 
 	  echo "benchmarks/bench_$$part.py"; $(BIN)/python benchmarks/bench_$$part.py; done
 	@$(BIN)/python -m hrlib reproduce --only 08
 
-viewer:  ## bundle viewer/src/viewer.js into hrlib/static (needs Node.js; the bundle is committed)
+viewer:  ## bundle viewer/src/viewer.js into hrlib/companion/static (needs Node.js; the bundle is committed)
 	@cd viewer && npm ci --silent && npm run --silent build
 
 lock:  ## remake requirements.lock from pyproject.toml in a clean environment (Linux x86-64, Python 3.11)

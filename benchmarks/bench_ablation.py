@@ -12,15 +12,15 @@ from pathlib import Path
 import by_user
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.bundle import BundleSettings
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import predict
-from hrlib.figures_best import ALL_PARTS, additions, measure, refine_and_measure, variants
-from hrlib.hand import load_hand
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.companion import results
+from hrlib.companion.figures.beyond import ALL_PARTS, additions, measure, refine_and_measure, variants
+from hrlib.evaluation.metrics import predict
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
 from hrlib.refine import BestSettings
+from hrlib.refine.explain import BundleSettings
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.people import USERS, record
 
 # one round, half the batch and half the iterations for each frame
 SHORT = BestSettings(

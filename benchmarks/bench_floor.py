@@ -11,12 +11,12 @@ from pathlib import Path
 from bench_refine import hand_mse
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import predict
-from hrlib.hand import load_hand
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.companion import results
+from hrlib.evaluation.metrics import predict
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.synthetic.people import USERS, record
 
 
 def main():

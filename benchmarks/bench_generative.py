@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 import torch
+from generative import GenerativeSettings, fit_frames
 
-from hrlib import results
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import image_mse, predict
-from hrlib.generative import GenerativeSettings, fit_frames
-from hrlib.hand import load_hand
-from hrlib.joints import JOINT_POINTS
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
-from hrlib.pipeline import evaluate_step
+from hrlib.companion import results
+from hrlib.evaluation.metrics import image_mse, predict
+from hrlib.hand.joints import JOINT_POINTS
+from hrlib.hand.rig import load_hand
+from hrlib.method import evaluate_step
+from hrlib.network.checkpoint import load_network
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.people import USERS, record
 
 RECORDED = 200  # test frames of each user that are cut out and kept; the first of them are fitted
 DEFAULT_FRAMES = 40

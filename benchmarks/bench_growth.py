@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.companion import results
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -40,9 +40,9 @@ def child(frames: int, batch: int, threads: int, repeats: int) -> dict:
     """A pass over `frames` in steps of `batch`, as the paper's recipe makes them; seconds of each pass, and the peak."""
     from bench_step import refinement_step
 
-    from hrlib.checkpoint import load_network
-    from hrlib.hand import load_hand
-    from hrlib.synthetic import Synthesiser, SyntheticSettings
+    from hrlib.hand.rig import load_hand
+    from hrlib.network.checkpoint import load_network
+    from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
     torch.set_num_threads(threads)
     hand = load_hand()

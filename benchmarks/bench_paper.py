@@ -23,13 +23,13 @@ import by_user
 import torch
 from bench_refine import measured
 
-from hrlib import results
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import predict
-from hrlib.hand import load_hand
-from hrlib.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.companion import results
+from hrlib.evaluation.metrics import predict
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, refine
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.synthetic.people import USERS, record
 
 
 def main():

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.camera import Camera
-from hrlib.checkpoint import load_network
-from hrlib.crop import crop_hand
-from hrlib.evaluate import predicted_joints
-from hrlib.hand import load_hand
-from hrlib.onnx_export import OnnxPredictor, export_bytes
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
-from hrlib.segment import segment_hand
-from hrlib.synthetic import Synthesiser, SyntheticSettings
+from hrlib.companion import results
+from hrlib.evaluation.metrics import predicted_joints
+from hrlib.frames.camera import Camera
+from hrlib.frames.crop import crop_hand
+from hrlib.frames.segment import segment_hand
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
+from hrlib.network.onnx import OnnxPredictor, export_bytes
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
 FRAMES_PER_SECOND, TIMES_AS_FAST = 100, 2.0
 RUN = 8  # frames one way sees before the next takes its turn

@@ -20,13 +20,13 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
-from hrlib import results  # noqa: E402
-from hrlib.hand import load_hand  # noqa: E402
-from hrlib.network import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
-from hrlib.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
-from hrlib.supervise import has_bfloat16, train_step  # noqa: E402
-from hrlib.synthetic import Synthesiser  # noqa: E402
+from hrlib.companion import results  # noqa: E402
+from hrlib.hand.rig import load_hand  # noqa: E402
+from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
+from hrlib.synthetic.frames import Synthesiser  # noqa: E402
+from hrlib.training.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
+from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
+from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
 
 TARGET = 0.80
 

@@ -15,18 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrlib import results
-from hrlib.benchmark import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate, subset
-from hrlib.checkpoint import load_network
+from hrlib.companion import results
 from hrlib.datasets.mirror import dataset_folder
 from hrlib.datasets.pseudo import PSEUDO_SETS, pseudo_frames, real_labels, real_poses, split_frames
 from hrlib.datasets.published import TEST_SETS
-from hrlib.evaluate import predict_joints
-from hrlib.hand import load_hand
-from hrlib.joints import to_dataset_joints
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate, subset
+from hrlib.evaluation.metrics import predict_joints
+from hrlib.evaluation.published_curves import described
+from hrlib.hand.joints import to_dataset_joints
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, refine
-from hrlib.sota import described
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 
 PERCENTILES = (5, 25, 50, 75, 90, 95, 99)
 TARGET_MM = 6.0
@@ -51,7 +51,7 @@ def residual(dataset: str, poses) -> dict:
 
 
 def measured(dataset: str, net, template, settings, train: int, test: int) -> dict:
-    """One data set: the residual, and our curves as `hrlib.benchmark.evaluate` gives them."""
+    """One data set: the residual, and our curves as `hrlib.evaluation.joint_errors.evaluate` gives them."""
     poses, pseudo, began = real_poses(dataset, template), PSEUDO_SETS[dataset], time.perf_counter()
     points = {"base": [], "refined": []}
     labels, subjects, left_out, warnings, sizes = [], [], 0, [], []

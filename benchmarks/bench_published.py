@@ -3,7 +3,7 @@
 About a minute: .venv/bin/python benchmarks/bench_published.py
 """
 
-from hrlib.sota import PUBLISHED_CURVES, published_table, write_table
+from hrlib.evaluation.published_curves import PUBLISHED_CURVES, published_table, write_table
 
 
 def main():

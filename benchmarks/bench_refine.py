@@ -15,17 +15,17 @@ import by_user
 import torch
 from torch import Tensor
 
-from hrlib import results
-from hrlib.bundle import BundleSettings, explain, without_forearm
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import gap_closed, image_mse, predict, predict_turned, spearman
-from hrlib.figures_best import measure
-from hrlib.hand import load_hand
-from hrlib.kinematics import forward_kinematics
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
-from hrlib.pipeline import evaluate_step
+from hrlib.companion import results
+from hrlib.companion.figures.beyond import measure
+from hrlib.evaluation.metrics import gap_closed, image_mse, predict, predict_turned, spearman
+from hrlib.hand.kinematics import forward_kinematics
+from hrlib.hand.rig import load_hand
+from hrlib.method import evaluate_step
+from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, BestSettings, refine
+from hrlib.refine.explain import BundleSettings, explain, without_forearm
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.people import USERS, record
 
 
 def measured(prediction, hand, test, cloud_mm=None) -> dict:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
-from hrlib import results  # noqa: E402
+from hrlib.companion import results  # noqa: E402
 from hrlib.render import splat_depth  # noqa: E402
 
 BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step

@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.hand import load_hand
-from hrlib.joints import PARENTS
-from hrlib.kinematics import forward_kinematics
-from hrlib.paths import BENCHMARKS, HAND_ASSET
-from hrlib.poses import sample_poses
-from hrlib.skinning import skin, skinning_transforms
+from hrlib.companion import results
+from hrlib.hand.joints import PARENTS
+from hrlib.hand.kinematics import forward_kinematics
+from hrlib.hand.rig import load_hand
+from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.poses import sample_poses
 
 TARGET = 5.0
 

@@ -18,19 +18,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.bundle import CHUNK, BundleSettings, fit_poses
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import image_mse, predict
-from hrlib.fit import bounded
-from hrlib.hand import load_hand
-from hrlib.network import IMAGE_SIZE
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
-from hrlib.pipeline import evaluate_step, splat_target
+from hrlib.companion import results
+from hrlib.evaluation.metrics import image_mse, predict
+from hrlib.hand.rig import load_hand
+from hrlib.method import evaluate_step, splat_target
+from hrlib.network.checkpoint import load_network
+from hrlib.network.posenet import IMAGE_SIZE
 from hrlib.refine import BestSettings, PaperSettings
-from hrlib.supervise import pose_loss
-from hrlib.synthetic import Synthesiser, joined
+from hrlib.refine.explain import CHUNK, BundleSettings, fit_poses
+from hrlib.refine.single_frame import bounded
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.synthetic.frames import Synthesiser, joined
+from hrlib.synthetic.people import USERS, record
+from hrlib.training.step import pose_loss
 
 TARGET = 1.10
 PAPER_IMAGES, PAPER_MINUTES = 10 * 50_000, 30  # Sec. 4.6: ten epochs over 50,000 frames, on a GTX 1060

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from hrlib import results
-from hrlib.checkpoint import load_network
-from hrlib.datasets.simulated import USERS, record
-from hrlib.evaluate import predict_joints
-from hrlib.hand import load_hand
-from hrlib.joints import JOINT_POINTS
-from hrlib.kinematics import forward_kinematics, joint_positions
-from hrlib.oracle import OracleSettings, fit_oracle
-from hrlib.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
-from hrlib.pipeline import wrist_position
-from hrlib.synthetic import Synthesiser, SyntheticSettings
+from hrlib.companion import results
+from hrlib.evaluation.metrics import predict_joints
+from hrlib.hand.joints import JOINT_POINTS
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.rig import load_hand
+from hrlib.method import wrist_position
+from hrlib.network.checkpoint import load_network
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
+from hrlib.synthetic.people import USERS, record
+from hrlib.training.oracle import OracleSettings, fit_oracle
 
 CLEAN_SEED = 4_000_000_000  # of frames that no training has drawn
 JOINTS = list(JOINT_POINTS)

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from hrlib import results
-from hrlib.explore import ANGLES, Explorer
-from hrlib.hand import load_hand
-from hrlib.paths import BENCHMARKS, HAND_ASSET
+from hrlib.companion import results
+from hrlib.companion.hand_explorer import ANGLES, Explorer
+from hrlib.hand.rig import load_hand
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET
 
 TARGET_MS, TARGET_BYTES = 33.0, 5000
 SWEPT = ("index_base_flexion", "middle_middle_flexion", "thumb_base_deviation", "pinky_far_flexion")

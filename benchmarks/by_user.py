@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from hrlib.paths import BASE_MODEL, HAND_ASSET
-from hrlib.results import content_hash, write_json
+from hrlib.companion.results import content_hash, write_json
+from hrlib.support.paths import BASE_MODEL, HAND_ASSET
 
 
 def read(out: Path, parameters: dict) -> dict:

@@ -28,20 +28,20 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
 from bench_render import BASE, BYTES_TARGET, make_case  # noqa: E402
 
-from hrlib import results  # noqa: E402
-from hrlib.checkpoint import load_network  # noqa: E402
-from hrlib.crop import crop_batch  # noqa: E402
-from hrlib.hand import load_hand  # noqa: E402
-from hrlib.kinematics import forward_kinematics  # noqa: E402
-from hrlib.network import NetworkSettings  # noqa: E402
-from hrlib.paths import BASE_MODEL, PAPER_MODEL  # noqa: E402
-from hrlib.pretrain import PretrainSettings, pretrain  # noqa: E402
-from hrlib.rasterise import rasterise  # noqa: E402
+from hrlib.companion import results  # noqa: E402
+from hrlib.frames.crop import crop_batch  # noqa: E402
+from hrlib.hand.kinematics import forward_kinematics  # noqa: E402
+from hrlib.hand.rig import load_hand  # noqa: E402
+from hrlib.hand.skinning import skin, skinning_transforms  # noqa: E402
+from hrlib.network.checkpoint import load_network  # noqa: E402
+from hrlib.network.posenet import NetworkSettings  # noqa: E402
 from hrlib.refine import PaperSettings, refine  # noqa: E402
 from hrlib.render import has_triton, splat_depth  # noqa: E402
-from hrlib.sensor import KINECT_V1, SR300, measure  # noqa: E402
-from hrlib.skinning import skin, skinning_transforms  # noqa: E402
-from hrlib.synthetic import Synthesiser, SyntheticSettings, window_cameras  # noqa: E402
+from hrlib.support.paths import BASE_MODEL, PAPER_MODEL  # noqa: E402
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings, window_cameras  # noqa: E402
+from hrlib.synthetic.rasterise import rasterise  # noqa: E402
+from hrlib.synthetic.sensor import KINECT_V1, SR300, measure  # noqa: E402
+from hrlib.training.pretrain import PretrainSettings, pretrain  # noqa: E402
 
 BATCHES = [32, 1000]  # a training step's, and what fills the device
 AGREEMENT = [  # batch, points, radius (px), image size
@@ -104,7 +104,8 @@ def milliseconds(function, repeats: int) -> float:
 def recorded(points, weight, radius, size):
     """A function that repeats forward and backward of the gpu renderer as a CUDA graph, without Python and its launches.
 
-    A training step is recorded likewise (`hrlib.pretrain`); a small batch's kernels end before Python has launched the next.
+    A training step is recorded likewise (`hrlib.training.pretrain`): a small batch's kernels end before
+    Python has launched the next.
     """
     from hrlib.render.gpu import splat  # triton, which a machine without a GPU may lack
 

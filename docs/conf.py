@@ -10,7 +10,8 @@ from latex2mathml.converter import convert
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from hrlib import __version__, paths  # noqa: E402
+from hrlib import __version__  # noqa: E402
+from hrlib.support import paths  # noqa: E402
 
 project, author, release = "hrlib", "The hrlib authors", __version__
 copyright = "The hrlib authors, MIT licence"

@@ -9,7 +9,7 @@ Conventions, everywhere:
   input, the rendered image and the target mean the same.
 - Quaternions are unit, xyzw. Transforms are `T_to_from`, 4x4, acting on columns.
 - Shapes are named by letters, batch first: [B, J, 4], [B, N, 3], [B, H, W].
-- 16 joints: wrist, then thumb, index, middle, ring, pinky x 3; with the 5 tips 21 points. `hrlib.joints` has the table.
+- 16 joints: wrist, then thumb, index, middle, ring, pinky x 3; with the 5 tips 21 points. `hrlib.hand.joints` has the table.
 - Right hand. A left hand is mirrored on entry, and back on exit.
 - Random functions take a `torch.Generator`.
 
@@ -23,18 +23,18 @@ __version__ = "0.1.0"
 
 # name -> module; imported when first asked for, so that `hrlib --help` does not wait for torch
 _EXPORTS = {
-    "Camera": "camera",
-    "Crops": "crop",
-    "HandRig": "hand",
-    "PipelineSettings": "pipeline",
-    "PoseNet": "network",
-    "crop_hand": "crop",
-    "evaluate_step": "pipeline",
-    "forward_kinematics": "kinematics",
-    "load_hand": "hand",
-    "load_network": "checkpoint",
-    "segment_hand": "segment",
-    "skin": "skinning",
+    "Camera": "frames.camera",
+    "Crops": "frames.crop",
+    "HandRig": "hand.rig",
+    "PipelineSettings": "method",
+    "PoseNet": "network.posenet",
+    "crop_hand": "frames.crop",
+    "evaluate_step": "method",
+    "forward_kinematics": "hand.kinematics",
+    "load_hand": "hand.rig",
+    "load_network": "network.checkpoint",
+    "segment_hand": "frames.segment",
+    "skin": "hand.skinning",
     "splat_depth": "render",
 }
 __all__ = sorted(_EXPORTS)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .joints import POINT_PARENTS
-from .kinematics import euler_angles
+from .hand.joints import POINT_PARENTS
+from .hand.kinematics import euler_angles
 
 CHILDREN = tuple(range(1, 21))
 FINGER_RADIUS_MM = 7.0

@@ -39,6 +39,6 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def mirror() -> Path:
     """The folder with the data sets (for tests marked `mirror`)."""
-    from hrlib import paths
+    from hrlib.support import paths
 
     return paths.mirror()

@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 import torch
 
-from hrlib.hand import HandRig, build_rig, load_hand
-from hrlib.joints import FINGERS, JOINT_NAMES
-from hrlib.kinematics import forward_kinematics, from_euler
-from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticBatch, SyntheticSettings
+from hrlib.hand.joints import FINGERS, JOINT_NAMES
+from hrlib.hand.kinematics import forward_kinematics, from_euler
+from hrlib.hand.rig import HandRig, build_rig, load_hand
+from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
 
 # The pose of a fist without its thumb: every joint of the four fingers bent by 80 degrees.
 FIST_DEG = {f"{finger}_{part}": (80, 0, 0) for finger in FINGERS[1:] for part in ("base", "middle", "far")}

@@ -8,10 +8,10 @@ from PIL import Image
 
 from hrlib.datasets.msra import MSRA_CAMERA
 from hrlib.datasets.published import ICVL_CAMERA, NYU_CAMERA
-from hrlib.joints import to_dataset_joints
-from hrlib.kinematics import forward_kinematics, from_euler, joint_positions
-from hrlib.rasterise import rasterise
-from hrlib.skinning import skin, skinning_transforms
+from hrlib.hand.joints import to_dataset_joints
+from hrlib.hand.kinematics import forward_kinematics, from_euler, joint_positions
+from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.synthetic.rasterise import rasterise
 
 WALL_MM = 1500.0  # behind the hand, so that something has to be cut off
 

@@ -6,16 +6,9 @@ import pytest
 import torch
 from core_fixtures import FIST_DEG, pose, posed, random_rotations, template
 
-from hrlib.joints import JOINT_NAMES, POINT_NAMES, POINT_PARENTS
-from hrlib.kinematics import from_euler, joint_positions
-from hrlib.losses import (
-    LossWeights,
-    collision_loss,
-    depth_loss,
-    penetration_mm,
-    physical_loss,
-    weighted_sum,
-)
+from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, POINT_PARENTS
+from hrlib.hand.kinematics import from_euler, joint_positions
+from hrlib.losses import LossWeights, collision_loss, depth_loss, penetration_mm, physical_loss, weighted_sum
 
 # -- depth (Eq. 6) ----------------------------------------------------------------------------------------------------
 

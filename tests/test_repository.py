@@ -17,7 +17,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import hrlib
-from hrlib import claims, cli, paths
+from hrlib import __main__ as cli
+from hrlib.companion import claims
+from hrlib.support import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
@@ -178,4 +180,6 @@ def test_notebooks_are_stripped_and_take_a_profile(path: Path):
     assert values["profile"] == "quick"
     assert "assert_claims(" in code[-1].source or path.name.startswith("00")
     source = "\n".join(cell.source for cell in code)
-    assert re.search(r"reproduce\.profile\(|from hrlib\.reproduce import .*\bprofile\b", source), "ask hrlib.reproduce"
+    assert re.search(r"reproduce\.profile\(|from hrlib\.companion\.reproduce import .*\bprofile\b", source), (
+        "ask hrlib.companion.reproduce"
+    )

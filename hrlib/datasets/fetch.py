@@ -15,8 +15,8 @@ from pathlib import Path
 import pooch
 from tqdm import tqdm
 
-from .. import paths
-from ..results import write_bytes_atomically
+from ..companion.results import write_bytes_atomically
+from ..support import paths
 from .mirror import ORIGINS, VARIABLE
 
 REGISTRY = paths.DATA / "registry.json"

@@ -15,9 +15,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..camera import Camera
-from . import Frame
-from .folder import camera_for, mirrored, read_depth
+from ..frames.camera import Camera
+from ..frames.folder import camera_for, mirrored, read_depth
+from ..frames.frame import Frame
 from .mirror import dataset_folder
 
 LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the data

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .folder import read_depth
+from ..frames.folder import read_depth
 from .labelled import LabelledFrames
 from .published import ICVL_CAMERA
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..camera import Camera
-from ..crop import Crops, concatenate, crop_frames, crop_hand
-from . import Frame
-from .folder import mirrored
+from ..frames.camera import Camera
+from ..frames.crop import Crops, concatenate, crop_frames, crop_hand
+from ..frames.folder import mirrored
+from ..frames.frame import Frame
 
 PAD_MM = 30.0  # around the labels' box: flesh lies outside the joints
 CROPS = {"label": "block around the labels", "centre": "given centres", "free": "segmented without labels"}

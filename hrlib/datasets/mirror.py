@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import paths
+from ..support import paths
 
 VARIABLE = "HRLIB_DATA_MIRROR"
 

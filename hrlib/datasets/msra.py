@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..camera import Camera
+from ..frames.camera import Camera
 from .labelled import LabelledFrames
 
 MSRA_CAMERA = Camera(241.42, 241.42, 160.0, 120.0)

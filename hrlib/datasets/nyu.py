@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from .folder import read_depth
+from ..frames.folder import read_depth
 from .labelled import LabelledFrames
 from .published import NYU_CAMERA
 

@@ -1,6 +1,6 @@
 """pseudo-NYU and pseudo-ICVL: the real test sets' poses and places, shown by a hand that is simulated.
 
-The template fitted to the labels (`hrlib.inverse_kinematics`) says how each hand is held and where. Another hand, of the
+The template fitted to the labels (`hrlib.hand.inverse_kinematics`) says how each hand is held and where. Another hand, of the
 subject's size, is drawn in those poses with that data set's camera and a sensor model, forearm attached. Its joints are
 labelled where the data set's labels lie. The images are simulated; no result on them is a result on NYU or ICVL.
 """
@@ -17,14 +17,14 @@ from safetensors.torch import save
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from .. import paths
-from ..crop import Crops, concatenate, crop_frame
-from ..hand import HandRig
-from ..inverse_kinematics import FittedPoses, dataset_joints, fit_poses, with_bones
-from ..results import write_bytes_atomically
-from ..sensor import KINECT_V1, SR300, DepthSensor
-from ..synthetic import Synthesiser, SyntheticSettings
-from . import Frame
+from ..companion.results import write_bytes_atomically
+from ..frames.crop import Crops, concatenate, crop_frame
+from ..frames.frame import Frame
+from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_poses, with_bones
+from ..hand.rig import HandRig
+from ..support import paths
+from ..synthetic.frames import Synthesiser, SyntheticSettings
+from ..synthetic.sensor import KINECT_V1, SR300, DepthSensor
 from .published import TEST_SETS, read_labels, read_nyu_36
 
 FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise
@@ -181,7 +181,7 @@ def pseudo_frames(
 
 def pseudo_labels(dataset: str, frames, hand: HandRig, poses: FittedPoses) -> Tensor:
     """[F, J, 3] mm: the drawn hand's joints where the data set's labels lie, that is with the fitted offsets."""
-    from ..benchmark import subset
+    from ..evaluation.joint_errors import subset
 
     pseudo, frames = _pseudo_set(dataset), torch.as_tensor(frames)
     grown = poses.offsets_mm * poses.size()[poses.subject[frames]][:, None, None]

@@ -1,6 +1,6 @@
 """What published methods predicted on the test sets of NYU and ICVL, and the labels, as files that their authors shared.
 
-A row of a file is a frame: for each joint u px, v px, depth mm. NYU: 14 joints (`hrlib.joints.NYU_SUBSETS`), view 1, 8252
+A row of a file is a frame: for each joint u px, v px, depth mm. NYU: 14 joints (`hrlib.hand.joints.NYU_SUBSETS`), view 1, 8252
 frames, subject 1 the first 2440, subject 2 (whose hand is a sixth smaller) the rest. ICVL: 16 joints, 1596 frames of two
 sequences, 702 and 894, one subject each. Where the files come from: `hrlib.datasets.mirror.ORIGINS["published"]`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..camera import Camera
+from ..frames.camera import Camera
 from .mirror import dataset_folder
 
 NYU_CAMERA = Camera(588.03, 587.07, 320.0, 240.0)

@@ -1,0 +1,1 @@
+"""What the notebooks need: frames to run on, figures, widgets, results, claims, and the command that runs them all."""

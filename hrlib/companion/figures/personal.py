@@ -1,0 +1,68 @@
+"""Figures of notebook 09: what the check takes for a hand, and a tracked sequence."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ...drawing import plots
+from ...drawing.plots import ACCENT, GOOD, INK, MUTED
+from ...hand.rig import HandRig
+from ...personal.track import Tracked
+from ...refine.explain import evenly
+
+
+def figure_recognised(
+    scores: Mapping[str, Tensor], are_hands: Mapping[str, bool], images: Mapping[str, Tensor]
+) -> Figure:
+    """For each folder its frames' likeness to a hand, and one of its crops [120, 120]."""
+    names = list(scores)
+    figure = plt.figure(figsize=(10, 0.46 * len(names) + 0.9))
+    axes = figure.add_axes((0.3, 0.6 / (0.46 * len(names) + 0.9), 0.67, 0.46 * len(names) / (0.46 * len(names) + 0.9)))
+    for row, name in enumerate(reversed(names)):
+        colour = GOOD if are_hands[name] else ACCENT
+        values = scores[name].numpy()
+        axes.plot(values, np.full(len(values), row), "|", ms=11, color=colour, alpha=0.6)
+        axes.plot(np.median(values), row, "o", ms=6, color=colour)
+        thumb = axes.inset_axes((-0.075, row / len(names) + 0.005, 0.065, 1 / len(names) - 0.01))
+        plots.show_depth(thumb, images[name], vmax=float(images[name].max()))
+        axes.text(-0.085, (row + 0.5) / len(names), name, transform=axes.transAxes, ha="right", va="center", color=INK)
+    axes.axvline(0.5, color=MUTED, lw=1)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.5, len(names) - 0.5), yticks=[])
+    axes.set_xlabel("likeness to a hand: each frame, and the median of the folder")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+def figure_tracking(
+    after: Tracked,
+    hand: HandRig,
+    error_mm: Mapping[str, Tensor],
+    colours: Mapping[str, str] | None = None,
+    columns: int = 8,
+) -> Figure:
+    """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
+    index = evenly(len(after), columns)
+    crops = after.crops[index]
+    meshes = plots.predicted_hands(hand, after.prediction[index], crops)
+    figure = plt.figure(figsize=(10, 4.9))
+    grid = figure.add_gridspec(3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12)
+    for k in range(len(index)):
+        depth, mesh = figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])
+        plots.show_depth(depth, crops.image[k], f"frame {int(index[k])}", vmax=max(0.5, float(crops.image[k].max())))
+        plots.show_picture(mesh, meshes[k])
+        if k == 0:
+            depth.set_ylabel("depth")
+            mesh.set_ylabel("tracked")
+    axes = figure.add_subplot(grid[2, :])
+    colours = colours or dict(zip(error_mm, (MUTED, GOOD), strict=False))
+    for name, values in error_mm.items():
+        label = f"{name}: mean {values.mean():.1f} mm"
+        axes.plot(values.numpy(), color=colours[name], lw=1.6, label=label)
+    axes.set(xlabel="frame", ylabel="mean joint error (mm)", xlim=(0, max(1, len(after) - 1)))
+    axes.set_ylim(0, 1.25 * max(float(torch.quantile(v, 0.98)) for v in error_mm.values()))
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)  # no curve is there
+    return figure

@@ -1,0 +1,163 @@
+"""The picture of notebook 08: what the parts cost, against what people would use instead, and how cost grows (Sec. 4.6)."""
+
+from collections.abc import Callable, Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ...drawing.plots import ACCENT, GOOD, INK, MUTED
+
+PAPER_FORWARD_MS = 3.5  # Sec. 4.6: a forward pass on a GTX 1060
+
+
+def figure_speed(found: Mapping[str, Mapping]) -> Figure:
+    """Six panels from the metrics of the benchmarks: found["render"], ["skinning"], ["predict"], ["step"], ["growth"]."""
+    figure, axes = plt.subplots(2, 3, figsize=(14, 7.6))
+    figure.subplots_adjust(left=0.1, right=0.985, top=0.93, bottom=0.09, wspace=0.42, hspace=0.42)
+    _renderer(axes[0, 0], found["render"])
+    _renderer_growth(axes[0, 1], found["render"]["growth"])
+    _skinning(axes[0, 2], found["skinning"])
+    _prediction(axes[1, 0], found["predict"])
+    _step(axes[1, 1], found["step"])
+    _refinement_growth(axes[1, 2], found["growth"])
+    return figure
+
+
+def figure_gpu(gpu: Mapping, step: Mapping) -> Figure:
+    """On a GPU (benchmarks/gpu_check.py): the paper's refinement, the renderer, and how near its kernels are to the limits."""
+    figure, (whole, renderer, limits) = plt.subplots(1, 3, figsize=(14, 3.9), width_ratios=[1, 1, 1.15])
+    figure.subplots_adjust(left=0.115, right=0.985, top=0.84, bottom=0.15, wspace=0.5)
+    seconds = {
+        "hrlib, two CPU cores": 60 * step["paper_protocol_minutes"],
+        "the paper, GTX 1060": 60 * step["paper_minutes"],
+        f"hrlib, {gpu['device'].removeprefix('NVIDIA ')}": gpu["refinement"]["seconds"],
+    }
+    _bars(whole, seconds, lambda s: f"{s / 60:.0f} min" if s >= 600 else f"{s:.1f} s", {list(seconds)[2]}, log=True)
+    whole.set(xlabel="s", title="Refinement of 500,000 images")
+    row = gpu["renderer"][-1]
+    times = {"plain torch": row["reference_ms"], "hrlib, gpu": row["gpu_ms"]}
+    _bars(renderer, times, lambda ms: f"{ms:,.1f} ms", {"hrlib, gpu"}, log=True)
+    renderer.set(xlabel=f"ms, forward + backward (B={row['batch']})", title="Depth renderer on the GPU: equal images")
+    kernels = {"_keep_brightest": "points to keys", "_read_keys": "keys to depth", "_add_to_winners": "backward"}
+    names = {"issue": "instructions issued", "l2": "second-level cache", "dram": "device memory"}
+    for k, (name, label) in enumerate(names.items()):
+        values = [gpu["limits"][kernel][name] for kernel in kernels]
+        limits.barh(np.arange(3) + 0.26 * (k - 1), values, 0.24, label=label, color=(ACCENT, GOOD, MUTED)[k])
+    limits.axvline(80, color=INK, ls=":", lw=1.2)
+    times = [float(gpu["limits"][kernel]["time"].replace(",", "")) / 1e6 for kernel in kernels]
+    limits.set_yticks(range(3), [f"{n}\n{t:.2f} ms" for n, t in zip(kernels.values(), times, strict=True)])
+    limits.invert_yaxis()
+    limits.set(xlim=(0, 100), xlabel="per cent of the device's limit")
+    limits.set_title("The renderer's kernels", pad=22)
+    limits.legend(
+        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.42, 0.97), ncols=3, columnspacing=1
+    )
+    return figure
+
+
+def _bars(axes: Axes, values: Mapping[str, float], form: str | Callable, ours: set[str], log: bool = False):
+    """Horizontal bars from the top, ours in colour, each with its number."""
+    names = list(values)
+    colours = [GOOD if name in ours else MUTED for name in names]
+    bars = axes.barh(names, list(values.values()), color=colours, height=0.66)
+    axes.bar_label(bars, fmt=form, padding=4, color=INK, fontsize=9.5)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    if log:
+        axes.set_xscale("log")
+        axes.set_xlim(1, max(values.values()) * 12)
+    else:
+        axes.set_xlim(0, 1.25 * max(values.values()))
+
+
+def _renderer(axes: Axes, render: Mapping):
+    names = {
+        "reference": "plain torch",
+        "windowed": "torch, windows",
+        "earlier": "numba, first version",
+        "cpu": "hrlib, cpu",
+    }
+    values = {label: render["median_ms"][key] for key, label in names.items() if key in render["median_ms"]}
+    _bars(axes, values, lambda ms: f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms", {"hrlib, cpu"}, log=True)
+    axes.set_xlabel("ms, forward + backward (B=32, N=2048, r=5 px, 120x120)")
+    axes.set_title("Depth renderer (Eq. 3-5): equal images")
+
+
+def _renderer_growth(axes: Axes, growth: Mapping):
+    labels = {"count": "points", "radius": "radius²", "batch": "images", "size": "pixels"}
+    scale = {"count": float, "radius": lambda r: r * r, "batch": float, "size": lambda s: float(s[0] * s[1])}
+    colours = dict(zip(labels, (GOOD, ACCENT, INK, "#6aa84f"), strict=True))
+    ends = [1.0]
+    for key, rows in growth.items():
+        x = np.array([scale[key](row["value"]) for row in rows])
+        y = np.array([row["milliseconds"] for row in rows])
+        axes.plot(x / x[-1], y / y[-1], "o-", color=colours[key], lw=2, ms=4.5, label=labels[key])
+        ends.append((x / x[-1]).min())
+    axes.plot([min(ends), 1], [min(ends), 1], "--", color=MUTED, lw=1.2, label="linear")
+    axes.set(xscale="log", yscale="log", xlabel="amount, the largest measured = 1", ylabel="time, the longest = 1")
+    axes.set_title("The renderer grows at most linearly")
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _skinning(axes: Axes, skinning: Mapping):
+    batches = list(skinning["batches"])
+    ways = {"hrlib": GOOD, "smplx without blend shapes": MUTED, "smplx lbs": INK}
+    width = 0.27
+    for k, (way, colour) in enumerate(ways.items()):
+        for part, alpha in (("forward", 1.0), ("backward", 0.45)):
+            low = [skinning["batches"][b]["median_ms"][way]["forward"] if part == "backward" else 0 for b in batches]
+            high = [skinning["batches"][b]["median_ms"][way][part] for b in batches]
+            x = np.arange(len(batches)) + (k - 1) * width
+            label = way if part == "forward" else None
+            axes.bar(x, high, 0.92 * width, bottom=low, color=colour, alpha=alpha, label=label)
+    axes.set_xticks(range(len(batches)), [f"{b} hand{'s' * (b != '1')}" for b in batches])
+    axes.set_ylabel("ms (pale: backward)")
+    axes.set_title("Kinematics and skinning: equal points")
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+
+
+def _prediction(axes: Axes, predict: Mapping):
+    ms, order = predict["base"]["median_ms"], ("torch", "torch.compile", "onnxruntime")
+    names = {"torch": "PyTorch", "torch.compile": "torch.compile", "onnxruntime": "ONNX Runtime"}
+    _bars(axes, {names[way]: ms[way] for way in order if way in ms}, "%.1f ms", {"ONNX Runtime"})
+    axes.axvline(ms["crop"], color=ACCENT, lw=1.4)
+    # below the bars
+    axes.text(ms["crop"], 0.01, " crop alone", color=ACCENT, fontsize=8.5, transform=axes.get_xaxis_transform())
+    axes.axvline(PAPER_FORWARD_MS, color=INK, lw=1, ls=":")
+    text = f" paper's GPU, network alone: {PAPER_FORWARD_MS} ms "
+    side = "left" if PAPER_FORWARD_MS < 0.5 * axes.get_xlim()[1] else "center"  # inside the panel
+    axes.text(PAPER_FORWARD_MS, 1.01, text, color=INK, fontsize=8.5, ha=side, transform=axes.get_xaxis_transform())
+    plural = "s" * (predict["threads"] > 1)
+    axes.set_xlabel(f"ms a frame, 640x480 depth to joints, {predict['threads']} thread{plural}")
+    axes.set_title("Single-frame prediction, crop included", pad=16)
+
+
+def _step(axes: Axes, step: Mapping):
+    seconds = step["seconds"]
+    values = {"supervised step": 1e3 * seconds["supervised"], "refinement step": 1e3 * seconds["refinement"]}
+    _bars(axes, values, "%.0f ms", {"refinement step"})
+    axes.set_xlabel(f"ms for {step['batch']} images, the paper's network")
+    axes.set_title(f"A refinement step is {step['refine_over_supervised']:.2f} times a supervised one")
+    text = (
+        f"the paper's 500,000 images at this rate: {step['paper_protocol_minutes'] / 60:.1f} h\n"
+        f"the paper on a GTX 1060: {step['paper_minutes']} minutes"
+    )
+    axes.set_ylim(2.1, -0.6)
+    axes.text(0.02, 0.03, text, transform=axes.transAxes, color=INK, fontsize=9.5)
+
+
+def _refinement_growth(axes: Axes, growth: Mapping):
+    rows = growth["refinement"]["passes"]
+    frames, seconds = [row["frames"] for row in rows], [row["seconds"] for row in rows]
+    axes.plot(frames, seconds, "o", color=GOOD, ms=7)
+    axes.plot([0, frames[-1]], [0, seconds[-1]], "--", color=MUTED, lw=1.2)
+    axes.set(xlabel="frames, one pass", ylabel="s, one thread", xlim=(0, None), ylim=(0, None))
+    lines = [f"{name}: {rate:.0f} images/s" for name, rate in growth["images_per_s"].items()]
+    if "large_peak_gb" in growth:
+        lines.append(f"{growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
+    if growth.get("load_average"):
+        lines.append(f"(other work ran beside: load {growth['load_average']:.0f})")
+    axes.text(0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", color=INK, fontsize=9.5)
+    axes.set_title("Refinement grows with the frames")

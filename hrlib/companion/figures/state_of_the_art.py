@@ -1,0 +1,235 @@
+"""State of the art (notebook 07, Fig. 8): success curves of published methods and ours, and what the protocol does."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from ...datasets.pseudo import PseudoFrames
+from ...drawing.plots import ACCENT, GOOD, INK, MUTED, show_depth
+from ...evaluation.joint_errors import BIASES, THRESHOLDS_MM
+from ...evaluation.published_curves import largest_difference
+from ...method import to_crop
+from ..results import Claim
+
+NAMES = {"nyu": "NYU", "icvl": "ICVL"}
+COMPARED = ("#2a7f9e", "#6aa84f", "#a64d79", "#3d85c6", "#8a6d3b", "#e0a030", "#5b5ea6")  # the paper's comparisons
+SINCE = ("#b9c2cb", "#98a4b0", "#76838f", "#515d68")  # methods published since
+COLUMNS = (  # of the protocol table: head, and which row of `hrlib.evaluation.joint_errors.protocols`
+    ("usual", {}),
+    ("12 joints", {"joints": 12}),
+    ("11 joints", {"joints": 11}),
+    ("subject 1", {"subject": "1"}),
+    ("subject 2", {"subject": "2"}),
+    ("size given", {"scale": "given"}),
+    ("min. bias", {"bias": "paper"}),
+    ("offset", {"bias": "offset"}),
+    ("size, offset", {"scale": "given", "bias": "offset"}),
+)
+JOINTS = {"nyu": 14, "icvl": 16}
+
+
+def pick_curves(curves: Sequence[dict], dataset: str, bias: str, kind: str | None = None) -> list[dict]:
+    """Of a table's curves those of a data set and bias; kind "published", "ours" (all others), or None for both."""
+    return [
+        curve
+        for curve in curves
+        if curve["dataset"] == dataset
+        and curve["protocol"]["bias"] == bias
+        and (kind is None or (curve["kind"] == "published") == (kind == "published"))
+    ]
+
+
+def figure_success(published: Sequence[dict], ours: Sequence[dict] = ()) -> Figure:
+    """Fig. 8: fraction of frames whose worst joint is within D mm. Rows NYU and ICVL; left as predicted, right with each
+    method's constant offset removed.
+
+    published, ours: curves as `published_curves` has them. Ours are thick; dashed without the paper's bias, dotted without the
+    constant offset. What they ran on, if not the data set's own frames, stands in the legend.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(15.4, 8.6))
+    figure.subplots_adjust(left=0.05, right=0.83, top=0.95, bottom=0.07, wspace=0.74, hspace=0.28)
+    for row, dataset in zip(axes, NAMES, strict=True):
+        left, right = row
+        _published(left, pick_curves(published, dataset, "none", "published"))
+        _published(right, pick_curves(published, dataset, "offset", "published"))
+        _ours(left, pick_curves(ours, dataset, "none", "ours"), "-")
+        _ours(left, pick_curves(ours, dataset, "paper", "ours"), "--", ", min. bias off")
+        _ours(right, pick_curves(ours, dataset, "offset", "ours"), ":")
+        for axis, what in ((left, "as predicted"), (right, "constant offset of each joint removed from all")):
+            axis.set(xlim=(0, 80), ylim=(0, 1), xlabel="D (mm)")
+            axis.set_title(f"{NAMES[dataset]}: {what}", loc="left", fontsize=12)
+            axis.grid(color=MUTED, alpha=0.25, lw=0.6)
+            axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+            legend = axis.legend(
+                loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=8.3, handlelength=2.2,
+                title="mean error (mm)", alignment="left",
+            )  # fmt: skip
+            legend.get_title().set_color(INK)
+        left.set_ylabel("frames with all joints within D")
+        right.set_yticklabels([])
+    return figure
+
+
+def _published(axes: Axes, curves: list[dict]):
+    """Best last, so that the legend reads from the lowest curve to the highest; colours go with the name."""
+    names = sorted({curve["name"] for curve in curves if curve["in_fig8"]})
+    newer = sorted({curve["name"] for curve in curves if not curve["in_fig8"]})
+    for curve in sorted(curves, key=lambda curve: -curve["auc"]):
+        compared = curve["in_fig8"]
+        colour = COMPARED[names.index(curve["name"])] if compared else SINCE[newer.index(curve["name"])]
+        part = "" if curve["protocol"]["split"] == "test" else ", seq. 1"
+        since = "" if compared else f" ({curve['paper'][-4:]})"
+        label = f"{curve['mean_mm']:5.1f}  {curve['name']}{since}{part}"
+        line = {"lw": 1.7} if compared else {"lw": 1.3, "zorder": 1.5}
+        axes.plot(THRESHOLDS_MM, curve["fraction"], color=colour, label=label, **line)
+
+
+def _ours(axes: Axes, curves: list[dict], style: str, note: str = ""):
+    for curve in curves:
+        colour = INK if "base" in curve["name"] else ACCENT
+        where = "" if curve["kind"] == NAMES[curve["dataset"]] else f", {curve['kind']}"
+        label = f"{curve['mean_mm']:5.1f}  ours {curve['name']}{where}" + note
+        axes.plot(THRESHOLDS_MM, curve["fraction"], color=colour, ls=style, lw=2.6, label=label, zorder=3)
+
+
+def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) -> Figure:
+    """What a pseudo data set's frames look like, a row for each subject, with the joints that are evaluated; and how far the
+    hand fitted to the real labels lies from them.
+
+    residuals: by data set, as benchmarks/results/pseudo.json has them; none draws the frames alone.
+    """
+    columns = max(len(found.crops) for found in frames)
+    figure = plt.figure(figsize=(1.75 * columns + 4.6, 1.9 * len(frames) + 0.3), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1.75 * columns, 4.6])
+    axes = left.subplots(len(frames), columns, squeeze=False)
+    for row, found in zip(axes, frames, strict=True):
+        points = to_crop(found.labels_mm, found.crops)[..., :2].numpy() * len(found.crops.image[0]) - 0.5
+        for axis in row:
+            axis.set_axis_off()
+        for i, axis in enumerate(row[: len(found.crops)]):
+            show_depth(axis, found.crops.image[i], f"frame {found.frame[i] + 1}")
+            axis.scatter(*points[i].T, s=9, color=ACCENT, lw=0)
+        row[0].text(-0.08, 0.5, f"subject {found.subject[0]}", rotation=90, ha="right", va="center",
+                    transform=row[0].transAxes, color=INK)  # fmt: skip
+    if residuals:
+        axis = right.subplots()
+        for (dataset, found), colour in zip(residuals.items(), (GOOD, ACCENT), strict=False):
+            label = f"{NAMES[dataset]}, {found['joints']} joints: {found['mean_mm']:.2f} mm in the mean"
+            for key, line in (("joint_percentiles_mm", "-"), ("frame_percentiles_mm", ":")):
+                axis.plot(found[key], found["percentiles"], line, marker="o", ms=3, color=colour, label=label)
+                label = "   the same, mean of a frame's joints"
+        axis.set(xlim=(0, None), ylim=(0, 102), xlabel="distance of the fitted hand from the label (mm)")
+        axis.set_ylabel("percentile")
+        axis.set_title("our hand fitted to the real labels, joint map's bias removed", loc="left")
+        axis.grid(color=MUTED, alpha=0.25, lw=0.6)
+        axis.legend(loc="lower right", frameon=False, fontsize=8.3)
+    return figure
+
+
+# -- what the protocol does ---------------------------------------------------------------------------------------------
+
+
+def protocol_value(rows: Sequence[dict], dataset: str, name: str, **wanted) -> float | None:
+    """Mean error of a method under one protocol of the table; what is not wanted is as usual. None where there is none."""
+    usual = {"joints": JOINTS[dataset], "subject": "all", "scale": "as predicted", "bias": "none"}
+    wanted = usual | wanted | {"dataset": dataset, "name": name}
+    found = [row["mean_mm"] for row in rows if all(row[key] == value for key, value in wanted.items())]
+    return found[0] if found else None
+
+
+def figure_protocols(rows: Sequence[dict]) -> Figure:
+    """The table: mean errors of the same predictions under other protocols, coloured by the change against the usual one."""
+    names = {dataset: list(dict.fromkeys(r["name"] for r in rows if r["dataset"] == dataset)) for dataset in NAMES}
+    heights = [len(found) for found in names.values()]
+    figure, axes = plt.subplots(
+        2, 1, figsize=(13.3, 0.36 * sum(heights) + 1.9), height_ratios=heights, layout="constrained"
+    )
+    norm = TwoSlopeNorm(0, -5, 5)
+    for axis, (dataset, methods) in zip(axes, names.items(), strict=True):
+        columns = [c for c in COLUMNS if "joints" not in c[1] or dataset == "nyu"]
+        values = np.array(
+            [[protocol_value(rows, dataset, m, **wanted) or np.nan for _, wanted in columns] for m in methods]
+        )
+        change = values - values[:, :1]
+        axis.imshow(change, cmap="RdBu_r", norm=norm, aspect="auto", alpha=0.7)
+        for i, j in np.argwhere(np.isfinite(values)):
+            text = f"{values[i, j]:.2f}" + (f"  ({change[i, j]:+.2f})" if j else "")
+            ink = "white" if abs(change[i, j]) > 3.4 else INK
+            axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, weight="normal" if j else "bold")
+        heads = [f"usual: {JOINTS[dataset]} joints", *(head for head, _ in columns[1:])]
+        if dataset == "icvl":
+            heads = [head.replace("subject", "sequence") for head in heads]
+        axis.set_xticks(range(len(heads)), heads, color=INK)
+        axis.set_yticks(range(len(methods)), methods, color=INK)
+        axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+        axis.set_title(
+            f"{NAMES[dataset]}: mean joint error in mm of the same predictions (change)",
+            loc="left",
+            fontsize=12,
+            pad=10,
+        )
+    return figure
+
+
+# -- what is claimed ----------------------------------------------------------------------------------------------------
+
+
+def summaries(curves: Sequence[dict]) -> list[dict]:
+    """The curves' numbers without the curves, for a result file."""
+    keys = ("name", "dataset", "kind", "mean_mm", "median_mm", "auc", "frames", "per_subject_mm", "protocol")
+    return [{key: curve[key] for key in keys if key in curve} for curve in curves]
+
+
+def curve_claims(published: Sequence[dict], again: Sequence[dict], ours: Sequence[dict]) -> list[Claim]:
+    """The table is what the prediction files say (`again`, where they are there); refinement helps in every curve of ours."""
+    claims = []
+    if again:
+        off = largest_difference(published, again)
+        told = "the committed table is what the authors' prediction files say (largest difference of a mean error)"
+        claims.append(Claim("fig8.table", told, "Fig. 8", "<= 0.01 mm", off, off <= 0.01))
+    for dataset in NAMES:
+        for kind in sorted({curve["kind"] for curve in ours if curve["dataset"] == dataset}):
+            ratio = _worst_ratio([c for c in ours if c["dataset"] == dataset and c["kind"] == kind])
+            if ratio is not None:
+                told = f"{kind}: refined is better than base, with and without bias (mean errors' ratio, worst of the biases)"
+                claims.append(Claim(f"fig8.{kind.lower()}", told, "Fig. 8", "< 1", ratio, ratio < 1))
+    return claims
+
+
+def _worst_ratio(curves: list[dict]) -> float | None:
+    """Refined over base for each bias, the largest; None where one of both is not there."""
+    mean = {(c["name"], c["protocol"]["bias"]): c["mean_mm"] for c in curves}
+    ratios = [
+        mean["refined", bias] / mean["base", bias]
+        for bias in BIASES
+        if ("refined", bias) in mean and ("base", bias) in mean
+    ]
+    return max(ratios, default=None)
+
+
+def protocol_claims(rows: Sequence[dict]) -> list[Claim]:
+    """That a number without its protocol is not a number."""
+    names = {dataset: sorted({row["name"] for row in rows if row["dataset"] == dataset}) for dataset in NAMES}
+    few = protocol_value(rows, "nyu", "DeepModel", joints=11) - protocol_value(rows, "nyu", "DeepModel")
+    harder = [
+        protocol_value(rows, "nyu", name, subject="2") / protocol_value(rows, "nyu", name, subject="1")
+        for name in names["nyu"]
+    ]
+    offset = [
+        1 - protocol_value(rows, "icvl", name, bias="offset") / protocol_value(rows, "icvl", name)
+        for name in names["icvl"]
+    ]
+    told = "the joints counted move a number: DeepModel's mean error over 11 of NYU's joints, above that over 14"
+    hard = "NYU's second subject is harder for every published method (least ratio of mean errors)"
+    free = "on ICVL, a constant offset of the labels is part of every published method's error (least share)"
+    return [
+        Claim("protocol.joints", told, "-", ">= 2 mm", few, few >= 2),
+        Claim("protocol.subject", hard, "-", "> 1", min(harder), min(harder) > 1),
+        Claim("protocol.offset", free, "-", ">= 0.05", min(offset), min(offset) >= 0.05),
+    ]

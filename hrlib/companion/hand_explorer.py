@@ -1,0 +1,342 @@
+"""The hand explorer of notebook 00: joint angles in degrees to pictures and numbers, and the sliders that set them.
+
+`look` is the whole computation, a pure function; `Explorer` only connects it with widgets. An angle is named by its joint
+and its axis, e.g. `index_base_flexion`; `ANGLES` lists all 45 with their limits and their names in plain words.
+"""
+
+import html
+import io
+import math
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import ipywidgets as widgets
+import numba
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..drawing import plots
+from ..frames.crop import Crops
+from ..hand.joints import FINGERS, JOINT_NAMES, LIMITS_DEG
+from ..hand.kinematics import euler_angles, from_euler
+from ..hand.rig import HandRig
+from ..hand.shape import HandShape, shaped
+from ..method import Step, evaluate_step, to_crop
+from ..network.posenet import IMAGE_SIZE, Prediction
+from ..synthetic.poses import view_rotation
+from .hand_view import HandView
+
+AXES = {"flexion": "bend", "deviation": "sideways", "twist": "twist"}  # name in the code: in plain words
+PLACES = {"base": "knuckle", "middle": "middle joint", "far": "end joint"}
+THUMB_PLACES = {"base": "root joint", "middle": "knuckle", "far": "end joint"}  # the thumb's root is at the wrist
+VIEW_DEG = {"yaw": ("turn left / right", 180), "pitch": ("nod", 90), "roll": ("tilt", 180)}  # plain words, +- range
+# of `HandShape`, in its order
+SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness", "wrist")
+CUBE_MM = 250.0
+BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
+
+
+@dataclass(frozen=True)
+class Angle:
+    """One angle of one joint: name in the code, joint 1 to 15, axis 0 to 2, limits in degrees, names in plain words."""
+
+    name: str
+    joint: int
+    axis: int
+    low: int
+    high: int
+    finger: str
+    place: str
+    plain: str
+
+
+def _angles() -> dict[str, Angle]:
+    angles = {}
+    for joint, joint_name in enumerate(JOINT_NAMES[1:], 1):
+        finger, part = joint_name.split("_")
+        place = (THUMB_PLACES if finger == "thumb" else PLACES)[part]
+        for axis, ((name, plain), (low, high)) in enumerate(zip(AXES.items(), LIMITS_DEG[joint_name], strict=True)):
+            key = f"{joint_name}_{name}"
+            angles[key] = Angle(key, joint, axis, low, high, finger, place, plain)
+    return angles
+
+
+ANGLES = _angles()
+
+
+def _bent(**joints_deg) -> dict[str, float]:
+    """Angles by name; a joint's value is its flexion, or (flexion, deviation, twist)."""
+    triples = {name: value if isinstance(value, tuple) else (value, 0, 0) for name, value in joints_deg.items()}
+    return {f"{joint}_{axis}": v for joint, triple in triples.items() for axis, v in zip(AXES, triple, strict=True)}
+
+
+def _rolled(*fingers: str) -> dict[str, float]:
+    return _bent(**{f"{finger}_{part}": v for finger in fingers for part, v in zip(PLACES, (80, 95, 55), strict=True)})
+
+
+# Degrees; what is not named is zero, the neutral hand. The thumbs' and the pinch's angles were searched for, so that the
+# tip rests on the finger it touches: 17 mm from bone to bone on rolled fingers, 10 mm from tip to tip of the pinch.
+PRESETS: dict[str, dict[str, float]] = {
+    "open": _bent(index_base=(0, -16, 0), ring_base=(0, 14, 0), pinky_base=(0, 30, 0)),
+    "fist": _rolled("index", "middle", "ring", "pinky")
+    | _bent(thumb_base=(21, -6, 20), thumb_middle=(15, 20, 0), thumb_far=80),
+    "point": _rolled("middle", "ring", "pinky")
+    | _bent(thumb_base=(35, -20, -1), thumb_middle=(4, 21, 0), thumb_far=78),
+    "pinch": _bent(thumb_base=(11, 7, 10), thumb_middle=(18, -6, 0), thumb_far=19)
+    | _bent(index_base=(56, -17, 0), index_middle=53, index_far=11, middle_base=12, middle_middle=16, middle_far=8)
+    | _bent(ring_base=(8, 6, 0), ring_middle=12, ring_far=6, pinky_base=(4, 14, 0), pinky_middle=8, pinky_far=4),
+}
+
+
+# Handshapes of the American Manual Alphabet whose four fingers are either straight or rolled up (as in
+# `datasets.fingerspelling.FINGER_STATES`); the thumb out, or across the fingers.
+_THUMB_OUT = _bent(thumb_base=(-20, 25, 0))
+_THUMB_ACROSS = {name: value for name, value in PRESETS["point"].items() if name.startswith("thumb")}
+LETTERS: dict[str, dict[str, float]] = {
+    "A": _rolled("index", "middle", "ring", "pinky"),
+    "B": _bent(thumb_base=(30, -25, 0), thumb_middle=(50, 0, 0), thumb_far=60),
+    "D": PRESETS["point"],
+    "I": _rolled("index", "middle", "ring") | _THUMB_ACROSS,
+    "L": _rolled("middle", "ring", "pinky") | _THUMB_OUT,
+    "S": PRESETS["fist"],
+    "V": _rolled("ring", "pinky") | _THUMB_ACROSS | _bent(index_base=(0, -14, 0), middle_base=(0, 10, 0)),
+    "W": _rolled("pinky") | _THUMB_ACROSS | _bent(index_base=(0, -14, 0), ring_base=(0, 12, 0)),
+    "Y": _rolled("index", "middle", "ring") | _THUMB_OUT | _bent(pinky_base=(0, 25, 0)),
+}
+
+
+def rest_angles(hand: HandRig) -> dict[str, float]:
+    """The angles in degrees of the pose in which the hand's mesh was modelled."""
+    rest = torch.rad2deg(euler_angles(hand.rest_rotations.double()))
+    return {name: rest[angle.joint, angle.axis].item() for name, angle in ANGLES.items()}
+
+
+def pose(
+    angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None, within_limits: bool = True
+) -> Tensor:
+    """Slider values to a pose, [1, 16, 4] float64 unit quaternions. What is not named is zero: the neutral hand, its palm
+    to the camera and its fingers up.
+
+    Raises ValueError for an unknown name and (unless `within_limits` is False) for an angle outside of its limits.
+    """
+    radians = torch.zeros(1, 16, 3, dtype=torch.float64)
+    for name, value in angles_deg.items():
+        if name not in ANGLES:
+            raise ValueError(f"unknown angle {name!r}; names are joint_axis, e.g. {next(iter(ANGLES))}")
+        angle = ANGLES[name]
+        low, high = (angle.low, angle.high) if within_limits else (-180, 180)
+        if not low <= value <= high:
+            plain = f"{angle.finger}, {angle.place}: {angle.plain}"
+            raise ValueError(f"{name} ({plain}) must be within {low} to {high} degrees, got {value}")
+        radians[0, angle.joint, angle.axis] = math.radians(value)
+    view_deg = view_deg or {}
+    for name, value in view_deg.items():
+        if name not in VIEW_DEG or not math.isfinite(value):
+            raise ValueError(f"view_deg must hold finite degrees of {', '.join(VIEW_DEG)}, got {name!r}: {value}")
+    rotations = from_euler(radians)
+    view = [torch.tensor([math.radians(view_deg.get(name, 0.0))], dtype=torch.float64) for name in VIEW_DEG]
+    rotations[:, 0] = view_rotation(*view)
+    return rotations
+
+
+@dataclass(frozen=True)
+class Look:
+    """A posed hand to look at. depth: splatted, [120, 120]; difference [120, 120] from the target; terms: Eq. 6 (units of
+    depth), 7 (mm) and 8 (rad); step: everything that the method computed on the way; size: of the mesh's picture, px."""
+
+    depth: np.ndarray
+    difference: np.ndarray
+    terms: dict[str, float]
+    step: Step
+    hand: HandRig
+    size: int
+
+    @property
+    def collision_mm(self) -> float:
+        return self.terms["collision"]
+
+    @property
+    def physical_rad(self) -> float:
+        return self.terms["physical"]
+
+    @cached_property
+    def mesh(self) -> np.ndarray:
+        """The mesh, shaded, with the skeleton over it, RGB uint8 [S, S, 3]."""
+        with _single_thread():
+            picture = plots.shaded_hands(self.hand, self.step.T_cam_joint, _cube(), self.size)[0]
+        return plots.with_skeleton(picture, to_crop(self.step.joints_mm, _cube())[0].numpy())
+
+
+@torch.no_grad()
+def look(hand: HandRig, rotations: Tensor, size: int = 320, target: Tensor | None = None) -> Look:
+    """A pose [1, 16, 4] in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss.
+
+    target: the image [120, 120] that Eq. 6 compares with; None: an empty one, of which the depth term says nothing.
+    """
+    target = torch.zeros(IMAGE_SIZE, IMAGE_SIZE) if target is None else target
+    with _single_thread():
+        step = evaluate_step(Prediction(rotations.to(hand.vertices_mm), None), hand, _cube(), target=target[None])
+    terms = {name: value.item() for name, value in step.terms.items()}
+    return Look(step.rendered[0].numpy(), (step.rendered[0] - target).abs().numpy(), terms, step, hand, size)
+
+
+def _cube() -> Crops:
+    """A cube around the origin of the camera's frame, in which nothing was measured."""
+    empty = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE)
+    return Crops(empty, torch.zeros(1, 0, 3), centre_mm=torch.zeros(1, 3), count=torch.zeros(1), cube_mm=CUBE_MM)
+
+
+@contextmanager
+def _single_thread():
+    """One hand is too little work to share out: waking other threads takes longer, above all beside another program."""
+    before = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        numba.set_num_threads(before[1])
+
+
+def png(picture: np.ndarray) -> bytes:
+    """RGB uint8 [H, W, 3], or a depth image [H, W] in 32 greys (a quarter of the bytes, hardly seen), as PNG."""
+    if picture.ndim == 2:
+        picture = (picture / BRIGHTEST * 255).clip(0, 255).astype(np.uint8) & 0xF8
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    return buffer.getvalue()
+
+
+class Explorer(widgets.VBox):
+    """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
+    target's, with the three losses. `redraw_ms`: how long the last move took.
+
+    What goes wrong while it redraws is shown under the pictures, and raised.
+    """
+
+    def __init__(self, hand: HandRig, size: int = 270):
+        self._template = self._hand = hand
+        self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
+        self.sliders = {name: _slider(a.plain, a.low, a.high, name) for name, a in ANGLES.items()}
+        self.view = {name: _slider(plain, -limit, limit, name) for name, (plain, limit) in VIEW_DEG.items()}
+        self.shape = {name: _slider(name, 75, 130, name, 100, "per cent") for name in SHAPE_PARTS}
+        frame = {
+            "width": f"{size}px",
+            "height": f"{size}px",
+            "object_fit": "contain",
+            "margin": "0 8px 0 0",
+            "border": "1px solid #9aa5b1",
+        }
+        self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
+        self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
+        for image in (self.depth, self.difference):
+            image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
+        self.numbers, self.error = widgets.HTML(), widgets.HTML()
+        presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
+        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in presets}
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, name=name: self.set(presets[name], {} if name == "reset" else None))
+        self.target = widgets.Dropdown(
+            options=["nothing", *PRESETS, *LETTERS], description="compare with", style={"description_width": "96px"}
+        )
+        self._targets = {"nothing": None}
+        self.target.observe(self._redraw, "value")
+        for slider in (*self.sliders.values(), *self.view.values()):
+            slider.observe(self._redraw, "value")
+        for slider in self.shape.values():
+            slider.observe(self._reshape, "value")
+        tabs = widgets.Tab(
+            [*(self._panel(finger) for finger in FINGERS), _row(*self.shape.values())],
+            titles=[*(f.capitalize() for f in FINGERS), "Shape"],
+        )
+        pictures = _row(
+            *(
+                widgets.VBox([widgets.HTML(f"<b>{title}</b>"), picture])
+                for title, picture in (
+                    ("the hand (drag to turn it)", self.hand_view),
+                    ("splat image, Eq. 3 to 5", self.depth),
+                    ("difference from the chosen target", self.difference),
+                )
+            )
+        )
+        buttons, view = _row(*self.buttons.values()), _row(*self.view.values(), self.target)
+        super().__init__([buttons, pictures, self.numbers, self.error, view, tabs])
+        self._redraw()
+
+    def _panel(self, finger: str) -> widgets.Widget:
+        """The nine sliders of a finger, a column a joint, from the palm to the tip."""
+        columns: dict[str, list[widgets.Widget]] = {}
+        for angle in ANGLES.values():
+            if angle.finger == finger:
+                title = widgets.HTML(f"<b>{angle.place}</b>")
+                columns.setdefault(angle.place, [title]).append(self.sliders[angle.name])
+        return _row(*(widgets.VBox(column) for column in columns.values()))
+
+    def set(self, angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None):
+        """Move all sliders, to whole degrees, and redraw once. What is not named goes to zero; the view stays unless given."""
+        pose(angles_deg, view_deg)  # refuses what the sliders would silently clip
+        self._quiet = True
+        try:
+            values = {**angles_deg, **(view_deg or {})}
+            for name, slider in (self.sliders if view_deg is None else self.sliders | self.view).items():
+                slider.value = round(values.get(name, 0))
+        finally:
+            self._quiet = False
+        self._redraw()
+
+    def _redraw(self, change=None):
+        if self._quiet:
+            return
+        started = time.perf_counter()
+        values = [{name: slider.value for name, slider in group.items()} for group in (self.sliders, self.view)]
+        try:
+            seen = self._look = look(self._hand, pose(*values), self._size, self._target_image())
+            self.hand_view.pose(seen.step.T_cam_joint)
+            nothing = self.target.value == "nothing"
+            self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
+        except Exception:  # a callback's error would end in a log that nobody reads
+            self.error.value = traceback_html()
+            self.numbers.value = "not drawn: see the error below"
+            raise
+        self.error.value = ""
+        self.redraw_ms = 1000 * (time.perf_counter() - started)
+        depth = "-" if nothing else f"{seen.terms['depth']:.4f}"
+        self.numbers.value = (
+            f"depth (Eq. 6): <b>{depth}</b> &emsp; collision (Eq. 7): <b>{seen.collision_mm:.2f} mm</b> &emsp; "
+            f"physical (Eq. 8): <b>{seen.physical_rad:.2f} rad</b> &emsp; drawn in {self.redraw_ms:.0f} ms"
+        )
+
+    def _target_image(self) -> Tensor | None:
+        """The splat image of the chosen pose of the template's hand, seen from the front."""
+        name = self.target.value
+        if name not in self._targets:
+            self._targets[name] = look(self._template, pose((PRESETS | LETTERS)[name])).step.rendered[0]
+        return self._targets[name]
+
+    def _reshape(self, change=None):
+        factors = torch.tensor([slider.value / 100 for slider in self.shape.values()]).log()
+        self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], *factors[6:]))
+        self.hand_view.reshape(self._hand)
+        self._redraw()
+
+
+def traceback_html() -> str:
+    """The exception that is being handled, for an HTML widget."""
+    return f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
+
+
+def _row(*children: widgets.Widget) -> widgets.Widget:
+    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))  # a narrow window gets columns
+
+
+def _slider(plain: str, low: int, high: int, name: str, value: int = 0, unit: str = "degrees") -> widgets.IntSlider:
+    """Whole numbers: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
+    look = {"style": {"description_width": "96px"}, "layout": {"width": "300px"}}
+    return widgets.IntSlider(value, low, high, description=plain, tooltip=f"{name}, {low} to {high} {unit}", **look)

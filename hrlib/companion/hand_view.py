@@ -1,0 +1,88 @@
+"""The hand in three dimensions in JupyterLab: an anywidget that is skinned in the browser (Eq. 2).
+
+Vertices and weights are sent once; a move costs the 16 bone matrices, 768 bytes. `viewer/src/viewer.js` draws them with
+three.js, which is bundled: nothing is fetched. Where no JavaScript runs (GitHub, exported pages) a picture stands in.
+"""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from ..hand.joints import POINT_ORDER, POINT_PARENTS, TIP_PARENTS
+from ..hand.rig import HandRig
+from ..hand.skinning import skinning_transforms
+
+STATIC = Path(__file__).parent / "static"
+SHOWN = ("mesh", "skeleton", "cloud")
+
+
+class HandView(anywidget.AnyWidget):
+    """A posed hand to turn and look at. `shown`: which of mesh, skeleton and cloud.
+
+    hand: the rig; picture: makes a PNG of the same pose for where no JavaScript runs, None: there is none. Raises
+    TraitError for a name in `shown` that is none of the three.
+    """
+
+    _esm = STATIC / "viewer.js"
+    _css = STATIC / "viewer.css"
+    bones = traitlets.Bytes().tag(sync=True)  # float32 [16, 3, 4]: rest to posed, mm
+    vertices, faces, weights = (traitlets.Bytes().tag(sync=True) for _ in range(3))  # float32, uint32, float32 [V, 16]
+    cloud, cloud_weights = (traitlets.Bytes().tag(sync=True) for _ in range(2))
+    points, point_weights, bones_of_points = (traitlets.Bytes().tag(sync=True) for _ in range(3))
+    shown = traitlets.List(traitlets.Enum(SHOWN), ["mesh"]).tag(sync=True)
+    size = traitlets.Int(360).tag(sync=True)  # of the canvas, px
+    label = traitlets.Unicode("the posed hand in three dimensions").tag(sync=True)
+
+    def __init__(self, hand: HandRig, size: int = 360, picture: Callable[[], bytes] | None = None, **traits):
+        self._hand, self._picture = hand, picture
+        joint_of_point = np.r_[np.arange(16), TIP_PARENTS][list(POINT_ORDER)]
+        pairs = [(i, parent) for i, parent in enumerate(POINT_PARENTS) if parent >= 0]
+        super().__init__(
+            size=size,
+            faces=_bytes(hand.faces, np.uint32),
+            weights=_bytes(hand.weights),
+            cloud_weights=_bytes(hand.cloud_weights),
+            point_weights=_bytes(np.eye(16)[joint_of_point]),
+            bones_of_points=_bytes(pairs, np.uint32),
+            bones=_bytes(np.tile(np.eye(3, 4), (16, 1, 1))),  # the pose at rest
+            **_rest(hand),
+            **traits,
+        )
+
+    def pose(self, T_cam_joint: Tensor) -> None:
+        """Show the hand with these joint transforms [1, 16, 4, 4] (mm), as `hrlib.forward_kinematics` gives them."""
+        if T_cam_joint.shape != (1, 16, 4, 4):
+            raise ValueError(f"T_cam_joint must be [1, 16, 4, 4], got {list(T_cam_joint.shape)}")
+        self.bones = _bytes(skinning_transforms(self._hand, T_cam_joint)[0, :, :3])
+
+    def reshape(self, hand: HandRig) -> None:
+        """Show another shape of the same rig. ValueError where it has other triangles or weights."""
+        if not torch.equal(hand.faces, self._hand.faces) or hand.weights.shape != self._hand.weights.shape:
+            raise ValueError(f"hand '{hand.name}' is no other shape of '{self._hand.name}': its triangles differ")
+        self._hand = hand
+        with self.hold_sync():
+            for name, value in _rest(hand).items():
+                setattr(self, name, value)
+
+    def _repr_mimebundle_(self, **kwargs):
+        bundle = super()._repr_mimebundle_(**kwargs)
+        if not self._picture or bundle is None:
+            return bundle
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        return data | {"image/png": base64.b64encode(self._picture()).decode()}, metadata
+
+
+def _rest(hand: HandRig) -> dict[str, bytes]:
+    points = torch.cat([hand.joints_mm, hand.tips_mm])[list(POINT_ORDER)]
+    return {"vertices": _bytes(hand.vertices_mm), "cloud": _bytes(hand.cloud_mm), "points": _bytes(points)}
+
+
+def _bytes(values, kind=np.float32) -> bytes:
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return np.ascontiguousarray(values, kind).tobytes()

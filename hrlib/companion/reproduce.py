@@ -1,0 +1,183 @@
+"""Regenerate the figures: run the notebooks headless (papermill), fail loudly, and lay all figures on one page.
+
+A notebook's parameters cell holds `profile = "quick"`; its load cell says how much work that is:
+
+    profile = reproduce.profile(profile)
+    frames = reproduce.pick(profile, smoke=4, quick=24, full=200)
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..support import paths
+
+PROFILES = ("smoke", "quick", "full")  # CI, under a minute a notebook; the default; the paper's protocol
+PROFILE_VARIABLE = "HRLIB_PROFILE"
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def profile(wanted: str = "quick") -> str:
+    """The profile to run: the notebook's parameter `wanted`, unless the environment's HRLIB_PROFILE overrules it (so
+    that tests run the notebooks as they are, but short). ValueError where it is none of PROFILES."""
+    for source, value in ((PROFILE_VARIABLE, os.environ.get(PROFILE_VARIABLE)), ("profile", wanted)):
+        if value and value not in PROFILES:
+            raise ValueError(f"{source} must be one of {', '.join(PROFILES)}, got {value!r}")
+    return os.environ.get(PROFILE_VARIABLE) or wanted
+
+
+def pick(profile: str, *, smoke: Any, quick: Any, full: Any) -> Any:
+    """The setting (a number, or a dataclass of settings) that belongs to the profile."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    return {"smoke": smoke, "quick": quick, "full": full}[profile]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one notebook: seconds, names of the figures it wrote, and the error, None where it went well."""
+
+    notebook: str
+    seconds: float
+    figures: tuple[str, ...]
+    error: str | None
+
+
+def find_notebooks(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
+    """The notebooks to run, in order: all `NN_name.ipynb`, or those whose names start with a word of `only`.
+
+    ValueError where a word of `only` fits none.
+    """
+    folder = folder or paths.NOTEBOOKS
+    found = sorted(folder.glob("[0-9][0-9]*.ipynb"))
+    for word in only:
+        if not any(path.name.startswith(word) for path in found):
+            names = ", ".join(path.stem for path in found) or "none"
+            raise ValueError(f"only must name notebooks by their first characters, got {word!r}; there are: {names}")
+    return [path for path in found if not only or path.name.startswith(tuple(only))]
+
+
+def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
+    """Run one notebook with `parameters` in its own folder; the executed copy goes to `out`, also when a cell fails.
+
+    ValueError where the notebook has no such parameter (papermill would only warn). RuntimeError where a cell fails:
+    its number in the executed copy and the last lines of what it said.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(path))
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise ValueError(
+            f"{path.name} has no parameter {', '.join(unknown)}; the cell tagged `parameters` has: "
+            f"{', '.join(known) or 'none (is the tag missing?)'}"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    show = {"desc": f"  {path.stem}, cells", "leave": False, "unit": "cell"} if sys.stderr.isatty() else False
+    settings = {"cwd": str(path.parent), "kernel_name": "python3", "progress_bar": show}
+    settings["extra_arguments"] = ["--log-level=50"]  # the kernel's chatter; what cells say comes through anyway
+    try:
+        papermill.execute_notebook(str(path), str(out), parameters, **settings)
+    except papermill.PapermillExecutionError as error:
+        said = "\n".join(ESCAPES.sub("", "\n".join(error.traceback)).splitlines()[-12:])
+        raise RuntimeError(f"cell {error.exec_count} of {path.name}: {error.ename}\n{said}") from error
+
+
+def reproduce(
+    profile: str = "quick",
+    only: Sequence[str] = (),
+    folder: Path | None = None,
+    data: Mapping[str, Path | None] | None = None,
+) -> int:
+    """Run the notebooks one after the other, go on after one that fails, and write build/figures.html.
+
+    data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
+    Returns the exit status: 0; 1 where a notebook failed; 130 where Ctrl-C stopped the run.
+    """
+    from tqdm import tqdm
+
+    from .page import write_page
+
+    pick(profile, smoke=None, quick=None, full=None)  # refuses an unknown profile before anything starts
+    folders = {name: str(Path(place).resolve()) for name, place in (data or {}).items() if place is not None}
+    for name, place in folders.items():
+        if not Path(place).is_dir():
+            raise FileNotFoundError(f"{name}: {place} is no folder; name the one that holds the data set")
+    notebooks = find_notebooks(only, folder)
+    if not notebooks:
+        print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
+        return 0
+    outcomes, stopped = [], False
+    with _without_profile_variable(), tqdm(notebooks, unit="notebook", disable=None) as bar:
+        for number, path in enumerate(bar, 1):
+            bar.set_description(path.stem)
+            try:
+                outcomes.append(_outcome(path, profile, folders))
+            except KeyboardInterrupt:
+                stopped = True
+                bar.write(f"stopped by Ctrl-C in {path.stem}", file=sys.stderr)
+                break
+            done = outcomes[-1]
+            state = "ok" if done.error is None else "FAILED"
+            bar.write(f"[{number}/{len(notebooks)}] {path.stem}: {state}, {done.seconds / 60:.1f} min", file=sys.stderr)
+            if done.error:
+                bar.write(done.error + "\n", file=sys.stderr)
+    page = write_page(paths.figures(profile), paths.BUILD / "figures.html")
+    _print_table(outcomes, notebooks)
+    print(f"figures of all runs on one page: {page}" if page else "no figures yet")
+    failed = [outcome.notebook for outcome in outcomes if outcome.error]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}; executed copies up to the failing cell in {paths.EXECUTED}")
+    return 130 if stopped else int(bool(failed))
+
+
+def _outcome(path: Path, profile: str, folders: Mapping[str, str]) -> Outcome:
+    figures = paths.figures(profile)
+    before = {result: result.stat().st_mtime_ns for result in figures.glob("*.json")}
+    started, error = time.perf_counter(), None
+    try:
+        run_notebook(path, {"profile": profile} | _wanted(path, folders), paths.EXECUTED / path.name)
+    except Exception as failure:  # whatever it was: say it, and go on with the next notebook
+        error = str(failure) or repr(failure)
+    seconds = time.perf_counter() - started
+    written = sorted(f.stem for f in figures.glob("*.json") if before.get(f) != f.stat().st_mtime_ns)
+    return Outcome(path.stem, seconds, tuple(written), error)
+
+
+def _wanted(path: Path, folders: Mapping[str, str]) -> dict[str, str]:
+    """Of the data sets' folders those that the notebook has a parameter for."""
+    if not folders:
+        return {}
+    import papermill
+
+    return {name: folders[name] for name in folders if name in papermill.inspect_notebook(str(path))}
+
+
+@contextmanager
+def _without_profile_variable():
+    """The profile asked for counts, whatever HRLIB_PROFILE is in the caller's shell."""
+    value = os.environ.pop(PROFILE_VARIABLE, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[PROFILE_VARIABLE] = value
+
+
+def _print_table(outcomes: list[Outcome], notebooks: list[Path]) -> None:
+    done = {outcome.notebook: outcome for outcome in outcomes}
+    width = max(len(path.stem) for path in notebooks)
+    print(f"{'notebook':{width}}  {'seconds':>7}  figures written")
+    for path in notebooks:
+        if path.stem not in done:
+            print(f"{path.stem:{width}}  {'-':>7}  not run to the end")
+            continue
+        outcome = done[path.stem]
+        state = ", ".join(outcome.figures) or "-"
+        print(f"{path.stem:{width}}  {outcome.seconds:7.0f}  {state}{'  FAILED' if outcome.error else ''}")

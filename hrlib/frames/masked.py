@@ -1,0 +1,72 @@
+"""Depth frames whose hand is marked by mask images, or cut off at a dark wristband that colour images show."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .folder import DepthFolder
+from .frame import Frame
+from .segment import NoHandFound
+from .wristband import cut_at_wristband
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+
+class MaskedFolder(Sequence):
+    """The frames of a `DepthFolder` with masks. masks: a folder of images of the same names (other endings are taken, too), of
+    which pixels other than 0 are hand; or colour: one of aligned colour images, for `cut_at_wristband`.
+
+    A frame without a hand gets an empty mask. Raises ValueError where an image is missing or of another size: it names it.
+    """
+
+    def __init__(self, frames: DepthFolder, masks: str | Path | None = None, colour: str | Path | None = None):
+        if (masks is None) == (colour is None):
+            raise ValueError("give masks or colour images, one of the two")
+        self.frames, self.folder, self.is_mask = frames, Path(masks or colour), masks is not None
+        if not self.folder.is_dir():
+            what = "mask" if self.is_mask else "colour"
+            raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the {what} images")
+
+    def __len__(self):
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        frame = self.frames[index]
+        path = self._beside(frame.name)
+        image = _read(path, "L" if self.is_mask else "RGB")
+        if image.shape[:2] != frame.depth_mm.shape:
+            wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, image.shape))
+            raise ValueError(f"{path}: {got} px, but its depth image has {wanted}: align the two, pixel by pixel")
+        if self.frames.side == "left":
+            image = image[:, ::-1]  # as the frame is
+        if self.is_mask:
+            return replace(frame, mask=image > 0)
+        try:
+            return replace(frame, mask=cut_at_wristband(frame.depth_mm, frame.camera, image))
+        except NoHandFound:
+            return replace(frame, mask=np.zeros(image.shape[:2], bool))
+
+    def _beside(self, name: str) -> Path:
+        stem = self.folder / Path(name).with_suffix("")
+        for suffix in SUFFIXES:
+            if stem.with_suffix(suffix).is_file():
+                return stem.with_suffix(suffix)
+        raise ValueError(f"{stem}.png is missing: each depth image needs its mask or colour image, of the same name")
+
+
+def _read(path: Path, mode: str) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            # 16-bit and 1-bit masks, too: converting those to 8 bits would clip or scale them
+            return (
+                (np.asarray(image) != 0).astype(np.uint8)
+                if mode == "L" and image.mode[0] in "I1"
+                else np.asarray(image.convert(mode))
+            )
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error}); copy it again") from error

@@ -1,0 +1,87 @@
+"""Depth images of an Intel RealSense camera into a folder (needs the extra: pip install -e '.[realsense]')."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..companion.results import write_json
+
+PATIENCE_MS = 5000  # how long a frame may take
+
+
+@dataclass(frozen=True)
+class Recording:
+    """count of the images in a folder, and the command that refines a model on them."""
+
+    count: int
+    command: str
+
+
+def record(
+    out: str | Path, seconds: float = 20.0, width: int = 640, height: int = 480, rate: int = 30, delay: float = 3.0
+) -> Recording:
+    """Record for some seconds; the images are out/00000.png and so on, as the camera counts, and camera.json says the rest.
+
+    Images are written as they come. Ctrl-C ends the recording early and keeps it. Raises ValueError for a length or size
+    that is not positive or a folder that holds images already, ImportError's remedy as ValueError where the extra is
+    missing, OSError where there is no camera, it has no such mode, or it stops answering.
+    """
+    for name, value in (("seconds", seconds), ("width", width), ("height", height), ("rate", rate)):
+        if not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value}")
+    out = Path(out)
+    if out.is_dir() and any(out.glob("*.png")):
+        raise ValueError(f"{out} holds images already; name a new folder, or remove them")
+    try:
+        import pyrealsense2 as rs
+    except ImportError as error:
+        raise ValueError(
+            f"recording needs the package pyrealsense2 ({error}): pip install -e '.[realsense]' in the repository. "
+            "Frames of any other camera can be refined from a folder"
+        ) from error
+
+    pipeline, config = rs.pipeline(), rs.config()
+    config.enable_stream(rs.stream.depth, width, height, rs.format.z16, rate)
+    try:
+        profile = pipeline.start(config)
+    except RuntimeError as error:
+        raise OSError(
+            f"no RealSense camera delivers {width}x{height} px at {rate} a second ({error}): plug it in (USB 3), close other "
+            "programs that use it, or try --width 640 --height 480 --rate 30"
+        ) from error
+    try:
+        inside = profile.get_stream(rs.stream.depth).as_video_stream_profile().get_intrinsics()
+        unit_mm = round(profile.get_device().first_depth_sensor().get_depth_scale() * 1000, 6)
+        out.mkdir(parents=True, exist_ok=True)
+        camera = {"fx": inside.fx, "fy": inside.fy, "cx": inside.ppx, "cy": inside.ppy}
+        write_json(
+            out / "camera.json", {"camera": camera, "unit_mm": unit_mm, "rate": rate, "width": width, "height": height}
+        )
+        for left in range(int(np.ceil(delay)), 0, -1):
+            print(f"recording in {left} s: hold one hand towards the camera")
+            time.sleep(min(1.0, delay))
+        count = _record_frames(pipeline, out, round(seconds * rate))
+    finally:
+        pipeline.stop()
+    numbers = " ".join(f"{camera[k]:.3f}".rstrip("0").rstrip(".") for k in ("fx", "fy", "cx", "cy"))
+    return Recording(count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me")
+
+
+def _record_frames(pipeline, out: Path, wanted: int) -> int:
+    count = 0
+    try:
+        for count in tqdm(range(wanted), desc="record", unit="image"):
+            try:
+                depth = pipeline.wait_for_frames(PATIENCE_MS).get_depth_frame()
+            except RuntimeError as error:
+                raise OSError(
+                    f"the camera stopped answering after {count} images ({error}); {out} keeps these"
+                ) from error
+            Image.fromarray(np.asarray(depth.get_data(), np.uint16)).save(out / f"{count:05d}.png", compress_level=1)
+        return wanted
+    except KeyboardInterrupt:
+        return count

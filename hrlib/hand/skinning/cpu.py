@@ -1,0 +1,181 @@
+"""Eq. 2 and its gradient in numba, for one shape in many poses: float32 on the CPU.
+
+A point hangs on two or three of the 16 joints, and only those are visited. The images' coordinates lie side by side, as
+what is done to a point is the same in all of them: that makes long vectors. A thread owns a range of points.
+"""
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
+
+BLOCK = 32  # points that are kept before they are written: a point's places in the batch's images are far apart
+ALONE = 2**16  # points of all images that one thread poses by itself: a tenth of a millisecond
+
+
+def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
+    """`hrlib.hand.skinning.skin` of points [N, 3], arguments already checked; no gradient reaches the weights."""
+    return _Skin.apply(points, weights, M)
+
+
+class _Skin(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, points, weights, M):
+        points, bonds = points.detach().contiguous(), bonds_of(weights)
+        columns = _columns(M.detach().contiguous().numpy())
+        posed = points.new_empty(len(M), len(points), 3)
+        arrays, threads = (points.numpy(), *bonds, columns, posed.numpy()), _threads(posed)
+        if threads > 1:
+            _forward(*arrays, threads)
+        else:
+            _pose(*arrays, 0, len(points))
+        ctx.save_for_backward(points)
+        ctx.bonds, ctx.columns = bonds, columns
+        return posed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_posed):
+        (points,) = ctx.saved_tensors
+        threads = _threads(grad_posed)
+        grad_points, grad_columns = torch.empty_like(points), np.zeros((threads, *ctx.columns.shape), np.float32)
+        arrays = points.numpy(), *ctx.bonds, ctx.columns, grad_posed.contiguous().numpy(), grad_points.numpy()
+        if threads > 1:
+            _backward(*arrays, grad_columns, threads)
+        else:
+            _pull_back(*arrays, grad_columns[0], 0, len(points))
+        return grad_points, None, torch.from_numpy(_matrices(grad_columns))
+
+
+def _threads(posed: Tensor) -> int:
+    """Torch's number of threads, but one where so little is to be done that waiting for a second can take longer."""
+    return torch.get_num_threads() if posed.shape[0] * posed.shape[1] > ALONE else 1
+
+
+_counted = WeakTensorKeyDictionary()  # weights -> their version, and their bonds
+
+
+def bonds_of(weights: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_bonds`, counted once for weights that stay as they are, as a hand's do.
+
+    Whether they were changed in place is asked of the version that autograd keeps (a tensor of inference mode has none).
+    """
+    if weights.is_inference():
+        return _bonds(weights.contiguous().numpy())
+    version, bonds = _counted.get(weights, (None, None))
+    if version != weights._version:
+        bonds = _bonds(weights.detach().contiguous().numpy())
+        _counted[weights] = weights._version, bonds
+    return bonds
+
+
+@numba.njit(cache=True)
+def _bonds(weights):
+    """The weights that are not zero: those of point i, and their joints, at first[i] <= k < first[i + 1]."""
+    first = np.zeros(len(weights) + 1, np.int64)
+    joint, weight = np.empty(weights.size, np.uint32), np.empty(weights.size, np.float32)
+    k = 0
+    for i in range(len(weights)):
+        for j in range(weights.shape[1]):
+            joint[k], weight[k] = j, weights[i, j]
+            k += weights[i, j] != 0
+        first[i + 1] = k
+    return first, joint[:k], weight[:k]
+
+
+@numba.njit(cache=True)
+def _columns(M):
+    """[J, 4, B x 3]: what each column of M_j adds to the coordinates x, y, z of every image."""
+    columns = np.empty((M.shape[1], 4, 3 * len(M)), np.float32)
+    for b in range(len(M)):
+        for j in range(M.shape[1]):
+            for r in range(3):
+                for c in range(4):
+                    columns[j, c, 3 * b + r] = M[b, j, r, c]
+    return columns
+
+
+@numba.njit(cache=True)
+def _matrices(columns):
+    """The columns of M of all threads, added and back in place, [B, J, 4, 4]."""
+    M = np.zeros((columns.shape[3] // 3, columns.shape[1], 4, 4), np.float32)
+    for part in range(len(columns)):
+        for b in range(len(M)):
+            for j in range(M.shape[1]):
+                for r in range(3):
+                    for c in range(4):
+                        M[b, j, r, c] += columns[part, j, c, 3 * b + r]
+    return M
+
+
+@numba.njit(cache=True, parallel=True)
+def _forward(points, first, joint, weight, columns, posed, threads):
+    for part in numba.prange(threads):
+        begin, end = len(points) * part // threads, len(points) * (part + 1) // threads
+        _pose(points, first, joint, weight, columns, posed, begin, end)
+
+
+@numba.njit(cache=True, fastmath={"contract"})
+def _pose(points, first, joint, weight, columns, posed, begin, end):
+    """Points begin <= i < end of every image: sum_j M_j (w_ij p_i)."""
+    lanes = columns.shape[2]
+    moved = np.empty((BLOCK, lanes), np.float32)
+    for block in range(begin, end, BLOCK):
+        size = min(BLOCK, end - block)
+        moved[:] = 0
+        for n in range(size):
+            i = block + n
+            for k in range(first[i], first[i + 1]):
+                j, w = joint[k], weight[k]
+                wx, wy, wz = w * points[i, 0], w * points[i, 1], w * points[i, 2]
+                for lane in range(lanes):
+                    moved[n, lane] += (
+                        wx * columns[j, 0, lane]
+                        + wy * columns[j, 1, lane]
+                        + wz * columns[j, 2, lane]
+                        + w * columns[j, 3, lane]
+                    )
+        for image in range(len(posed)):
+            for n in range(size):
+                for c in range(3):
+                    posed[image, block + n, c] = moved[n, 3 * image + c]
+
+
+@numba.njit(cache=True, parallel=True)
+def _backward(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns, threads):
+    for part in numba.prange(threads):
+        begin, end = len(points) * part // threads, len(points) * (part + 1) // threads
+        _pull_back(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns[part], begin, end)
+
+
+@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+def _pull_back(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns, begin, end):
+    """The gradient of `_pose` in the same points, and their share of that in the columns of M."""
+    lanes = columns.shape[2]
+    grad_moved = np.empty((BLOCK, lanes), np.float32)
+    for block in range(begin, end, BLOCK):
+        size = min(BLOCK, end - block)
+        for image in range(len(grad_posed)):
+            for n in range(size):
+                for c in range(3):
+                    grad_moved[n, 3 * image + c] = grad_posed[image, block + n, c]
+        for n in range(size):
+            i = block + n
+            gx = gy = gz = np.float32(0)
+            for k in range(first[i], first[i + 1]):
+                j, w = joint[k], weight[k]
+                wx, wy, wz = w * points[i, 0], w * points[i, 1], w * points[i, 2]
+                sx = sy = sz = np.float32(0)
+                for lane in range(lanes):
+                    g = grad_moved[n, lane]
+                    sx += g * columns[j, 0, lane]
+                    sy += g * columns[j, 1, lane]
+                    sz += g * columns[j, 2, lane]
+                    grad_columns[j, 0, lane] += wx * g
+                    grad_columns[j, 1, lane] += wy * g
+                    grad_columns[j, 2, lane] += wz * g
+                    grad_columns[j, 3, lane] += w * g
+                gx, gy, gz = gx + w * sx, gy + w * sy, gz + w * sz
+            grad_points[i, 0], grad_points[i, 1], grad_points[i, 2] = gx, gy, gz

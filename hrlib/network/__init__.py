@@ -1,0 +1,1 @@
+"""From the crop to theta: PoseNet, its checkpoints, and export (Sec. 3.2)."""

@@ -1,0 +1,1 @@
+"""Your own camera, in the order of its steps: check, run, track, report."""

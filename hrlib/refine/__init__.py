@@ -1,0 +1,61 @@
+"""Refinement (Eq. 1, Sec. 4.4): adapt the network, and the hand, to one user's unlabelled depth frames.
+
+Two recipes. `paper` (`hrlib.refine.paper`): gradient descent on Eq. 1 through network, skinning and renderer, on the weights
+and the points P. `best` (`hrlib.refine.best`): explain the frames, adapt the hand to the user and the network to the hand.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from ..frames.crop import Crops
+from ..hand.rig import HandRig
+from ..method import PipelineSettings
+from ..network.posenet import PoseNet
+from ..support.parallel import workers
+from .best import BestSettings, refine_best
+from .paper import PaperSettings, refine_paper
+from .state import Refined, State
+
+RECIPES = {
+    "paper": PaperSettings(),
+    "depth": PaperSettings(pipeline=PipelineSettings(terms=("depth",))),  # Fig. 5's self-comparison
+    "best": BestSettings(),
+}
+
+
+def refine(
+    net: PoseNet,
+    hand: HandRig,
+    crops: Crops,
+    settings: PaperSettings | BestSettings,
+    out: Path | None = None,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+) -> Refined:
+    """Adapt a copy of `net` to the frames of one user, in the order in which they were taken.
+
+    out: folder for state.pt, from which the same call goes on after a stop (None: nothing is kept). Under torchrun the
+    processes share each batch of the learning (the fits are repeated by each of them).
+    Raises ValueError for no frames, for frames without depth, or where `out` holds a run of other settings or frames;
+    OSError where the state cannot be written; KeyboardInterrupt after Ctrl-C or SIGTERM, when the state is saved.
+    """
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
+    if not torch.isfinite(crops.centre_mm).all():
+        bad = int((~torch.isfinite(crops.centre_mm).all(1)).nonzero()[0])
+        raise ValueError(f"frame {bad} has no measured depth (its centre is NaN); leave it out, as crop_frames does")
+    with workers(device or "cpu") as (rank, world, device):
+        if out is not None:
+            Path(out).mkdir(parents=True, exist_ok=True)
+        state = State(net, hand, crops, settings, out, rank, device)
+        recipe = refine_paper if isinstance(settings, PaperSettings) else refine_best
+        net, hand = copy.deepcopy(net).eval().to(device), hand.to(device)
+        return recipe(net, hand, crops.to(device), settings, state, progress and rank == 0, rank, world)
+
+
+def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:
+    """ValueError where `out` holds a run that `refine` would not go on with, whatever the frames are: the sooner the better,
+    since to find the hand in all frames takes minutes."""
+    State(net, hand, None, settings, out, 0, "cpu").stored()

@@ -1,0 +1,1 @@
+"""What every room may need: paths, whole files, processes and stops."""

@@ -1,0 +1,97 @@
+"""A step of supervised learning on frames whose pose is known (Sec. 4.1): the loss, the step, and its record on a GPU."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..hand.kinematics import forward_kinematics, joint_positions, rotation_matrix
+from ..hand.rig import HandRig
+from ..method import wrist_position
+from ..network.posenet import Prediction
+from ..synthetic.frames import SyntheticBatch
+
+
+def pose_loss(
+    prediction: Prediction, truth: SyntheticBatch, hand: HandRig, joint_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Supervised loss and mean joint error in mm.
+
+    The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
+    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that
+    the network votes for, and the squared error of the offset.
+    """
+    wanted = truth.true_prediction(hand)
+    rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
+    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
+    joint_error_mm = (joint_positions(hand, T) - truth.joints_mm).norm(dim=-1).mean()
+    loss = rotation + joint_weight * joint_error_mm / truth.crops.cube_mm
+    if prediction.offset is not None:
+        loss = loss + (prediction.offset - wanted.offset).square().sum(-1).mean()
+    if prediction.points is not None:
+        seen = (truth.joints_mm - truth.crops.centre_mm[:, None]) / truth.crops.cube_mm
+        loss = loss + joint_weight * (prediction.points - seen).norm(dim=-1).mean()
+    return loss, joint_error_mm.detach()
+
+
+def train_step(
+    net: nn.Module, optimiser: torch.optim.Optimizer, batch: SyntheticBatch, hand: HandRig, joint_weight: float,
+    bfloat16: bool = False, share: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """One step of the optimiser on a batch; net, batch and hand on one device. Returns loss and joint error (mm), [2].
+
+    share: of the whole batch that this process has, times the number of processes, whose gradients are averaged.
+    """
+    with torch.autocast(batch.rotations.device.type, torch.bfloat16, enabled=bfloat16):
+        prediction = net(batch.crops.image)
+    loss, error = pose_loss(prediction, batch, hand, joint_weight)
+    optimiser.zero_grad(set_to_none=True)
+    (loss * share).backward()
+    optimiser.step()
+    return torch.stack([loss.detach(), error])
+
+
+class Replayed:
+    """`train_step` on a CUDA device, recorded as a graph when it has been called a few times, and replayed from then on.
+
+    A step is some six hundred small operations, which take the CPU longer to ask for than the device to do. Arguments but
+    the batch must stay what they were, and the batch of one size.
+    """
+
+    WARM_UP = 3  # libraries choose their kernels and make room in the first calls
+
+    def __init__(self, step: Callable[..., Tensor]):
+        self.step, self.calls, self.graph = step, 0, None
+        self.stream = torch.cuda.Stream()
+
+    def __call__(self, net, optimiser, batch: SyntheticBatch, *others) -> Tensor:
+        self.calls += 1
+        if self.calls <= self.WARM_UP:  # on a stream of its own, as recording will be
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                numbers = self.step(net, optimiser, batch, *others)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return numbers
+        if self.graph is None:
+            self.batch = copy.deepcopy(batch)
+            self.graph = torch.cuda.CUDAGraph()
+            # the thread that makes frames goes on while this is recorded, which does nothing yet
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.numbers = self.step(net, optimiser, self.batch, *others)
+        for kept, new in zip(tensors(self.batch), tensors(batch), strict=True):
+            kept.copy_(new)
+        self.graph.replay()
+        return self.numbers.clone()
+
+
+def tensors(batch: SyntheticBatch) -> list[Tensor]:
+    """What is learnt from."""
+    return [batch.crops.image, batch.crops.centre_mm, batch.rotations, batch.wrist_mm, batch.joints_mm]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,90 @@
+"""figures.beyond: what is left out of the recipe, what is measured, and figures that draw what they are given."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from core_fixtures import clean_batch, template
+
+from hrlib.companion.figures import beyond as best
+from hrlib.refine import BestSettings
+from hrlib.refine.explain import BundleSettings
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    yield
+    plt.close("all")
+
+
+def measured(error, confidence):
+    error, confidence = torch.tensor(error), torch.tensor(confidence)
+    return best.Measured(error, torch.full_like(error, 0.01), confidence, torch.zeros(len(error), 21, 3), {})
+
+
+def test_each_variant_lacks_one_part_and_keeps_the_batch():
+    full = BestSettings(own=20, synthetic=30, bundle=BundleSettings(iterations=7))
+    variants = best.variants(full)
+    whole = variants.pop(best.ALL_PARTS)
+    assert whole == full and len(set(variants.values())) == len(variants) == 11 and full not in variants.values()
+    for settings in variants.values():
+        assert settings.own + settings.synthetic == 50 and settings.bundle.iterations == 7
+    assert variants["without own frames' poses"].own == 0 == variants["without synthetic frames"].synthetic
+    bare = variants["without segmented arms"]
+    assert bare.prepare == bare.segmented == 0 == variants["without even movement"].steady
+    assert (
+        variants["without data-to-model term"].bundle.data == 0 == variants["without smoothing in time"].bundle.smooth
+    )
+
+
+def test_verdicts_tell_a_part_that_helps_from_one_that_does_not():
+    rows = {best.ALL_PARTS: 10.0, "without a": 11.0, "without b": 10.1, "without c": 9.0}
+    said = best.verdicts({name: {"mean16_mm": value} for name, value in rows.items()})
+    assert said == [
+        "without a: +1.0 mm, it helps",
+        "without b: +0.1 mm, it did not help here",
+        "without c: -1.0 mm, it hurts here",
+    ]
+
+
+def test_confidence_that_falls_with_the_error_has_a_positive_rank_correlation():
+    assert measured([1.0, 2.0, 3.0], [0.9, 0.5, 0.1]).summary()["confidence_spearman"] == pytest.approx(1)
+
+
+def test_coverage_keeps_the_surest_frames():
+    kept = best.coverage(torch.tensor([4.0, 1.0, 7.0]), torch.tensor([0.5, 0.9, 0.1]))
+    assert kept.tolist() == pytest.approx([1.0, 2.5, 4.0])  # medians
+
+
+def test_the_true_pose_measures_no_error_and_another_hand_some():
+    hand, truth = template(), clean_batch()
+    perfect = truth.true_prediction(hand)
+    found = best.measure(perfect, hand, truth)
+    assert found.error_mm.max() < 1e-2 and found.mse.shape == found.confidence.shape == (4,)
+    assert found.joints_mm.shape == (4, 21, 3) and set(found.terms) == {"collision", "physical"}
+    other = best.measure(perfect, hand.morphed({}, 0.9), truth)
+    assert other.error_mm.mean() > 3 and other.mse.mean() > found.mse.mean()
+
+
+def test_figures_show_every_variant_user_and_number():
+    rows = {name: measured([10.0 + i, 12.0], [0.5, 0.2]).summary() for i, name in enumerate(("all parts", "without b"))}
+    base = measured([17.0, 19.0], [0.5, 0.2]).summary()
+    users = {"B": {"rows": rows, "base": base, "oracle_mm": None}, "C": {"rows": rows, "base": base, "oracle_mm": 8.0}}
+    figure = best.figure_ablation(users)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["all parts", "without b"]
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("oracle") == 1 and texts.count("base") == 4 and "11.5  (+0.5)" in texts
+    curve = {"frames": [30, 60], "mean16_mm": [12.0, 11.0], "base_mm": 17.0}
+    assert len(best.figure_frames({"B": curve}, 200).axes[0].lines) == 2
+    best.figure_confidence({"B": measured([1.0, 2.0, 3.0, 2.5], [0.9, 0.5, 0.1, 0.2])})
+
+
+def test_gap_takes_one_number_or_one_a_seed():
+    row = {"base": {"mean16": 20.0}, "oracle": {"mean16": 10.0}, "paper": {"mean16": [19.0]}}
+    users = {
+        "A": row | {"best": {"mean16": [14.0, 15.0]}},
+        "B": row | {"best": {"mean16": 10.0}, "best_fitted": {"mean16": 9.0}, "alexnet": {"mean16": 22.0}},
+    }
+    closed = best.gaps_closed(users)
+    assert closed["A"] == pytest.approx([0.6, 0.5]) and closed["B"] == pytest.approx([1.0])
+    figure = best.figure_gap(users, {"A": "the template's hand", "B": "another, smaller"})
+    assert "55% of the gap closed" in [text.get_text() for text in figure.axes[0].texts]

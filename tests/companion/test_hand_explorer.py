@@ -1,0 +1,228 @@
+"""The hand explorer: angles to pictures and numbers, and the widget that calls it."""
+
+import io
+
+import ipywidgets as widgets
+import numba
+import numpy as np
+import pytest
+import torch
+from core_fixtures import build_stick_hand, template
+from PIL import Image
+
+from hrlib.companion import hand_explorer as explore
+from hrlib.companion.figures.hand import rest_error_mm, slider_effects
+from hrlib.companion.hand_explorer import (
+    ANGLES,
+    LETTERS,
+    PRESETS,
+    SHAPE_PARTS,
+    VIEW_DEG,
+    Explorer,
+    look,
+    png,
+    pose,
+    rest_angles,
+)
+from hrlib.datasets.fingerspelling import FINGER_STATES
+from hrlib.evaluation.metrics import finger_flexion
+from hrlib.hand.joints import POINT_NAMES, limits_rad
+from hrlib.hand.kinematics import euler_angles
+
+SIZE = 120  # pictures of tests are small
+
+
+@pytest.fixture
+def explorer() -> Explorer:
+    return Explorer(template(), SIZE)
+
+
+def shown(explorer: Explorer) -> tuple[bytes, bytes]:
+    return explorer.hand_view.bones, explorer.depth.value
+
+
+# ---- the function
+
+
+def test_45_angles_of_15_joints():
+    assert len(ANGLES) == 45 and list(ANGLES)[:2] == ["thumb_base_flexion", "thumb_base_deviation"]
+    assert {(a.joint, a.axis) for a in ANGLES.values()} == {(j, k) for j in range(1, 16) for k in range(3)}
+    assert len({(a.finger, a.place, a.plain) for a in ANGLES.values()}) == 45, "the plain words tell them apart"
+
+
+def test_each_angle_turns_its_own_joint_about_its_own_axis():
+    for name, angle in ANGLES.items():
+        found = torch.rad2deg(euler_angles(pose({name: angle.high})))[0, 1:]
+        wanted = torch.zeros(15, 3, dtype=torch.float64)
+        wanted[angle.joint - 1, angle.axis] = angle.high
+        torch.testing.assert_close(found, wanted, atol=1e-9, rtol=0)  # float64, degrees up to 110
+
+
+def test_the_rest_pose_is_the_mesh_as_it_was_modelled():
+    assert rest_error_mm(template()) < 1e-4
+    assert rest_error_mm(build_stick_hand()) < 1e-4
+    inside = [ANGLES[name].low <= value <= ANGLES[name].high for name, value in rest_angles(template()).items()]
+    assert all(inside)
+
+
+def test_zero_view_shows_the_palm_with_fingers_up():
+    seen = look(template(), pose({}), SIZE)
+    points = dict(zip(POINT_NAMES, seen.step.joints_mm[0].tolist(), strict=True))
+    assert points["middle_tip"][1] < points["middle_base"][1] < points["wrist"][1], "camera y is down"
+    assert points["thumb_tip"][2] < points["middle_base"][2], "the thumb leans to the palm's side, near the camera"
+    assert points["thumb_tip"][0] > points["pinky_tip"][0], "a right hand's palm: its thumb is on the picture's right"
+
+
+@pytest.mark.parametrize("name", [*PRESETS, *LETTERS])
+def test_presets_are_feasible(name):
+    seen = look(template(), pose((PRESETS | LETTERS)[name]), SIZE)
+    assert seen.collision_mm == 0
+    assert seen.physical_rad < 1e-5  # float32: an angle on its limit is off by 1e-7
+    assert (seen.step.cloud > 0).all() and (seen.step.cloud < 1).all(), "the whole hand is in the cube"
+
+
+def test_presets_do_what_they_are_called():
+    tips = {}
+    for name, angles in PRESETS.items():
+        points = look(template(), pose(angles), SIZE).step.joints_mm[0]
+        tips[name] = dict(zip(POINT_NAMES, points, strict=True))
+    reach = {n: [float((t[f"{f}_tip"] - t["wrist"]).norm()) for f in ("index", "middle")] for n, t in tips.items()}
+    assert min(reach["open"]) > 150 and max(reach["fist"]) < 100
+    assert reach["point"][0] > 150 and reach["point"][1] < 100
+    assert (tips["pinch"]["thumb_tip"] - tips["pinch"]["index_tip"]).norm() < 12
+    assert (tips["open"]["thumb_tip"] - tips["open"]["index_tip"]).norm() > 60
+
+
+def test_letters_fold_the_fingers_that_the_alphabet_folds():
+    for letter, angles in LETTERS.items():
+        folded = (finger_flexion(pose(angles)) > 1.5)[0].tolist()
+        assert folded == [not extended for extended in FINGER_STATES[letter.lower()]], letter
+
+
+def test_every_slider_moves_both_pictures():
+    effects = slider_effects(template(), SIZE)
+    assert set(effects) == set(ANGLES) | set(VIEW_DEG)
+    assert [name for name, (mesh, depth) in effects.items() if min(mesh, depth) < 20] == []
+
+
+def test_same_pose_same_pictures_and_threads_as_they_were():
+    threads, most = torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS
+    torch.set_num_threads(2)
+    numba.set_num_threads(most)
+    first, second = (look(template(), pose(PRESETS["fist"]), SIZE) for _ in range(2))
+    assert np.array_equal(first.mesh, second.mesh) and np.array_equal(first.depth, second.depth)
+    assert first.mesh.shape == (SIZE, SIZE, 3) and first.depth.shape == (120, 120)
+    assert torch.get_num_threads() == 2 and numba.get_num_threads() == most
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("value", [95, -21, float("nan"), float("inf")])
+def test_an_angle_beyond_its_limits_is_named(value):
+    with pytest.raises(
+        ValueError, match=r"index_base_flexion \(index, knuckle: bend\) must be within -20 to 90 degrees"
+    ):
+        pose({"index_base_flexion": value})
+
+
+def test_beyond_the_limits_where_it_is_asked_for():
+    seen = look(template(), pose({"index_base_flexion": 120}, within_limits=False), SIZE)
+    assert seen.physical_rad == pytest.approx(np.radians(30), abs=1e-4)
+    with pytest.raises(ValueError, match="must be within -180 to 180 degrees"):
+        pose({"index_base_flexion": 181}, within_limits=False)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(
+        ValueError, match="unknown angle 'index_flexion'; names are joint_axis, e.g. thumb_base_flexion"
+    ):
+        pose({"index_flexion": 3})
+    with pytest.raises(ValueError, match="degrees of yaw, pitch, roll, got 'jaw': 3"):
+        pose({}, {"jaw": 3})
+    with pytest.raises(ValueError, match="got 'yaw': nan"):
+        pose({}, {"yaw": float("nan")})
+
+
+def test_png_keeps_depth_to_a_thirty_second():
+    depth = np.linspace(0, 1, 120 * 120, dtype=np.float32).reshape(120, 120)
+    picture = np.asarray(Image.open(io.BytesIO(png(depth))))
+    assert picture.shape == (120, 120) and picture[0, 0] == 0 and picture[-1, -1] == 248
+    assert np.abs(picture / 255 * 0.9 - depth.clip(0, 0.9)).max() < 0.9 * 9 / 255
+
+
+# ---- the widget
+
+
+def test_sliders_cover_45_angles_within_the_limits(explorer):
+    assert set(explorer.sliders) == set(ANGLES) and set(explorer.view) == set(VIEW_DEG)
+    limits = np.degrees(limits_rad())
+    for name, slider in explorer.sliders.items():
+        low, high = limits[ANGLES[name].joint, ANGLES[name].axis]
+        assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9, name
+        assert isinstance(slider, widgets.IntSlider), "a slider that rounds in the browser would send its value back"
+    tabs = explorer.children[-1]
+    assert tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "Shape")
+    placed = [slider for tab in tabs.children[:5] for column in tab.children for slider in column.children[1:]]
+    assert placed == list(explorer.sliders.values()), "each in its finger's tab, in order"
+
+
+@pytest.mark.parametrize("name", ["index_base_flexion", "pinky_far_twist", "yaw"])
+def test_moving_a_slider_changes_both_pictures_and_the_numbers(explorer, name):
+    before = shown(explorer)
+    (explorer.sliders | explorer.view)[name].value = 5
+    after = shown(explorer)
+    assert before[0] != after[0] and before[1] != after[1]
+    assert "collision (Eq. 7): <b>0.00 mm</b>" in explorer.numbers.value and explorer.redraw_ms > 0
+
+
+def test_presets_and_reset(explorer, monkeypatch):
+    looks = []
+    monkeypatch.setattr(explore, "look", lambda *a: looks.append(a) or look(*a))
+    neutral = shown(explorer)
+    explorer.view["yaw"].value = 30
+    explorer.buttons["fist"].click()
+    assert len(looks) == 2, "a preset moves many sliders and redraws once"
+    assert explorer.sliders["ring_middle_flexion"].value == 95 and explorer.view["yaw"].value == 30
+    assert explorer.depth.value == png(look(template(), pose(PRESETS["fist"], {"yaw": 30}), SIZE).depth)
+    explorer.buttons["as modelled"].click()
+    for angle, exact in rest_angles(template()).items():
+        assert abs(explorer.sliders[angle].value - exact) <= 0.5
+    explorer.buttons["reset"].click()
+    assert shown(explorer) == neutral and explorer.view["yaw"].value == 0
+
+
+def test_set_refuses_what_a_slider_would_clip(explorer):
+    with pytest.raises(ValueError, match="thumb_far_flexion .* within -15 to 80 degrees, got 81"):
+        explorer.set({"thumb_far_flexion": 81})
+
+
+def test_an_error_in_a_callback_is_shown_and_goes_away(explorer, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("the renderer <broke>")
+
+    monkeypatch.setattr(explore, "look", broken)
+    with pytest.raises(RuntimeError, match="the renderer <broke>"):
+        explorer.sliders["index_base_flexion"].value = 20
+    assert "the renderer &lt;broke&gt;" in explorer.error.value and "not drawn" in explorer.numbers.value
+    monkeypatch.undo()
+    explorer.sliders["index_base_flexion"].value = 21
+    assert explorer.error.value == "" and "Eq. 7" in explorer.numbers.value
+
+
+def test_a_target_is_compared_with_and_reached_by_its_own_pose(explorer):
+    assert "depth (Eq. 6): <b>-</b>" in explorer.numbers.value
+    explorer.target.value = "fist"
+    apart = explorer.difference.value
+    assert "depth (Eq. 6): <b>0.0" in explorer.numbers.value and "<b>0.0000</b>" not in explorer.numbers.value
+    explorer.buttons["fist"].click()
+    assert "depth (Eq. 6): <b>0.0000</b>" in explorer.numbers.value and explorer.difference.value != apart
+
+
+def test_shape_sliders_change_the_hand_and_leave_the_pose(explorer):
+    bones, depth = shown(explorer)
+    vertices = explorer.hand_view.vertices
+    explorer.shape["index length"].value = 120
+    assert explorer.hand_view.vertices != vertices and explorer.depth.value != depth
+    size = lambda: np.ptp(np.frombuffer(explorer.hand_view.vertices, np.float32).reshape(-1, 3), axis=0).max()  # noqa: E731
+    before = size()
+    explorer.shape["size"].value = 110
+    assert size() == pytest.approx(1.1 * before, rel=1e-4) and list(explorer.shape) == list(SHAPE_PARTS)

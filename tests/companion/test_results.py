@@ -1,0 +1,205 @@
+"""hrlib.companion.results: whole files or the old ones, honest records, claims."""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from hrlib.companion import claims as claims_table
+from hrlib.companion import results
+from hrlib.companion.page import write_page
+from hrlib.companion.results import (
+    Claim,
+    assert_claims,
+    content_hash,
+    gather_claims,
+    provenance,
+    save_figure,
+    write_json,
+)
+from hrlib.support import paths
+
+GOOD = Claim("fig3.error", "pose converges", "Fig. 3", "< 10 mm", 7.5, True)
+BAD = Claim("fig3.steps", "in few steps", "Sec. 4.3", "<= 70", 90, False)
+ORIGIN = {"ground_truth": "none"}
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    return tmp_path
+
+
+def drawing(height=1.0):
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1], [0, height])
+    return figure
+
+
+def test_a_figure_lies_beside_its_numbers(folders, capsys):
+    save_figure(drawing(), "fig3", {"error_mm": np.float32(7.5)}, [GOOD], ORIGIN, "quick")
+    record = json.loads((folders / "figures/fig3.json").read_text())
+    assert set(record) == {"name", "profile", "metrics", "claims", "provenance"}
+    assert record["metrics"] == {"error_mm": 7.5} and record["profile"] == "quick"
+    assert record["claims"][0] == {
+        "id": "fig3.error",
+        "claim": "pose converges",
+        "paper": "Fig. 3",
+        "target": "< 10 mm",
+        "value": 7.5,
+        "holds": True,
+    }
+    assert (folders / "figures/fig3.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in (folders / "figures").iterdir()) == ["fig3.json", "fig3.png", "fig3.svg"]
+    assert "figures/fig3.png" in capsys.readouterr().out
+
+
+def test_the_same_figure_gives_the_same_bytes(folders):
+    def saved(height):
+        save_figure(drawing(height), "fig3", {}, [], ORIGIN, "quick")
+        return [(folders / f"figures/fig3.{kind}").read_bytes() for kind in ("png", "svg")]
+
+    first, again, other = saved(1.0), saved(1.0), saved(2.0)
+    assert first == again
+    assert first[0] != other[0] and first[1] != other[1]
+
+
+def test_smoke_runs_do_not_touch_the_committed_figures(folders):
+    save_figure(drawing(), "fig3", {}, [], ORIGIN, "smoke")
+    assert not (folders / "figures").exists() and (folders / "build/smoke/fig3.png").exists()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan"), torch.tensor([1.0, float("nan")])])
+def test_numbers_that_are_not_finite_are_refused_by_name(folders, bad):
+    with pytest.raises(ValueError, match=r"metrics\.user_2\.error_mm.* must be finite"):
+        save_figure(drawing(), "fig3", {"user_2": {"error_mm": bad}}, [], ORIGIN, "quick")
+    assert not (folders / "figures").exists()
+
+
+def test_figures_need_a_provenance_and_different_claims(folders):
+    with pytest.raises(ValueError, match="ground truth"):
+        save_figure(drawing(), "fig3", {}, [], {}, "quick")
+    with pytest.raises(ValueError, match="different ids"):
+        save_figure(drawing(), "fig3", {}, [GOOD, GOOD], ORIGIN, "quick")
+
+
+def test_a_full_disk_keeps_every_old_file(folders, monkeypatch):
+    save_figure(drawing(), "fig3", {"run": 1}, [], ORIGIN, "quick")
+    old = {path.name: path.read_bytes() for path in (folders / "figures").iterdir()}
+
+    real, calls = os.fsync, []
+
+    def full_at_the_third_file(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(results.os, "fsync", full_at_the_third_file)
+    with pytest.raises(OSError, match=r"fig3\.json .*No space left.*free some space.*is kept"):
+        save_figure(drawing(3.0), "fig3", {"run": 2}, [], ORIGIN, "quick")
+    assert {path.name: path.read_bytes() for path in (folders / "figures").iterdir()} == old
+
+
+def test_json_takes_dataclasses_arrays_and_paths_by_name(tmp_path):
+    @dataclass(frozen=True)
+    class Settings:
+        steps: int = 3
+
+    data = {
+        "settings": Settings(),
+        "curve": np.arange(2),
+        "rate": torch.tensor(0.5),
+        "file": tmp_path / "a.png",
+        1: None,
+    }
+    write_json(tmp_path / "deep/er/x.json", data)
+    read = json.loads((tmp_path / "deep/er/x.json").read_text())
+    assert read == {"settings": {"steps": 3}, "curve": [0, 1], "rate": 0.5, "file": "a.png", "1": None}
+    with pytest.raises(ValueError, match=r"x\.thing must be .* got object"):
+        write_json(tmp_path / "x.json", {"thing": object()})
+
+
+def test_provenance_says_what_made_the_numbers_and_nothing_about_the_user(tmp_path):
+    (tmp_path / "frame.png").write_bytes(b"depth")
+    record = provenance({"steps": 70}, 1, {"frame": tmp_path / "frame.png"}, "simulated joints, for evaluation only")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True).stdout.strip()
+    assert record["commit"]["id"] == (head or "unknown")
+    assert record["versions"]["torch"].startswith("2.") and record["versions"]["hrlib"]
+    assert record["platform"]["threads"] == torch.get_num_threads()
+    assert record["data_sha256"] == {"frame": "ded32129b05bfc16ce501e654a169960583352cbc974824ed16ce94855904386"}
+    text = json.dumps(record)
+    for private in (socket.gethostname(), str(tmp_path), str(paths.ROOT)):
+        assert private not in text
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", None])
+def test_provenance_must_say_which_ground_truth_was_used(nothing):
+    with pytest.raises(ValueError, match="ground_truth must say"):
+        provenance({}, None, None, nothing)
+
+
+def test_content_hash_depends_on_names_and_contents_only(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+        (tmp_path / name / "sub/a.txt").write_text("a")
+        (tmp_path / name / "b.txt").write_text("b")
+    first = content_hash(tmp_path / "one")
+    assert first == content_hash(tmp_path / "two")
+    (tmp_path / "two/b.txt").write_text("changed")
+    assert first != content_hash(tmp_path / "two")
+    (tmp_path / "one/b.txt").rename(tmp_path / "one/c.txt")
+    assert first != content_hash(tmp_path / "one")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        content_hash(tmp_path / "three")
+
+
+def test_failed_claims_are_listed_with_value_and_target(capsys):
+    assert_claims([GOOD])
+    with pytest.raises(AssertionError, match=r"1 of the claims.*\n  fig3\.steps: in few steps: got 90, wanted <= 70"):
+        assert_claims([GOOD, BAD])
+    assert_claims([BAD], "smoke")
+    assert "fig3.steps" in capsys.readouterr().out
+
+
+def test_claims_are_gathered_into_tables(folders):
+    save_figure(drawing(), "fig3", {"error_mm": 7.5, "curve": list(range(20))}, [GOOD, BAD], ORIGIN, "quick")
+    gathered = gather_claims(paths.FIGURES, folders / "none here")
+    assert [(c["result"], c["id"], c["holds"]) for c in gathered] == [
+        ("fig3", "fig3.error", True),
+        ("fig3", "fig3.steps", False),
+    ]
+    assert "1 of 2 claims hold" in claims_table.as_text(gathered)
+    readme = folders / "README.md"
+    readme.write_text(f"before\n{claims_table.BEGIN}\nstale\n{claims_table.END}\nafter\n")
+    claims_table.write_into(readme, gathered)
+    text = readme.read_text()
+    assert "| fig3.steps | in few steps | Sec. 4.3 | <= 70 | 90 | NO |" in text and "stale" not in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    readme.write_text("no marks")
+    with pytest.raises(ValueError, match="put them back"):
+        claims_table.write_into(readme, gathered)
+
+    page = write_page(paths.FIGURES, folders / "build/figures.html").read_text()
+    assert "1 of 2 claims hold" in page and "does not hold" in page and "data:image/png;base64," in page
+    assert "20 values" in page and "http" not in page
+
+
+def test_a_broken_result_file_is_named(tmp_path):
+    (tmp_path / "fig3.json").write_text('{"name": "fig3", "claims": [{"id": 1}]}')
+    with pytest.raises(ValueError, match=r"fig3\.json is no result file"):
+        gather_claims(tmp_path)
+
+
+def test_what_an_unfinished_benchmark_keeps_is_no_result_yet(tmp_path):
+    (tmp_path / "refine.AB.partial.json").write_text('{"parameters": {}, "users": {}}')
+    assert gather_claims(tmp_path) == []

@@ -1,0 +1,129 @@
+"""The benchmark's numbers: by hand on two frames, by properties, and the published effect of the protocol."""
+
+import numpy as np
+import pytest
+import torch
+
+from hrlib.datasets.published import read_labels, read_predictions
+from hrlib.evaluation.joint_errors import (
+    THRESHOLDS_MM,
+    Protocol,
+    area_under,
+    errors_mm,
+    evaluate,
+    offset_bias,
+    paper_bias,
+    protocols,
+    scaled,
+    subset,
+    success_curve,
+    without_paper_bias,
+)
+
+PROTOCOL = Protocol("nyu", "test", 2, "labels", "template", "crop centres")
+
+
+def two_frames():
+    """Errors: frame 0 has 3 and 4 mm, frame 1 has 5 and 12."""
+    true = np.zeros((2, 2, 3))
+    predicted = true.copy()
+    predicted[0, 0, 0], predicted[0, 1, 1], predicted[1, 0, 2], predicted[1, 1, 0] = 3, 4, -5, 12
+    return predicted, true
+
+
+def test_by_hand():
+    predicted, true = two_frames()
+    np.testing.assert_allclose(errors_mm(predicted, true), [[3, 4], [5, 12]])
+    np.testing.assert_allclose(success_curve([[3, 4], [5, 12]], [3, 4, 11.9, 12]), [0, 0.5, 0.5, 1])
+    assert area_under(np.array([0, 0.5, 1.0]), [0, 10, 20]) == pytest.approx(0.5)
+    assert area_under(np.array([0, 0, 1.0]), [0, 10, 20]) == pytest.approx(0.25)
+    done = evaluate(torch.tensor(predicted), torch.tensor(true), PROTOCOL, subject=[1, 2])
+    assert done["mean_mm"] == pytest.approx(6) and done["median_mm"] == pytest.approx(6)
+    assert done["per_joint_mm"] == pytest.approx([4, 8]) and done["per_subject_mm"] == pytest.approx(
+        {"1": 3.5, "2": 8.5}
+    )
+    assert done["frames"] == 2 and len(done["fraction"]) == len(THRESHOLDS_MM)
+    assert done["protocol"]["ground_truth"] == "crop centres" and done["protocol"]["estimated_on"] == "-"
+
+
+def test_the_papers_bias_is_a_joints_smallest_error():
+    errors = errors_mm(*two_frames())
+    np.testing.assert_allclose(paper_bias(errors), [3, 4])
+    np.testing.assert_allclose(without_paper_bias(errors, paper_bias(errors)), [[0, 0], [2, 8]])
+    assert (without_paper_bias(errors, np.array([9, 9])) >= 0).all(), "an error is never negative"
+    here = evaluate(*two_frames(), Protocol("nyu", "test", 2, "labels", "template", "bias", bias="paper"))
+    assert here["mean_mm"] == pytest.approx(2.5) and here["protocol"]["estimated_on"] == "the frames evaluated"
+    setting = Protocol("nyu", "test", 2, "labels", "template", "bias", bias="paper", estimated_on="train")
+    there = evaluate(*two_frames(), setting, bias=np.array([1, 2]))
+    assert there["mean_mm"] == pytest.approx(4.5) and there["protocol"]["estimated_on"] == "train"
+
+
+def test_a_constant_offset_is_all_that_offset_bias_removes():
+    generator = np.random.default_rng(0)
+    true = generator.normal(size=(50, 4, 3)) * 40
+    offset = generator.normal(size=(4, 3)) * 10
+    np.testing.assert_allclose(offset_bias(true + offset, true), offset, atol=1e-9)
+    setting = Protocol("icvl", "test", 4, "labels", "template", "offset", bias="offset")
+    assert evaluate(true + offset, true, setting)["mean_mm"] == pytest.approx(0, abs=1e-9)
+    noise = generator.normal(size=true.shape) * 5
+    removed = evaluate(true + offset + noise, true, setting)["mean_mm"]
+    assert removed == pytest.approx(np.linalg.norm(noise, axis=-1).mean(), rel=0.05)
+
+
+def test_scale_is_found_and_keeps_the_place():
+    generator = np.random.default_rng(1)
+    true = generator.normal(size=(20, 5, 3)) * 40 + (0, 0, 700)
+    middle = true.mean(1, keepdims=True)
+    predicted = middle + (true - middle) / 0.8 + (5, 0, 0)
+    again, factor = scaled(predicted, true)
+    assert factor == pytest.approx(0.8)
+    np.testing.assert_allclose(again, true + (5, 0, 0), atol=1e-9)
+
+
+def test_wrong_input_is_named():
+    predicted, true = two_frames()
+    with pytest.raises(ValueError, match=r"shape of true_mm \[2, 2, 3\], got \[1, 2, 3\]: evaluate the same frames"):
+        errors_mm(predicted[:1], true)
+    with pytest.raises(ValueError, match="predicted_mm holds NaN"):
+        errors_mm(predicted * np.nan, true)
+    with pytest.raises(
+        ValueError, match=r"predicted_mm must be \[F, J, 3\] mm with at least one frame, got \[0, 2, 3\]"
+    ):
+        errors_mm(predicted[:0], true[:0])
+    with pytest.raises(ValueError, match="protocol.joints is 2, but predictions have 1"):
+        evaluate(predicted[:, :1], true[:, :1], PROTOCOL)
+    with pytest.raises(ValueError, match="one id a frame: got 3 ids for 2"):
+        evaluate(predicted, true, PROTOCOL, subject=[1, 1, 2])
+    with pytest.raises(ValueError, match="bias must be one of none, paper, offset"):
+        Protocol("nyu", "test", 2, "labels", "template", "none", bias="mean")
+    with pytest.raises(ValueError, match="ground_truth must say"):
+        Protocol("nyu", "test", 2, "labels", "template", " ")
+
+
+def test_subsets_of_joints():
+    points = np.arange(36.0)[None, :, None].repeat(3, 2)
+    assert subset(points, "nyu", 14)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32]
+    assert subset(subset(points, "nyu", 14), "nyu", 11)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27]
+    assert subset(subset(points, "nyu", 14), "nyu", 12)[0, -1, 0] == 32
+    with pytest.raises(ValueError, match="16 joints of nyu are not among the 14 given"):
+        subset(points[:, :14], "nyu", 16)
+    with pytest.raises(ValueError, match="joints of icvl must be one of 16, got 14"):
+        subset(points, "icvl", 14)
+
+
+@pytest.mark.mirror
+def test_the_protocol_changes_the_number():
+    rows = protocols(read_predictions("nyu", "DeepModel"), read_labels("nyu"), "nyu")
+
+    def mean(**wanted):
+        (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+        return row["mean_mm"]
+
+    plain = {"subject": "all", "scale": "as predicted", "bias": "none"}
+    assert mean(joints=14, **plain) == pytest.approx(17.04, abs=0.01)
+    assert mean(joints=11, **plain) == pytest.approx(19.22, abs=0.01)
+    by_subject = [mean(joints=14, **(plain | {"subject": who})) for who in "12"]
+    assert np.average(by_subject, weights=[2440, 5812]) == pytest.approx(mean(joints=14, **plain))
+    assert mean(joints=14, **(plain | {"bias": "paper"})) < mean(joints=14, **plain)
+    rows = protocols(read_predictions("icvl", "V2V-PoseNet"), read_labels("icvl"), "icvl")
+    assert mean(joints=16, **(plain | {"bias": "offset"})) == pytest.approx(5.18, abs=0.01)

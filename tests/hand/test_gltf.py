@@ -1,0 +1,327 @@
+"""Rigged hands from glTF files: a small one written here, and the WebXR generic hand."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import torch
+from core_fixtures import FIST_DEG, build_stick_hand, nearest_distances, pose, posed, stick_hand, template
+
+from hrlib.hand.gltf import WEBXR_JOINTS, WEBXR_TIPS, load_gltf, sample_surface
+from hrlib.hand.joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
+from hrlib.hand.kinematics import euler_angles
+
+STICK_JOINTS = {name: f"bone {name}" for name in JOINT_NAMES}
+STICK_TIPS = {name: f"bone {name}" for name in TIP_NAMES}
+
+
+def write_stick_glb(path, mirrored=False, skin=True, weights_as_bytes=False, without=(), cut=0):
+    """The stick hand in metres as .glb: bones under each other, a box's corner repeated, an extra bone under the ring's."""
+    parts = stick_hand()
+    sign = np.array([-1.0 if mirrored else 1.0, 1, 1])
+    faces = parts["faces"][:, ::-1] if mirrored else parts["faces"]
+    vertices = np.concatenate([parts["vertices"], parts["vertices"][:1]]) / 1000 * sign  # as along a texture seam
+    faces = np.where((faces == 0) & (np.arange(len(faces))[:, None] % 2 == 0), len(vertices) - 1, faces)
+    owner = np.append(parts["weights"].argmax(1), 0)
+
+    names = [STICK_JOINTS[n] for n in JOINT_NAMES] + [STICK_TIPS[n] for n in TIP_NAMES] + ["extra"]
+    heads = np.concatenate([parts["joints"], parts["tips"], parts["joints"][10:11]]) / 1000 * sign
+    parents = {**{j: max(j - 1, 0) if j % 3 != 1 else 0 for j in range(1, 16)}, **{16 + i: 3 + 3 * i for i in range(5)}}
+    parents[21] = 10
+    kept = [i for i, name in enumerate(names) if name not in without]
+    number = {i: k for k, i in enumerate(kept)}
+    nodes = [{"name": names[i], "children": [number[c] for c in kept if parents.get(c) == i]} for i in kept]
+    nodes = [n if n["children"] else {"name": n["name"]} for n in nodes]
+    nodes.append({"mesh": 0, **({"skin": 0} if skin else {})})
+
+    inverse = np.tile(np.eye(4), (len(kept), 1, 1))
+    inverse[:, :3, 3] = -heads[kept]
+    # the ring's base and the extra bone share their box half and half
+    joints = np.zeros((len(vertices), 4), np.uint8)
+    joints[:, 0] = [number.get(j, 0) for j in owner]
+    joints[:, 1] = np.where(owner == 10, number[21], 0)
+    weights = np.zeros((len(vertices), 4))
+    weights[:, 0], weights[:, 1] = np.where(owner == 10, 0.6, 1.0), np.where(owner == 10, 0.4, 0.0)
+    weights = np.round(weights * 255).astype(np.uint8) if weights_as_bytes else weights.astype(np.float32)
+    arrays = [
+        (vertices.astype(np.float32), 5126, "VEC3"),
+        (joints, 5121, "VEC4"),
+        (weights, 5121 if weights_as_bytes else 5126, "VEC4"),
+        (faces.astype(np.uint16).reshape(-1, 1), 5123, "SCALAR"),
+        (inverse.transpose(0, 2, 1).reshape(-1, 16).astype(np.float32), 5126, "MAT4"),
+    ]
+    data, views, accessors = b"", [], []
+    for array, component, kind in arrays:
+        data += b"\0" * (-len(data) % 4)
+        views.append({"buffer": 0, "byteOffset": len(data), "byteLength": array.nbytes})
+        accessors.append({"bufferView": len(views) - 1, "componentType": component, "count": len(array), "type": kind})
+        data += array.tobytes()
+    accessors[2]["normalized"] = weights_as_bytes
+    data = data[: len(data) - cut]
+    data += b"\0" * (-len(data) % 4)
+    attributes = {"POSITION": 0, "JOINTS_0": 1, "WEIGHTS_0": 2}
+    tree = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0, len(nodes) - 1]}],
+        "nodes": nodes,
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": 3, "mode": 4}]}],
+        "skins": [{"joints": list(range(len(kept))), "inverseBindMatrices": 4}],
+        "bufferViews": views,
+        "accessors": accessors,
+        "buffers": [{"byteLength": len(data)}],
+    }
+    text = json.dumps(tree).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    return path
+
+
+def load_stick(path, **settings):
+    return load_gltf(path, STICK_JOINTS, STICK_TIPS, cloud_points=200, dtype=torch.float64, **settings)
+
+
+# -- a small hand -----------------------------------------------------------------------------------------------------
+
+
+def test_stick_hand_comes_back_as_it_was_written(tmp_path):
+    hand, expected = load_stick(write_stick_glb(tmp_path / "stick.glb")), build_stick_hand()
+    # float32 metres in the file: 6e-8 of 0.2 m is 1e-5 mm
+    torch.testing.assert_close(hand.vertices_mm, expected.vertices_mm, rtol=0, atol=5e-5)
+    torch.testing.assert_close(hand.joints_mm, expected.joints_mm, rtol=0, atol=5e-5)
+    assert torch.equal(hand.faces, expected.faces), "the repeated vertex is one again"
+    # the extra bone under the ring's base moves with it, although no map names it
+    torch.testing.assert_close(hand.weights, expected.weights, rtol=0, atol=1e-6)
+    assert hand.name == "stick" and len(hand.cloud_mm) == 200
+
+
+def test_tips_lie_where_the_skin_ends_on_the_last_bones_line(tmp_path):
+    hand = load_stick(write_stick_glb(tmp_path / "stick.glb"))
+    for i, far in enumerate(TIP_PARENTS):
+        own = hand.vertices_mm[hand.weights[:, far] > 0.5] - hand.joints_mm[far]
+        line = hand.tips_mm[i] - hand.joints_mm[far]
+        reach = (own @ (line / line.norm())).max()
+        torch.testing.assert_close(line.norm(), reach, rtol=0, atol=1e-9)
+        torch.testing.assert_close(line / line.norm(), hand.R_wrist_rest[far][:, 1], rtol=0, atol=1e-9)
+
+
+def test_without_tip_bones_the_last_bone_goes_on_straight(tmp_path):
+    path = write_stick_glb(tmp_path / "stick.glb", without=tuple(STICK_TIPS.values()))
+    hand = load_gltf(path, STICK_JOINTS, {}, cloud_points=50)
+    straight = torch.einsum("fc,fc->f", hand.R_wrist_rest[3::3, :, 1], hand.R_wrist_rest[2::3, :, 1])
+    assert (straight > 1 - 1e-6).all()
+
+
+def test_normalised_bytes_and_floats_give_the_same_weights(tmp_path):
+    floats = load_stick(write_stick_glb(tmp_path / "a.glb"))
+    by_bytes = load_stick(write_stick_glb(tmp_path / "b.glb", weights_as_bytes=True))
+    torch.testing.assert_close(by_bytes.weights, floats.weights, rtol=0, atol=1 / 255)
+
+
+def test_left_hand_is_mirrored_into_the_right_one(tmp_path):
+    right = load_stick(write_stick_glb(tmp_path / "right.glb"))
+    left = load_stick(write_stick_glb(tmp_path / "left.glb", mirrored=True), side="left")
+    torch.testing.assert_close(left.vertices_mm, right.vertices_mm, rtol=0, atol=1e-9)
+    torch.testing.assert_close(left.R_wrist_rest, right.R_wrist_rest, rtol=0, atol=1e-9)
+    # inside out would be a negative volume
+    assert signed_volume(left) > 0 and signed_volume(right) > 0
+
+
+def test_left_hand_without_side_is_refused(tmp_path):
+    path = write_stick_glb(tmp_path / "left.glb", mirrored=True)
+    with pytest.raises(ValueError, match="mirror a left hand"):
+        load_stick(path)
+    with pytest.raises(ValueError, match="side must be 'right' or 'left', got 'links'"):
+        load_stick(path, side="links")
+
+
+def test_unit_and_several_bones_of_one_joint(tmp_path):
+    path = write_stick_glb(tmp_path / "stick.glb")
+    metres = load_stick(path)
+    in_mm = load_stick(path, unit_mm=1.0)
+    torch.testing.assert_close(in_mm.bones_mm * 1000, metres.bones_mm, rtol=0, atol=1e-6)
+    to_wrist = load_gltf(path, STICK_JOINTS | {"wrist": ("bone wrist", "extra")}, STICK_TIPS, cloud_points=10)
+    assert to_wrist.weights[80:88, 0].mean().item() == pytest.approx(0.4, abs=1e-6)
+
+
+def test_errors_say_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no glTF file at .*nothing.glb"):
+        load_stick(tmp_path / "nothing.glb")
+    for name, content in (("text.glb", b"not a glTF"), ("empty.glb", b""), ("list.gltf", b"[1]"), ("bare.gltf", b"{}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="is not a readable glTF"):
+            load_stick(tmp_path / name)
+    with pytest.raises(ValueError, match="has no skin"):
+        load_stick(write_stick_glb(tmp_path / "static.glb", skin=False))
+    path = write_stick_glb(tmp_path / "stick.glb", without=("bone index_far", "bone pinky_tip"))
+    with pytest.raises(ValueError, match=r"lacks the bones \['bone index_far', 'bone pinky_tip'\]"):
+        load_stick(path)
+    with pytest.raises(ValueError, match="cut short"):
+        load_stick(write_stick_glb(tmp_path / "short.glb", cut=100))
+    with pytest.raises(ValueError, match=r"missing \['thumb_far'\]"):
+        load_gltf(path, {k: v for k, v in STICK_JOINTS.items() if k != "thumb_far"}, STICK_TIPS)
+    with pytest.raises(ValueError, match=r"tip_map .*\['toe_tip'\]"):
+        load_gltf(path, STICK_JOINTS, {"toe_tip": "bone"})
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        load_gltf(write_stick_glb(tmp_path / "stick.glb"), STICK_JOINTS, STICK_TIPS, cloud_points=0)
+
+
+def signed_volume(hand) -> float:
+    a, b, c = hand.vertices_mm[hand.faces].unbind(1)
+    return float((a * torch.linalg.cross(b, c)).sum() / 6)
+
+
+# -- the cloud --------------------------------------------------------------------------------------------------------
+
+
+def test_surface_samples_are_even_and_repeatable():
+    parts = stick_hand()
+    face, bary = sample_surface(parts["vertices"], parts["faces"], 600)
+    again = sample_surface(parts["vertices"], parts["faces"], 600)
+    assert np.array_equal(face, again[0]) and np.array_equal(bary, again[1])
+    assert not np.array_equal(face, sample_surface(parts["vertices"], parts["faces"], 600, seed=1)[0])
+    assert (bary >= 0).all() and np.allclose(bary.sum(1), 1)
+    points = np.einsum("nk,nkc->nc", bary, parts["vertices"][parts["faces"][face]])
+    distance = nearest_distances(points)
+    # independent random points have a spread of 0.52 of the mean, and nearest neighbours at next to nothing
+    assert distance.std() / distance.mean() < 0.25 and distance.min() > 0.5 * distance.mean()
+
+
+# -- the WebXR hand ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def webxr():
+    """Right and left WebXR hand, float64."""
+    from hrlib.datasets.mirror import dataset_folder
+
+    folder = dataset_folder("rigs") / "webxr_generic_hand"
+    return {
+        side: load_gltf(folder / f"{side}.glb", WEBXR_JOINTS, WEBXR_TIPS, side=side, dtype=torch.float64)
+        for side in ("right", "left")
+    }
+
+
+@pytest.mark.mirror
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_webxr_rest_pose_is_the_mesh_of_the_file(webxr, side):
+    from pygltflib import GLTF2
+
+    from hrlib.datasets.mirror import dataset_folder
+
+    hand = webxr[side]
+    vertices, _ = posed(hand, hand.rest_rotations[None])
+    torch.testing.assert_close(vertices[0], hand.vertices_mm, rtol=0, atol=1e-4)
+    # and these vertices are the file's, moved as a whole: read without the module's own reader
+    file = GLTF2().load(str(dataset_folder("rigs") / "webxr_generic_hand" / f"{side}.glb"))
+    blob = file.binary_blob()
+    raw = np.frombuffer(blob, "<f4", 1360 * 3, file.bufferViews[0].byteOffset).reshape(-1, 3).astype(float) * 1000
+    index = np.frombuffer(blob, "<u2", 6942, file.bufferViews[5].byteOffset).reshape(-1, 3)
+    if side == "left":
+        raw, index = raw * [-1, 1, 1], index[:, ::-1]
+    ours, theirs = hand.vertices_mm[hand.faces].numpy().reshape(-1, 3), raw[index].reshape(-1, 3)
+    R = np.linalg.lstsq(theirs - theirs.mean(0), ours - ours.mean(0), rcond=None)[0]
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-6)
+    assert np.linalg.det(R) > 0
+    np.testing.assert_allclose((theirs - theirs.mean(0)) @ R, ours - ours.mean(0), atol=1e-4)
+    assert signed_volume(hand) > 0
+
+
+@pytest.mark.mirror
+def test_webxr_bones_are_those_of_an_adult(webxr):
+    hand = webxr["right"]
+    length = dict(zip(JOINT_NAMES, hand.bones_mm.norm(dim=1).tolist(), strict=True))
+    for finger in FINGERS[1:]:
+        assert 75 < length[f"{finger}_base"] < 100, "wrist to knuckle"
+        assert 30 < length[f"{finger}_middle"] < 55, "first phalanx"
+        assert 15 < length[f"{finger}_far"] < 35, "second phalanx"
+    tips = (hand.tips_mm - hand.joints_mm[list(TIP_PARENTS)]).norm(dim=1)
+    assert ((tips > 18) & (tips < 30)).all(), tips
+    assert (hand.weights.sum(0) > 1).all(), "every joint moves something"
+
+
+@pytest.mark.mirror
+def test_webxr_left_is_the_mirrored_right(webxr):
+    right, left = webxr["right"], webxr["left"]
+    assert torch.equal(torch.tensor(left.vertices_mm.shape), torch.tensor(right.vertices_mm.shape))
+    # the files' index fingers differ (their knuckles lie 3.4 mm apart); the other joints agree to tenths of a millimetre
+    index = [JOINT_NAMES.index(n) for n in ("index_base", "index_middle", "index_far")]
+    others = [j for j in range(16) if j not in index]
+    assert (left.joints_mm - right.joints_mm)[others].norm(dim=1).max() < 0.5
+    assert (left.joints_mm - right.joints_mm)[index].norm(dim=1).max() < 4
+    distance = torch.cdist(left.vertices_mm, right.vertices_mm).min(1).values
+    assert distance.max() < 1.0
+
+
+@pytest.mark.mirror
+def test_webxr_rest_pose_lies_about_within_the_limits(webxr):
+    hand = webxr["right"]
+    angles = torch.rad2deg(euler_angles(hand.rest_rotations))[1:]
+    low, high = torch.rad2deg(hand.limits_rad[1:]).unbind(-1)
+    excess = (low - angles).clamp_min(0) + (angles - high).clamp_min(0)
+    assert excess.max() < 10, "its far joints are stretched by up to 11 degrees, ours by 5"
+    assert excess.sum() < 30 and (excess > 0).sum() <= 8
+
+
+@pytest.mark.mirror
+def test_webxr_cloud_is_even(webxr):
+    distance = nearest_distances(webxr["right"].cloud_mm.numpy())
+    assert len(distance) == 2048 and distance.std() / distance.mean() < 0.25
+
+
+def check_fist(hand):
+    """80 degrees of flexion at every finger joint bring the fingertips to the palm, whatever the rig."""
+    from hrlib.hand.kinematics import joint_positions
+
+    rotations = torch.cat([pose({}, hand.vertices_mm.dtype), pose(FIST_DEG, hand.vertices_mm.dtype)])
+    vertices, T = posed(hand, rotations)
+    straight, fist = joint_positions(hand, T)[:, [8, 12, 16, 20]]
+    joints = T[1, :, :3, 3]
+    assert (fist.norm(dim=1) < 0.75 * straight.norm(dim=1)).all(), "tips come nearer to the wrist"
+    assert (fist[:, 2] > 5).all() and (fist[:, 2] < 45).all(), "on the palm's side, near it"
+    knuckles = joints[[4, 7, 10, 13]]
+    assert (fist[:, 1] < knuckles[:, 1]).all(), "below the knuckles"
+    middles = joints[[5, 8, 11, 14]]
+    assert (middles[:, 2] > knuckles[:, 2] + 15).all(), "the first phalanx points out of the palm"
+    # half way the tips are farther from the palm's plane than at the end: they curl in and not out
+    half, T_half = posed(hand, pose({k: (45, 0, 0) for k in FIST_DEG}, hand.vertices_mm.dtype))
+    assert (joint_positions(hand, T_half)[0, [8, 12, 16, 20], 2] > fist[:, 2]).all()
+
+
+@pytest.mark.mirror
+def test_flexion_makes_a_fist_on_the_webxr_hand(webxr):
+    check_fist(webxr["right"])
+
+
+def test_flexion_makes_a_fist_on_the_template():
+    check_fist(template(torch.float64))
+
+
+def check_deviation_and_thumb(hand):
+    """Deviation > 0 moves fingers to the little finger's side; a bent thumb crosses the palm on its inner side."""
+    from hrlib.hand.kinematics import joint_positions
+
+    dtype = hand.vertices_mm.dtype
+    neutral, aside, thumb = (
+        joint_positions(hand, posed(hand, pose(angles, dtype))[1])[0]
+        for angles in (
+            {},
+            {f"{f}_base": (0, 15, 0) for f in FINGERS[1:]},
+            {"thumb_base": (20, 0, 0), "thumb_middle": (50, 0, 0), "thumb_far": (60, 0, 0)},
+        )
+    )
+    tips = [8, 12, 16, 20]
+    assert (aside[tips, 0] < neutral[tips, 0] - 5).all(), "x points to the thumb"
+    assert thumb[4, 0] < neutral[4, 0] - 40, "the thumb's tip goes to the little finger's side"
+    assert thumb[4, 2] > 10, "and stays on the palm's side"
+
+
+@pytest.mark.mirror
+def test_deviation_and_thumb_of_the_webxr_hand(webxr):
+    check_deviation_and_thumb(webxr["right"])
+
+
+def test_deviation_and_thumb_of_the_template():
+    check_deviation_and_thumb(template(torch.float64))

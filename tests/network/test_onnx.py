@@ -1,0 +1,124 @@
+"""The exported network against PyTorch: the same joints for any batch, one file, and errors that name the remedy."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+import torch
+from core_fixtures import template
+
+from hrlib.evaluation.metrics import predict, predicted_joints
+from hrlib.frames.crop import Crops
+from hrlib.hand.kinematics import rotation_matrix
+from hrlib.network import onnx as onnx_export
+from hrlib.network.posenet import BACKBONES, NetworkSettings, PoseNet, to_quaternion
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+
+
+def random_crops(count: int, cube_mm: float = 250.0) -> Crops:
+    generator = torch.Generator().manual_seed(count)
+    image = torch.rand(count, 120, 120, generator=generator)
+    centre = torch.tensor([10.0, -20.0, 600.0]) + torch.randn(count, 3, generator=generator) * 30
+    return Crops(image, torch.zeros(count, 1280, 3), centre, torch.full((count,), 5), cube_mm)
+
+
+def network(backbone: str = "votes", rotation: str = "6d", offset: bool = True) -> PoseNet:
+    torch.manual_seed(0)
+    net = PoseNet(NetworkSettings(rotation=rotation, offset=offset, backbone=backbone)).eval()
+    with torch.no_grad():
+        net.theta.weight.mul_(100)  # a new network says the neutral pose, whatever it sees
+        if net.offset is not None:
+            net.offset.weight.normal_(0, 0.01)
+    return net
+
+
+@pytest.mark.parametrize(
+    "backbone, rotation, offset",
+    [("votes", "6d", True), ("alexnet", "quaternion", False), ("resnet", "euler", True), ("alexnet", "6d", True)],
+)
+def test_equals_pytorch_for_any_batch(backbone, rotation, offset):
+    assert backbone in BACKBONES
+    net, hand = network(backbone, rotation, offset), template()
+    onnx_net = onnx_export.OnnxPredictor(onnx_export.export_bytes(net, hand), threads=1)
+    for count, batch in ((1, 200), (5, 2)):
+        crops = random_crops(count)
+        expected = predict(net, crops)
+        got, joints_mm = onnx_net.run(crops, batch)
+        dots = (got.rotations * expected.rotations).sum(-1).abs()  # q and -q are one rotation
+        torch.testing.assert_close(dots, torch.ones(count, 16), rtol=0, atol=1e-5)
+        for name in ("offset", "points"):
+            ours, theirs = getattr(got, name), getattr(expected, name)
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        # float32 convolutions in another order: some 1e-6 of 600 mm
+        torch.testing.assert_close(joints_mm, predicted_joints(expected, hand, crops), rtol=0, atol=1e-2)
+    assert joints_mm.std(0).max() > 1  # the frames do differ
+
+
+def test_lean_rotations_are_those_of_pytorch_even_where_the_numbers_name_none():
+    numbers = torch.randn(40, 16, 6, generator=torch.Generator().manual_seed(0))
+    numbers[0, :8], numbers[1, :8, :3], numbers[2, :8, 3:] = 0, 0, 2 * numbers[2, :8, :3]  # none, no first, parallel
+    expected = to_quaternion(numbers)
+    assert {int(q.abs().argmax()) for q in expected.flatten(0, 1)} == {0, 1, 2, 3}  # each row of 4 q q^T is chosen once
+    axes = onnx_export._axes(numbers)
+    torch.testing.assert_close(axes, rotation_matrix(expected).mT, rtol=0, atol=1e-5)
+    torch.testing.assert_close(onnx_export._quaternions(axes, onnx_export._products()), expected, rtol=0, atol=1e-5)
+
+
+def test_one_file_that_says_what_it_is(tmp_path):
+    hand, file = template(), tmp_path / "net.onnx"
+    onnx_export.export_onnx(file, network(), hand, cube_mm=220.0)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+    model = onnx.load(file)
+    onnx.checker.check_model(model, full_check=True)
+    predictor = onnx_export.OnnxPredictor(file, threads=1)
+    assert (predictor.cube_mm, predictor.hand_fingerprint) == (220.0, hand.fingerprint)
+    with pytest.raises(ValueError, match=r"cube of 250.0 mm.*exported for 220.0 mm"):
+        predictor.run(random_crops(1))
+    predictor.run(replace(random_crops(1), cube_mm=220.0))
+    with pytest.raises(ValueError, match="at least one frame"):
+        predictor.run(random_crops(1, 220.0)[:0])
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="hrlib export"):
+        onnx_export.OnnxPredictor(tmp_path / "nothing.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ValueError, match="no ONNX model"):
+        onnx_export.OnnxPredictor(tmp_path / "text.onnx")
+    other = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["x"], ["y"])],
+            "g",
+            [onnx.helper.make_tensor_value_info("x", 1, [1])],
+            [onnx.helper.make_tensor_value_info("y", 1, [1])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", onnx_export.OPSET)],
+        ir_version=8,
+    )
+    with pytest.raises(ValueError, match="not one of hrlib's"):
+        onnx_export.OnnxPredictor(other.SerializeToString())
+
+
+def test_missing_packages_are_named(monkeypatch):
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    for call in (lambda: onnx_export.OnnxPredictor(b""), lambda: onnx_export.export_bytes(network(), template())):
+        with pytest.raises(ImportError, match=r"pip install 'hrlib\[onnx\]'"):
+            call()
+    assert importlib.util.find_spec("onnx")  # it was the patch, not the machine
+
+
+def test_command_writes_the_shipped_model(tmp_path, monkeypatch, capsys):
+    from hrlib import __main__ as cli
+    from hrlib.network.checkpoint import load_network
+
+    monkeypatch.setattr("sys.argv", ["hrlib", "export", "--out", str(tmp_path / "base.onnx")])
+    assert cli.main() == 0
+    assert "base.onnx" in capsys.readouterr().out
+    hand, crops = template(), random_crops(2)
+    joints_mm = onnx_export.OnnxPredictor(tmp_path / "base.onnx", threads=1).run(crops)[1]
+    expected = predicted_joints(predict(load_network(hand)[0], crops), hand, crops)
+    torch.testing.assert_close(joints_mm, expected, rtol=0, atol=1e-2)

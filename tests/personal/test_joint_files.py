@@ -1,0 +1,94 @@
+"""Files for other programs: joints as CSV and JSON, whole or not at all; glTF that comes back as the same hand."""
+
+import csv
+import json
+
+import pytest
+import torch
+from core_fixtures import template
+
+from hrlib.hand.gltf import load_gltf
+from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, TIP_NAMES
+from hrlib.personal.joint_files import CSV_COLUMNS, JointFiles, as_glb
+
+JOINTS = torch.arange(126.0).reshape(2, 21, 3) / 7
+
+
+def test_joints_as_csv_and_json_hold_the_same_numbers(tmp_path):
+    with JointFiles(tmp_path / "new" / "a.csv", tmp_path / "a.json") as files:
+        files.add(["one.png", "b/ü.png"], JOINTS, torch.tensor([0.51234, 1e-6]))
+        files.add(["three"], -JOINTS[:1], torch.tensor([1.0]))
+        files.leave_out({"four": "too far"})
+        assert list(tmp_path.glob("*.csv")) == [], "nothing half-written under its name"
+    with open(tmp_path / "new" / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == CSV_COLUMNS and [r["joint"] for r in rows] == list(POINT_NAMES) * 3
+    record = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert (
+        record["joints"] == list(POINT_NAMES) and record["unit"] == "mm" and record["left_out"] == {"four": "too far"}
+    )
+    assert [f["frame"] for f in record["frames"]] == ["one.png", "b/ü.png", "three"]
+    assert [f["confidence"] for f in record["frames"]] == [0.5123, 1e-6, 1.0]
+    for i, frame in enumerate(record["frames"]):
+        for row, point in zip(rows[21 * i :], frame["joints_mm"], strict=False):
+            assert [float(row[k]) for k in ("x_mm", "y_mm", "z_mm")] == point
+            assert float(row["confidence"]) == frame["confidence"]
+    torch.testing.assert_close(torch.tensor(record["frames"][2]["joints_mm"]), -JOINTS[0], rtol=0, atol=0.006)
+
+
+def test_after_an_error_the_old_file_is_still_there(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="midway"), JointFiles(path, tmp_path / "a.json") as files:
+        files.add(["one", "two"], JOINTS, torch.ones(2))
+        raise RuntimeError("midway")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_no_frames_are_valid_files_too(tmp_path):
+    with JointFiles(tmp_path / "a.csv", tmp_path / "a.json"):
+        pass
+    assert json.loads((tmp_path / "a.json").read_text())["frames"] == []
+    assert (tmp_path / "a.csv").read_text() == ",".join(CSV_COLUMNS) + "\n"
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write .*file/a.csv"), JointFiles(tmp_path / "file" / "a.csv"):
+        raise AssertionError("the block must not start")
+    with pytest.raises(OSError, match="cannot write .*: that is a folder"), JointFiles(tmp_path):
+        raise AssertionError("the block must not start")
+    with pytest.raises(ValueError, match="cannot both go to"):
+        JointFiles(tmp_path / "a", tmp_path / "a")
+    with pytest.raises(ValueError, match=r"joints_mm must be \[1, 21, 3\], got \[2, 21, 3\]"):
+        with JointFiles(tmp_path / "a.csv") as files:
+            files.add(["one"], JOINTS, torch.ones(1))
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_glb_comes_back_as_the_same_hand(tmp_path, side):
+    hand, path = template(), tmp_path / "hand.glb"
+    path.write_bytes(as_glb(hand, side))
+    names = {name: name for name in JOINT_NAMES}
+    back = load_gltf(path, names, {tip: tip for tip in TIP_NAMES}, cloud_points=16, side=side)
+    # float32 metres of 0.2 m: 1e-5 mm
+    torch.testing.assert_close(back.joints_mm, hand.joints_mm, rtol=0, atol=1e-3)
+    torch.testing.assert_close(back.R_wrist_rest, hand.R_wrist_rest, rtol=0, atol=1e-4)
+    assert len(back.vertices_mm) == len(hand.vertices_mm) and len(back.faces) == len(hand.faces)
+    apart = torch.cdist(back.vertices_mm.double(), hand.vertices_mm.double()).min(1)
+    assert apart.values.max() < 1e-3
+    # four weights a vertex: what the template's fifth and further ones have is lost
+    off = (back.weights - hand.weights[apart.indices]).abs().sum(1)
+    assert off.mean() < 0.01 and off.max() < 0.25
+    area = lambda h: torch.linalg.cross(*(h.vertices_mm[h.faces[:, k]] - h.vertices_mm[h.faces[:, 0]] for k in (1, 2)))  # noqa: E731
+    volume = lambda h: (area(h) * h.vertices_mm[h.faces[:, 0]]).sum()  # noqa: E731
+    torch.testing.assert_close(volume(back), volume(hand), rtol=1e-4, atol=0)  # its sign: faces look outwards
+
+
+def test_the_other_side_would_be_refused(tmp_path):
+    (tmp_path / "hand.glb").write_bytes(as_glb(template(), "left"))
+    with pytest.raises(ValueError, match="left"):
+        load_gltf(tmp_path / "hand.glb", {n: n for n in JOINT_NAMES}, {}, cloud_points=16)
+    with pytest.raises(ValueError, match="side must be"):
+        as_glb(template(), "both")

@@ -1,0 +1,190 @@
+"""`hrlib refine` and `hrlib predict` on folders of depth frames: what they write, and what they refuse."""
+
+import csv
+import inspect
+import json
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from core_fixtures import template
+from PIL import Image
+from test_refine import BEST, CLEAN, PAPER, SMALL, run
+
+from hrlib import __main__ as cli
+from hrlib.companion.things import THINGS, film
+from hrlib.frames.camera import Camera
+from hrlib.hand.joints import POINT_NAMES
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.rig import load_hand
+from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.network.checkpoint import load_network
+from hrlib.refine import RECIPES
+from hrlib.synthetic.frames import Synthesiser
+from hrlib.synthetic.rasterise import rasterise
+
+CAMERA = Camera(240.0, 240.0, 90.0, 75.0)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Six frames of a right hand on 180x150 pixels as 16-bit PNGs in units of 0.5 mm, and the same in a mirror."""
+    hand, folder = template().morphed({}, SMALL), tmp_path_factory.mktemp("camera")
+    maker = Synthesiser(hand, replace(CLEAN, distance_mm=(430.0, 440.0), off_axis=0.02, pitch_deg=5.0, roll_deg=10.0))
+    rotations, wrist_mm = maker.sample(6, torch.Generator().manual_seed(5))
+    T = forward_kinematics(hand, rotations, wrist_mm + torch.tensor([0.0, 60.0, 0.0]))
+    vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T)).numpy()
+    intrinsics = np.tile(np.array([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]], np.float32), (6, 1))
+    depth_mm = rasterise(vertices, hand.faces.numpy(), intrinsics, (150, 180))
+    for name, images in (("right", depth_mm), ("left", depth_mm[..., ::-1])):
+        (folder / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(np.round(image / 0.5).astype(np.uint16)).save(folder / name / f"frame_{i + 7}.png")
+    torch.save(joint_positions(hand, T), folder / "joints_mm.pt")
+    return folder
+
+
+def command(monkeypatch, *words) -> int:
+    monkeypatch.setattr(sys, "argv", ["hrlib", *map(str, words)])
+    return cli.main()
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+RIGHT = ("--camera", 240, 240, 90, 75, "--unit-mm", 0.5)
+LEFT = ("--camera", 240, 240, 89, 75, "--unit-mm", 0.5, "--side", "left")  # 179 - 90
+
+
+def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp_path, monkeypatch, capsys):
+    assert command(monkeypatch, "predict", folders / "right", *RIGHT, "--out", tmp_path / "right.csv") == 0
+    assert "predict: 6 frames, median confidence 0." in capsys.readouterr().out
+    assert command(monkeypatch, "predict", folders / "left", *LEFT, "--out", tmp_path / "new" / "left.csv") == 0
+    right, left = rows(tmp_path / "right.csv"), rows(tmp_path / "new" / "left.csv")
+    assert list(right[0]) == ["frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"]
+    assert [row["joint"] for row in right] == list(POINT_NAMES) * 6
+    assert [row["frame"] for row in right[::21]] == [f"frame_{i}.png" for i in range(7, 13)]  # 9 before 10
+    values = lambda table, key: torch.tensor([float(row[key]) for row in table])  # noqa: E731
+    for key, sign in (("x_mm", -1), ("y_mm", 1), ("z_mm", 1), ("confidence", 1)):
+        # two decimals in the file
+        torch.testing.assert_close(values(left, key), sign * values(right, key), rtol=0, atol=0.02)
+    got = torch.stack([values(right, key) for key in ("x_mm", "y_mm", "z_mm")], 1).unflatten(0, (6, 21))
+    apart = (got - torch.load(folders / "joints_mm.pt")).norm(dim=-1)
+    # what the base model makes of clean frames; another order, unit or frame would be farther off than a finger is long
+    assert apart.median() < 20 and apart.mean(1).max() < 45
+    sure = values(right, "confidence")
+    assert sure.min() > 0 and sure.max() <= 1
+
+
+@pytest.mark.parametrize("recipe", ["best", "paper"])
+def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, capsys, recipe):
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"best": BEST, "paper": PAPER})
+    out = tmp_path / "mine"
+    length = ("--steps", 2) if recipe == "best" else ("--epochs", 1)
+    words = ("refine", folders / "left", *LEFT, "--out", out, "--recipe", recipe, "--frames", 5, "--seed", 3, *length)
+    assert command(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert f"refine: 5 frames, recipe {recipe}; look at {out / 'report.html'}" in said
+    assert f"next: hrlib predict NEW_FRAMES --camera 240 240 89 75 --unit-mm 0.5 --model {out} --out" in said
+    assert ("warning: only 5 frames" in said) == (recipe == "best")
+    assert "that look like a hand" in said and json.loads((out / "check.json").read_text())["summary"]["frames"] == "5"
+    for name in ("report.html", "tracked.mp4", "tracked.gif", "hand.ply", "hand.glb", "hand.npz"):
+        assert (out / name).stat().st_size > 1000, name
+    record = json.loads((out / "curve.json").read_text())["settings"]
+    assert (record["recipe"], record["side"], record["frames"], record["refine"]["seed"]) == (recipe, "left", 5, 3)
+    words = ("predict", folders / "left", *LEFT, "--model", out, "--out", tmp_path / "mine.csv")
+    fit = ("--fit",) if recipe == "best" else ()  # what `best` leaves of its frames is fitted
+    assert command(monkeypatch, *words, "--json", tmp_path / "mine.json", *fit) == 0
+    mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
+    assert len(mine) == 6 * 21 and len(json.loads((tmp_path / "mine.json").read_text())["frames"]) == 6
+    assert len(kept) == 5 * 21 and [row["frame"] for row in kept] == [row["frame"] for row in mine[: 5 * 21]]
+    assert command(monkeypatch, *words[:2], *LEFT[:-2], *words[-4:-1], tmp_path / "again.csv", *fit) == 0
+    assert (tmp_path / "again.csv").read_text() == (tmp_path / "mine.csv").read_text(), "the model knows its side"
+    # the model of the folder has float16 weights, and a sixth frame pulls at the fits of the others
+    apart = [abs(float(a[k]) - float(b[k])) for a, b in zip(mine, kept, strict=False) for k in ("x_mm", "y_mm", "z_mm")]
+    assert max(apart) < 5.0 if recipe == "paper" else np.median(apart) < 5.0
+    assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
+
+
+def test_where_masks_end_the_hand_the_paper_s_recipe_does_not(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"paper": PAPER})
+    words = ("refine", folders / "right", *RIGHT, "--recipe", "paper", "--epochs", 1, "--masks", folders / "right")
+    assert command(monkeypatch, *words, "--out", tmp_path) == 0  # of a hand alone, its depth is its mask
+    assert json.loads((tmp_path / "curve.json").read_text())["settings"]["refine"]["wristband"] is True
+
+
+def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    for i, image in enumerate(film(THINGS["ball of a fist's size"], 3)):
+        (tmp_path / "cats").mkdir(exist_ok=True)
+        Image.fromarray(image.astype(np.uint16)).save(tmp_path / "cats" / f"{i}.png")
+    words = ("refine", tmp_path / "cats", "--camera", 300, 300, "--unit-mm", 1, "--out", tmp_path / "out")
+    assert command(monkeypatch, *words, "--check-only") == 1
+    assert "REFUSED: what is found does not look like a hand in 100% of the frames" in capsys.readouterr().out
+    assert command(monkeypatch, *words) == 2
+    assert "hrlib: refused: what is found does not look like a hand" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
+
+
+def test_a_run_of_other_settings_is_reported_before_the_frames_are_read(folders, tmp_path, monkeypatch, capsys):
+    net, frames = load_network(template())[0], Synthesiser(template(), CLEAN).batch(4, 3)
+    monkeypatch.setattr("hrlib.personal.run.checked", lambda *_, **__: pytest.fail("the frames are being checked"))
+    monkeypatch.setattr("hrlib.network.checkpoint.load_network", lambda *_: (net, None))
+    run(net, frames.crops, replace(PAPER, epochs=1), tmp_path)
+    words = ("refine", folders / "left", *LEFT, "--out", tmp_path, "--recipe", "paper", "--epochs", 2)
+    assert command(monkeypatch, *words) == 2
+    assert f"hrlib: {tmp_path} holds a refinement with other settings; choose another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("numbers", [(300,), (300, 300, 90), (300, "wide")])
+def test_a_camera_of_the_wrong_length_is_an_error_that_says_what_was_wanted(tmp_path, monkeypatch, capsys, numbers):
+    with pytest.raises(SystemExit) as stop:
+        command(monkeypatch, "predict", tmp_path, "--camera", *numbers, "--unit-mm", 1, "--out", tmp_path / "j.csv")
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "--camera FX FY [CX CY]" in said
+    assert "wide" in said if "wide" in numbers else f"wanted 2 or 4 numbers, got {len(numbers)}" in said
+
+
+def test_help_tells_the_recipes_lengths():
+    said = inspect.getdoc(cli.COMMANDS["refine"].make())
+    best, paper = RECIPES["best"], RECIPES["paper"]
+    assert f"by default {best.steps}." in said and f"by default {paper.epochs}." in said and best.rounds == 2
+
+
+def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys):
+    for name in ("frame_7.png", "frame_8.png"):
+        (tmp_path / name).write_bytes((folders / "right" / name).read_bytes())
+    Image.fromarray(np.zeros((150, 180), np.uint16)).save(tmp_path / "nothing.png")
+    assert command(monkeypatch, "predict", tmp_path, *RIGHT, "--out", tmp_path / "joints.csv") == 0
+    assert "1 of 3 frames left out (nothing.png: no depth" in capsys.readouterr().out
+    assert {row["frame"] for row in rows(tmp_path / "joints.csv")} == {"frame_7.png", "frame_8.png"}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("refine", "none", *RIGHT, "--out", "out"), "none is no folder"),
+        (
+            ("refine", "right", *RIGHT, "--out", "out", "--steps", 2, "--recipe", "paper"),
+            "--steps is no option of .*paper",
+        ),
+        (("refine", "right", *RIGHT, "--out", "out", "--epochs", 2), "--epochs is no option of the recipe best"),
+        (("refine", "right", *RIGHT, "--out", "out", "--frames", 0), "--frames must be at least 1, got 0"),
+        (("refine", "right", *RIGHT, "--out", "out", "--model", "no.safetensors"), "no checkpoint at no.safetensors"),
+        (("predict", "right", *RIGHT, "--out", "out.csv", "--model", "none"), "none holds no model.safetensors"),
+        (
+            ("predict", "right", "--camera", 0, 240, "--unit-mm", 1, "--out", "o.csv"),
+            "camera fx must be a finite number",
+        ),
+    ],
+)
+def test_the_commands_refuse_in_one_line(folders, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(folders)
+    assert command(monkeypatch, *words) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and said.startswith("hrlib: ") and said.count("\n") == 1
+    assert not (folders / "out").exists() and not (folders / "out.csv").exists()
