@@ -13,10 +13,10 @@ import by_user
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.companion.figures.beyond import ALL_PARTS, additions, measure, refine_and_measure, variants
-from hrlib.evaluation.metrics import predict
+from hrlib.evaluation.ablation import ALL_PARTS, additions, measure, refine_and_measure, variants
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict
 from hrlib.refine import BestSettings
 from hrlib.refine.explain import BundleSettings
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET

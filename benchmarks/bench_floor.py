@@ -12,9 +12,10 @@ from bench_refine import hand_mse
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import predict
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.people import USERS, record
 
@@ -50,7 +51,7 @@ def main():
             sep="\n  ",
         )
     record_ = {"name": "floor", "profile": "full", "metrics": {"users": users}, "claims": [], "provenance": made}
-    results.write_json(arguments.out, record_)
+    write_json(arguments.out, record_)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 

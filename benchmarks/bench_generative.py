@@ -13,11 +13,13 @@ import torch
 from generative import GenerativeSettings, fit_frames
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import image_mse, predict
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.rig import load_hand
+from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
 
@@ -94,7 +96,7 @@ def main():
             ground_truth="simulated joints, for evaluation only",
         ),
     }
-    results.write_json(arguments.out, record_)
+    write_json(arguments.out, record_)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from hrlib.companion import results
+from hrlib.support.files import write_json
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -148,7 +149,7 @@ def main():
     made = results.provenance({"repeats": arguments.repeats}, 0, data, "none: synthetic frames")
     profile = "quick" if arguments.large == LARGE_BATCH else "smoke"
     whole = {"name": "growth", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
-    results.write_json(arguments.out, whole)
+    write_json(arguments.out, whole)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
 from hrlib.companion import results  # noqa: E402
-from hrlib.evaluation.metrics import joint_error_mm, predict_joints  # noqa: E402
+from hrlib.evaluation.joint_errors import joint_error_mm  # noqa: E402
 from hrlib.hand.joints import JOINT_POINTS  # noqa: E402
 from hrlib.hand.rig import load_hand  # noqa: E402
+from hrlib.method import predict_joints  # noqa: E402
 from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
+from hrlib.support.files import write_json  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings  # noqa: E402
 from hrlib.training.pretrain import Batches, PretrainSettings, ahead, learning_rate  # noqa: E402
 from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
@@ -123,7 +125,7 @@ def main():
     )
     profile = "quick" if settings.steps >= 300 else "smoke"
     result = {"name": "heads", "profile": profile, "metrics": metrics, "claims": claims, "provenance": provenance}
-    results.write_json(arguments.out, result)
+    write_json(arguments.out, result)
     print(f"written to {arguments.out}")
 
 

@@ -24,9 +24,9 @@ import torch
 from bench_refine import measured
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import predict
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict
 from hrlib.refine import RECIPES, refine
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.people import USERS, record

@@ -17,13 +17,14 @@ import torch
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import predicted_joints
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import crop_hand
 from hrlib.frames.segment import segment_hand
 from hrlib.hand.rig import load_hand
+from hrlib.method import predicted_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.network.onnx import OnnxPredictor, export_bytes
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
@@ -155,7 +156,7 @@ def main():
     made = results.provenance(parameters, 3, data, "none: synthetic frames, nothing compared with the truth")
     profile = "quick" if arguments.repeats >= 15 else "smoke"
     whole = {"name": "predict", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
-    results.write_json(arguments.out, whole)
+    write_json(arguments.out, whole)
 
 
 if __name__ == "__main__":

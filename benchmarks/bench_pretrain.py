@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 from hrlib.companion import results  # noqa: E402
 from hrlib.hand.rig import load_hand  # noqa: E402
 from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
+from hrlib.support.files import write_json  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser  # noqa: E402
 from hrlib.training.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
 from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
@@ -102,7 +103,7 @@ def main():
     )
     profile = "quick" if arguments.turns * arguments.steps >= 36 else "smoke"
     result = {"name": "pretrain", "profile": profile, "metrics": metrics, "claims": [claim], "provenance": provenance}
-    results.write_json(arguments.out, result)
+    write_json(arguments.out, result)
     print(f"written to {arguments.out}")
 
 

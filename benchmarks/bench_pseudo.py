@@ -20,12 +20,13 @@ from hrlib.datasets.mirror import dataset_folder
 from hrlib.datasets.pseudo import PSEUDO_SETS, pseudo_frames, real_labels, real_poses, split_frames
 from hrlib.datasets.published import TEST_SETS
 from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate, subset
-from hrlib.evaluation.metrics import predict_joints
 from hrlib.evaluation.published_curves import described
 from hrlib.hand.joints import to_dataset_joints
 from hrlib.hand.rig import load_hand
+from hrlib.method import predict_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, refine
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 
 PERCENTILES = (5, 25, 50, 75, 90, 95, 99)
@@ -144,7 +145,7 @@ def main():
     for dataset in arguments.datasets:
         if dataset not in sets:
             sets[dataset] = measured(dataset, net, template, settings, arguments.train, arguments.test)
-            results.write_json(partial, {"key": key, "sets": sets})
+            write_json(partial, {"key": key, "sets": sets})
     sets = {dataset: sets[dataset] for dataset in arguments.datasets}
     curves = [curve for found in sets.values() for curve in found["curves"]]
     rest = {dataset: {k: v for k, v in found.items() if k != "curves"} for dataset, found in sets.items()}
@@ -154,7 +155,7 @@ def main():
     record = {"name": "pseudo", "profile": "quick" if whole else "smoke", "metrics": metrics, "claims": claims}
     for claim in claims:
         print(claim.verdict())
-    results.write_json(arguments.out, record | {"provenance": made})
+    write_json(arguments.out, record | {"provenance": made})
     partial.unlink(missing_ok=True)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 

@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from hrlib.companion import results
-from hrlib.companion.figures.beyond import measure
-from hrlib.evaluation.metrics import gap_closed, image_mse, predict, predict_turned, spearman
+from hrlib.evaluation.ablation import measure
+from hrlib.evaluation.metrics import gap_closed, spearman
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import load_hand
-from hrlib.method import evaluate_step
+from hrlib.losses import image_mse
+from hrlib.method import evaluate_step, without_forearm
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict, predict_turned
 from hrlib.refine import RECIPES, BestSettings, refine
-from hrlib.refine.explain import BundleSettings, explain, without_forearm
+from hrlib.refine.explain import explain
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
 
@@ -55,7 +57,7 @@ def hand_mse(prediction, hand, test, cloud_mm) -> Tensor:
     parts = []
     for some in torch.arange(len(test)).split(100):
         T = forward_kinematics(hand, test.rotations[some], test.wrist_mm[some])
-        target = without_forearm(test.crops[some], T, BundleSettings(wrist_mm=0.0))
+        target = without_forearm(test.crops[some], T, 0.0)
         step = evaluate_step(prediction[some], hand, test.crops[some], cloud_mm=cloud_mm, target=target)
         parts.append(image_mse(step.rendered, target))
     return torch.cat(parts)

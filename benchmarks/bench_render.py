@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
 from hrlib.companion import results  # noqa: E402
 from hrlib.render import splat_depth  # noqa: E402
+from hrlib.support.files import write_json  # noqa: E402
 
 BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step
 GROWTH = {
@@ -272,7 +273,7 @@ def main():
     )
     for claim in result["claims"]:
         print(claim.verdict())
-    results.write_json(arguments.out, result)
+    write_json(arguments.out, result)
 
 
 def make_claims(metrics: dict) -> list[results.Claim]:

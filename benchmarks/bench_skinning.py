@@ -20,6 +20,7 @@ from hrlib.hand.joints import PARENTS
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import load_hand
 from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.support.files import write_json
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.poses import sample_poses
 
@@ -165,7 +166,7 @@ def main():
     )
     profile = "quick" if arguments.repeats >= 15 else "smoke"
     whole = {"name": "skinning", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
-    results.write_json(arguments.out, whole)
+    write_json(arguments.out, whole)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,16 @@ import torch
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import image_mse, predict
+from hrlib.frames.crop import IMAGE_SIZE
 from hrlib.hand.rig import load_hand
+from hrlib.losses import image_mse
 from hrlib.method import evaluate_step, splat_target
 from hrlib.network.checkpoint import load_network
-from hrlib.network.posenet import IMAGE_SIZE
+from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings
 from hrlib.refine.explain import CHUNK, BundleSettings, fit_poses
 from hrlib.refine.single_frame import bounded
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.frames import Synthesiser, joined
 from hrlib.synthetic.people import USERS, record
@@ -236,7 +238,7 @@ def main():
         "simulated poses, for the supervised step that is timed",
     )
     profile = "quick" if repeats >= 15 else "smoke"
-    results.write_json(
+    write_json(
         arguments.out,
         {"name": "step", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made},
     )

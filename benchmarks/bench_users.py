@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from hrlib.companion import results
-from hrlib.evaluation.metrics import predict_joints
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
-from hrlib.method import wrist_position
+from hrlib.method import predict_joints, wrist_position
 from hrlib.network.checkpoint import load_network
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.people import USERS, record
@@ -93,7 +93,7 @@ def main():
     }
     for claim in record_["claims"]:
         print(claim.verdict())
-    results.write_json(arguments.out, record_)
+    write_json(arguments.out, record_)
     print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 

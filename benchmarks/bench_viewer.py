@@ -13,8 +13,10 @@ import torch
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.companion.hand_explorer import ANGLES, Explorer
+from hrlib.companion.hand_explorer import Explorer
+from hrlib.hand.named_poses import ANGLES
 from hrlib.hand.rig import load_hand
+from hrlib.support.files import write_json
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET
 
 TARGET_MS, TARGET_BYTES = 33.0, 5000
@@ -94,7 +96,7 @@ def main():
         print(claim.verdict())
     made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET}, "none")
     profile = "quick" if arguments.repeats >= 100 else "smoke"
-    results.write_json(
+    write_json(
         arguments.out,
         {"name": "viewer", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made},
     )

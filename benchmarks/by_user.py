@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from hrlib.companion.results import content_hash, write_json
+from hrlib.companion.results import content_hash
+from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, HAND_ASSET
 
 

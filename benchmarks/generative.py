@@ -19,14 +19,16 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from hrlib.frames.crop import Crops
-from hrlib.hand.kinematics import euler_angles, forward_kinematics, from_euler
+from hrlib.frames.crops import Crops
+from hrlib.hand.kinematics import forward_kinematics
+from hrlib.hand.named_poses import view_rotation
 from hrlib.hand.rig import HandRig
+from hrlib.hand.rotations import euler_angles, from_euler
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.losses import physical_loss
 from hrlib.method import PipelineSettings, evaluate_step, splat_target, to_crop, wrist_position
 from hrlib.network.posenet import Prediction
-from hrlib.synthetic.poses import sample_angles, view_rotation
+from hrlib.synthetic.poses import sample_angles
 
 METHODS = ("pso", "icp")
 # Which angles move, among the 16 x 3 (flexion, deviation, twist): of each finger the flexion and deviation of its base,

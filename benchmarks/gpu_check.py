@@ -37,10 +37,12 @@ from hrlib.network.checkpoint import load_network  # noqa: E402
 from hrlib.network.posenet import NetworkSettings  # noqa: E402
 from hrlib.refine import PaperSettings, refine  # noqa: E402
 from hrlib.render import has_triton, splat_depth  # noqa: E402
+from hrlib.support.files import write_json  # noqa: E402
 from hrlib.support.paths import BASE_MODEL, PAPER_MODEL  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings, window_cameras  # noqa: E402
 from hrlib.synthetic.rasterise import rasterise  # noqa: E402
-from hrlib.synthetic.sensor import KINECT_V1, SR300, measure  # noqa: E402
+from hrlib.synthetic.sensor import measure  # noqa: E402
+from hrlib.synthetic.sensor.model import KINECT_V1, SR300  # noqa: E402
 from hrlib.training.pretrain import PretrainSettings, pretrain  # noqa: E402
 
 BATCHES = [32, 1000]  # a training step's, and what fills the device
@@ -390,7 +392,7 @@ def main():
         parameters = {"repeats": arguments.repeats, "steps": arguments.steps}
         truth = "none for the timings (random points and hands); simulated poses for the training"
         result["provenance"] = results.provenance(parameters, seed=0, data=None, ground_truth=truth)
-        results.write_json(arguments.out, result)
+        write_json(arguments.out, result)
         return result["claims"]
 
     claims = write()  # before the training, which may be killed

@@ -10,9 +10,9 @@ import argparse
 import subprocess
 import sys
 
-from hrlib.companion.results import write_bytes_atomically
 from hrlib.datasets.mirror import dataset_folder
 from hrlib.support import paths
+from hrlib.support.files import write_bytes_atomically
 
 # every tenth of ASL's frames: the alphabet takes 3,647, and a tenth of them is enough to know a hand by
 FOLDERS = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .hand.joints import POINT_PARENTS
-from .hand.kinematics import euler_angles
+from .hand.rotations import euler_angles
 
 CHILDREN = tuple(range(1, 21))
 FINGER_RADIUS_MM = 7.0
@@ -81,3 +81,14 @@ def physical_loss(rotations: Tensor, limits_rad: Tensor) -> Tensor:
 def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """Eq. 1: the sum of the terms that are present, each times its weight; [B]."""
     return sum(getattr(weights, name) * value for name, value in terms.items())
+
+
+def saturating(size: Tensor, most: float) -> Tensor:
+    """About `size` where that is small, never more than `most`."""
+    return most * (1 - torch.exp(-size / most))
+
+
+def image_mse(rendered: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of the synthesized images, [B, H, W] x 2 -> [B] (Fig. 7's measure)."""
+    difference = (rendered - target).flatten(-2)
+    return torch.linalg.vector_norm(difference, dim=-1).square() / difference.shape[-1]

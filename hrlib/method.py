@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .frames.crop import Crops
-from .hand.kinematics import forward_kinematics, joint_positions, rotation_matrix
+from .frames.crop import IMAGE_SIZE
+from .frames.crops import Crops
+from .hand.kinematics import forward_kinematics, joint_positions
 from .hand.rig import HandRig
+from .hand.rotations import rotation_matrix
 from .hand.skinning import skin, skinning_transforms
 from .losses import FINGER_RADIUS_MM, LossWeights, collision_loss, depth_loss, physical_loss, weighted_sum
-from .network.posenet import IMAGE_SIZE, Prediction
+from .network.posenet import PoseNet, Prediction
+from .network.predict import predict
 from .render import splat_depth
 
 ANCHOR = 7  # joint whose place the offset head predicts: the base of the middle finger, near the hand's middle
@@ -157,3 +160,43 @@ def visible_centre(cloud: Tensor, settings: PipelineSettings) -> Tensor:
         count.scatter_add_(1, winner.clamp_min(0), (winner >= 0).to(cloud.dtype))
         share = count / count.sum(1, keepdim=True).clamp_min(1)
     return (share[..., None] * cloud).sum(1)
+
+
+def aside(like: Tensor) -> Tensor:
+    """A place [3] in the crop frame that is too far off for any pixel and any neighbour."""
+    return like.new_tensor([-2.0, -2.0, 0.5])
+
+
+def on_the_hand(points: Tensor, T_cam_joint: Tensor, crops: Crops, wrist_mm: float) -> Tensor:
+    """[B, M]: 1 for points [B, M, 3] (crop frame) that lie farther than `wrist_mm` before the wrist, else 0."""
+    R, wrist = T_cam_joint[:, 0, :3, 1].detach(), T_cam_joint[:, 0, :3, 3].detach()
+    place = (points - 0.5) * crops.cube_mm + (crops.centre_mm - wrist)[:, None]
+    return ((place * R[:, None]).sum(-1) > wrist_mm).to(points.dtype)
+
+
+def without_forearm(
+    crops: Crops, T_cam_joint: Tensor, wrist_mm: float, settings: PipelineSettings = PipelineSettings()
+) -> Tensor:
+    """The target image of the frame's points without those of the forearm, [B, 120, 120].
+
+    T_cam_joint [B, 16, 4, 4]; wrist_mm: points behind the wrist, or nearer to it than this, are left out.
+    """
+    keep = on_the_hand(crops.points, T_cam_joint, crops, wrist_mm)[..., None] > 0
+    points = torch.where(keep, crops.points, aside(crops.points))
+    return splat_depth(to_pixels(points), settings.radius_px, (IMAGE_SIZE, IMAGE_SIZE), settings.backend)
+
+
+def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm in the camera frame that the network predicts, posed with `hand`."""
+    return predicted_joints(predict(net, crops), hand, crops)
+
+
+def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm of the posed hand in the camera frame."""
+    wrist_mm = wrist_position(prediction, hand, crops)
+    return joint_positions(hand, forward_kinematics(hand, prediction.rotations, wrist_mm))
+
+
+def voted_joints(prediction: Prediction, crops: Crops) -> Tensor:
+    """The 21 points [B, 21, 3] mm in the camera frame that the network votes for, of no hand's bones."""
+    return from_crop(prediction.points + 0.5, crops)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from hrlib.hand.joints import FINGERS, JOINT_NAMES
-from hrlib.hand.kinematics import forward_kinematics, from_euler
+from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import HandRig, build_rig, load_hand
+from hrlib.hand.rotations import from_euler
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
 

@@ -9,7 +9,8 @@ from PIL import Image
 from hrlib.datasets.msra import MSRA_CAMERA
 from hrlib.datasets.published import ICVL_CAMERA, NYU_CAMERA
 from hrlib.hand.joints import to_dataset_joints
-from hrlib.hand.kinematics import forward_kinematics, from_euler, joint_positions
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.rotations import from_euler
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.synthetic.rasterise import rasterise
 

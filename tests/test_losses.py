@@ -7,7 +7,8 @@ import torch
 from core_fixtures import FIST_DEG, pose, posed, random_rotations, template
 
 from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, POINT_PARENTS
-from hrlib.hand.kinematics import from_euler, joint_positions
+from hrlib.hand.kinematics import joint_positions
+from hrlib.hand.rotations import from_euler
 from hrlib.losses import LossWeights, collision_loss, depth_loss, penetration_mm, physical_loss, weighted_sum
 
 # -- depth (Eq. 6) ----------------------------------------------------------------------------------------------------

@@ -21,18 +21,21 @@ from things import HELD_OUT, TRAINED
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 from tqdm import tqdm
 
-from hrlib.companion.results import write_bytes_atomically, write_json
-from hrlib.evaluation.metrics import predict
 from hrlib.frames.camera import Camera
-from hrlib.frames.crop import Crops, concatenate, crop_batch, crop_frame
+from hrlib.frames.crop import crop_batch
+from hrlib.frames.crops import Crops, concatenate
+from hrlib.frames.find import crop_frame
 from hrlib.frames.frame import Frame
 from hrlib.frames.recognise import WEIGHTS, HandOrNot, recogniser, small
-from hrlib.hand.kinematics import from_euler
 from hrlib.hand.rig import load_hand
+from hrlib.hand.rotations import from_euler
 from hrlib.network.checkpoint import load_network
-from hrlib.refine.saved import confidence
+from hrlib.network.predict import predict
+from hrlib.refine.confidence import confidence
+from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
-from hrlib.synthetic.sensor import KINECT_V1, SR300, measure
+from hrlib.synthetic.sensor import measure
+from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
 FIGURES = WEIGHTS.with_suffix(".json")
 WINDOW = 224  # px

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ..support.files import write_bytes_atomically
 from .page import number
-from .results import write_bytes_atomically
 
 BEGIN, END = "<!-- claims: written by `hrlib claims --readme` -->", "<!-- end of claims -->"
 COLUMNS = ("id", "claim", "paper", "target", "value")

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
 from ..datasets.mirror import dataset_folder
 from ..frames.camera import Camera
-from ..frames.crop import Crops, crop_frames
+from ..frames.crops import Crops
+from ..frames.find import crop_frames
 from ..frames.folder import DepthFolder
 from ..frames.frame import Frame
 from ..hand.rig import HandRig

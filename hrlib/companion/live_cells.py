@@ -16,17 +16,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ..drawing import plots
-from ..drawing.plots import ACCENT, GOOD, INK, MUTED
-from ..evaluation.metrics import image_mse, joint_error_mm
-from ..frames.crop import Crops
-from ..hand.kinematics import euler_angles, from_euler
+from ..drawing import mesh, plots
+from ..drawing.style import ACCENT, GOOD, INK, MUTED
+from ..evaluation.joint_errors import joint_error_mm
+from ..frames.crop import IMAGE_SIZE
+from ..frames.crops import Crops
+from ..hand.named_poses import ANGLES
 from ..hand.rig import HandRig
-from ..losses import depth_loss
+from ..hand.rotations import euler_angles, from_euler
+from ..losses import depth_loss, image_mse
 from ..method import PipelineSettings, Step, evaluate_step, to_pixels
-from ..network.posenet import IMAGE_SIZE, Prediction
+from ..network.posenet import Prediction
 from ..render import splat_depth
-from .hand_explorer import ANGLES, traceback_html
+from .hand_explorer import traceback_html
 
 SHIFTS_PX = torch.arange(-40.0, 41.0)
 RADII_PX = (2, 15)
@@ -303,7 +305,7 @@ class DescentView(_Live):
         if self._hand is None:
             plots.show_cloud(hand, step.cloud[0], title="cloud P")
         else:
-            plots.show_picture(hand, plots.shaded_hands(self._hand, step.T_cam_joint, self._crops, 200)[0], "mesh")
+            plots.show_picture(hand, mesh.shaded_hands(self._hand, step.T_cam_joint, self._crops, 200)[0], "mesh")
         show_images(images, step)
         text = f"step {at}: " + self._trace(curve, self._mse, 1e3, "image MSE x 1000", GOOD)
         if self._error is not None:

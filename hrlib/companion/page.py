@@ -5,7 +5,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .results import read_results, write_bytes_atomically
+from ..support.files import write_bytes_atomically
+from .results import read_results
 
 STYLE = """
 :root { color-scheme: light dark; }

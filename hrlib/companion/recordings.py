@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
 from ..datasets.mirror import dataset_folder
-from ..frames.crop import Crops, crop_frames
+from ..frames.crops import Crops
+from ..frames.find import crop_frames
 from ..hand.rig import HandRig
 from ..synthetic.people import USERS, SimulatedUser
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pooch
 from tqdm import tqdm
 
-from ..companion.results import write_bytes_atomically
 from ..support import paths
+from ..support.files import write_bytes_atomically
 from .mirror import ORIGINS, VARIABLE
 
 REGISTRY = paths.DATA / "registry.json"

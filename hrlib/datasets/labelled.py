@@ -12,7 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..frames.camera import Camera
-from ..frames.crop import Crops, concatenate, crop_frames, crop_hand
+from ..frames.crop import crop_hand
+from ..frames.crops import Crops, concatenate
+from ..frames.find import crop_frames
 from ..frames.folder import mirrored
 from ..frames.frame import Frame
 

@@ -17,14 +17,15 @@ from safetensors.torch import save
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from ..companion.results import write_bytes_atomically
-from ..frames.crop import Crops, concatenate, crop_frame
+from ..frames.crops import Crops, concatenate
+from ..frames.find import crop_frame
 from ..frames.frame import Frame
 from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_poses, with_bones
 from ..hand.rig import HandRig
 from ..support import paths
+from ..support.files import write_bytes_atomically
 from ..synthetic.frames import Synthesiser, SyntheticSettings
-from ..synthetic.sensor import KINECT_V1, SR300, DepthSensor
+from ..synthetic.sensor.model import KINECT_V1, SR300, DepthSensor
 from .published import TEST_SETS, read_labels, read_nyu_36
 
 FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise

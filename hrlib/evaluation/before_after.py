@@ -10,13 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..hand.joints import JOINT_POINTS
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
+from ..losses import image_mse
 from ..method import PipelineSettings, Step, evaluate_step
 from ..network.posenet import PoseNet, Prediction
-from .metrics import image_mse, predict
+from ..network.predict import predict
+from ..refine.single_frame import Fit
+from .joint_errors import joint_error_mm
 
 WORSE_MM = 3.0  # a hand whose joints got worse by this much, while its image got better, has been led astray
 
@@ -177,3 +180,17 @@ def telling_frames(before: Judged, after: Judged, true_mm: Tensor) -> list[int]:
     astray = torch.where(after.mse < before.mse, gain, gain.max() + 1)
     astray[better] = gain.max() + 2
     return [better, int(astray.argmin())]
+
+
+def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Tensor) -> list[str]:
+    """For each frame of a pose fit: "" where the joints improved, else why they did not (simulated frames only).
+
+    "stuck": the loss is lower at the true pose (posed with the same hand, `at_truth`) than where the descent ended: it
+    started too far off, in another valley. "ambiguous": the loss is no lower at the truth: the image does not tell the
+    true pose from this one (hidden fingers, another person's shape).
+    """
+    before, after = (joint_error_mm(fit.joints_mm[k], true_joints_mm) for k in (0, -1))
+    stuck = fit.loss[-1] > at_truth.loss
+    return [
+        "" if better else "stuck" if lost else "ambiguous" for better, lost in zip(after < before, stuck, strict=True)
+    ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from ..datasets.published import TEST_SETS
 from ..hand.joints import JOINT_COUNTS, NYU_SUBSETS
@@ -201,3 +202,10 @@ def protocols(predicted_mm, true_mm, dataset: str) -> list[dict]:
                     row = {"joints": joints, "subject": who, "scale": scale, "bias": bias, "frames": len(part)}
                     rows.append(row | {"mean_mm": float(part.mean()), "auc": area_under(success_curve(part))})
     return rows
+
+
+def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
+    """Mean Euclidean distance over the joints, [B, J, 3] x 2 -> [B] mm. Raises ValueError for shapes that differ."""
+    if joints_mm.shape != true_mm.shape or joints_mm.shape[-1] != 3:
+        raise ValueError(f"joints must be two times [B, J, 3], got {list(joints_mm.shape)} and {list(true_mm.shape)}")
+    return (joints_mm - true_mm).norm(dim=-1).mean(-1)

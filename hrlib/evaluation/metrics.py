@@ -1,104 +1,20 @@
 """How far off: joints in millimetres, synthesized images in squared depth, and what can be said without 3D labels."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from ..datasets.fingerspelling import FINGER_STATES
-from ..frames.crop import Crops, rotated, turned
 from ..hand.joints import JOINT_NAMES
-from ..hand.kinematics import euler_angles, forward_kinematics, joint_positions, turn_hand
-from ..hand.rig import HandRig
-from ..method import from_crop, wrist_position
-from ..network.posenet import PoseNet, Prediction
+from ..hand.rotations import euler_angles
 
 FOUR_FINGERS = ("index", "middle", "ring", "pinky")
 MCP = [JOINT_NAMES.index(f"{finger}_base") for finger in FOUR_FINGERS]
 PIP = [JOINT_NAMES.index(f"{finger}_middle") for finger in FOUR_FINGERS]
-TURNS_DEG = (0.0, 15.0, -15.0, 30.0, -30.0)  # seven add little; three have most of the gain
-
-
-def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
-    """Mean Euclidean distance over the joints, [B, J, 3] x 2 -> [B] mm. Raises ValueError for shapes that differ."""
-    if joints_mm.shape != true_mm.shape or joints_mm.shape[-1] != 3:
-        raise ValueError(f"joints must be two times [B, J, 3], got {list(joints_mm.shape)} and {list(true_mm.shape)}")
-    return (joints_mm - true_mm).norm(dim=-1).mean(-1)
-
-
-def image_mse(rendered: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of the synthesized images, [B, H, W] x 2 -> [B] (Fig. 7's measure)."""
-    difference = (rendered - target).flatten(-2)
-    return torch.linalg.vector_norm(difference, dim=-1).square() / difference.shape[-1]
-
-
-@torch.no_grad()
-def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
-    """The network's predictions for any number of crops, `batch` at a time; dropout is off, the network stays as it is."""
-    training = net.training
-    net.eval()
-    parts = [net(crops.image[i : i + batch]) for i in range(0, len(crops), batch)]
-    net.train(training)
-
-    def joined(name):
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values)
-
-    return Prediction(joined("rotations"), joined("offset"), joined("points"))
-
-
-def predict_turned(net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG) -> Prediction:
-    """The mean of what the network predicts for the frames and for the same frames as turned cameras see them, turned back.
-
-    A camera's turn about its axis by `turns_deg` turns the picture and nothing else, so what changes is the network's error:
-    the mean has less of it, and trembles less, at as many times the cost (test-time augmentation; Krizhevsky et al. 2012).
-    Rotations are averaged as quaternions (Gramkow 2001, "On averaging rotations"). Raises ValueError for no angle.
-    """
-    if not len(turns_deg):
-        raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
-    seen = []
-    for degrees in turns_deg:
-        angle = torch.full_like(crops.centre_mm[:, 0], math.radians(degrees))
-        other, R = turned(crops, angle)
-        seen.append(_turned_by(predict(net, other), R.mT))
-    middle = seen[0].rotations
-    nearest = [
-        p.rotations * (p.rotations * middle).sum(-1, keepdim=True).sign() for p in seen
-    ]  # q and -q are one rotation
-    mean = lambda values: None if values[0] is None else torch.stack(values).mean(0)  # noqa: E731
-    rotations = torch.nn.functional.normalize(mean(nearest), dim=-1)
-    return Prediction(rotations, mean([p.offset for p in seen]), mean([p.points for p in seen]))
-
-
-def _turned_by(prediction: Prediction, R: Tensor) -> Prediction:
-    """The same hands, turned with their cameras by R [B, 3, 3]."""
-    move = lambda points: None if points is None else rotated(points, R)  # noqa: E731
-    return Prediction(turn_hand(prediction.rotations, R), move(prediction.offset), move(prediction.points))
-
-
-def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Tensor:
-    """The 21 points [B, 21, 3] mm in the camera frame that the network predicts, posed with `hand`."""
-    return predicted_joints(predict(net, crops), hand, crops)
-
-
-def predicted_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """The 21 points [B, 21, 3] mm of the posed hand in the camera frame."""
-    wrist_mm = wrist_position(prediction, hand, crops)
-    return joint_positions(hand, forward_kinematics(hand, prediction.rotations, wrist_mm))
-
-
-def voted_joints(prediction: Prediction, crops: Crops) -> Tensor:
-    """The 21 points [B, 21, 3] mm in the camera frame that the network votes for, of no hand's bones."""
-    return from_crop(prediction.points + 0.5, crops)
 
 
 # -- real frames without 3D labels --------------------------------------------------------------------------------------
-
-
-def apart_mm(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """Mean distance [B] between the joints of the posed hand and the points that the network votes for."""
-    return (predicted_joints(prediction, hand, crops) - voted_joints(prediction, crops)).norm(dim=-1).mean(1)
 
 
 def finger_flexion(rotations: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from ..datasets.nyu import NYU
 from ..datasets.published import TEST_SETS
 from ..hand.joints import to_dataset_joints
 from ..hand.rig import HandRig, load_hand
+from ..method import predict_joints
 from ..network.checkpoint import load_network
 from ..refine import BestSettings, PaperSettings, refine
 from ..support import paths
 from .joint_errors import BIASES, Protocol, errors_mm, evaluate, offset_bias, paper_bias, subset
-from .metrics import predict_joints
 from .published_curves import described
 
 READERS = {"nyu": NYU, "icvl": ICVL}

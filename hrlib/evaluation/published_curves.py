@@ -77,7 +77,7 @@ def rounded(value):
 
 def write_table(path: Path, table: dict) -> None:
     """As JSON with a line for each curve and row, so that a change of the table can be read."""
-    from ..companion.results import write_bytes_atomically
+    from ..support.files import write_bytes_atomically
 
     lines = []
     for key, value in table.items():

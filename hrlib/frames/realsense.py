@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..companion.results import write_json
+from ..support.files import write_json
 
 PATIENCE_MS = 5000  # how long a frame may take
 

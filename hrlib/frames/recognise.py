@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from ..support.paths import DATA
-from .crop import Crops
+from .crops import Crops
 
 WEIGHTS = DATA / "recognise" / "hand.safetensors"
 

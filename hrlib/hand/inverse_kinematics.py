@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .joints import PARENTS, POINT_ORDER, TIP_PARENTS, joint_map
-from .kinematics import forward_kinematics, from_euler, joint_positions
+from .kinematics import forward_kinematics, joint_positions
 from .rig import HandRig
+from .rotations import from_euler
 
 START_FLEXIONS = (0.0, 0.5, 1.1)  # rad, of all finger joints: an open, a relaxed and a closed hand to start from
 CARRIERS = tuple((tuple(range(16)) + TIP_PARENTS)[i] for i in POINT_ORDER)  # the joint in whose frame each point rests

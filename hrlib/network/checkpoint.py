@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ..companion.results import write_bytes_atomically
 from ..hand.rig import HandRig
+from ..support.files import write_bytes_atomically
 from ..support.paths import BASE_MODEL
 from .posenet import NetworkSettings, PoseNet
 

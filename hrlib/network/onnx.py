@@ -19,13 +19,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
-from ..companion.results import write_bytes_atomically
-from ..frames.crop import Crops
+from ..frames.crop import IMAGE_SIZE
+from ..frames.crops import Crops
 from ..hand.joints import PARENTS, POINT_ORDER, TIP_PARENTS
-from ..hand.kinematics import LEVELS, rotation_matrix
+from ..hand.kinematics.reference import LEVELS
 from ..hand.rig import HandRig
+from ..hand.rotations import rotation_matrix
 from ..method import ANCHOR
-from .posenet import IMAGE_SIZE, FirstConv, PoseNet, Prediction, Votes, to_quaternion
+from ..support.files import write_bytes_atomically
+from .backbones import FirstConv, Votes
+from .posenet import PoseNet, Prediction
+from .rotation_heads import to_quaternion
 
 OPSET = 17  # the oldest that has all operators used here
 FORMAT = "hrlib PoseNet and kinematics 1"

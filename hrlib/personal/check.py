@@ -10,18 +10,17 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.metrics import predict
 from ..frames.camera import Camera
-from ..frames.crop import Crops, concatenate, crop_found
+from ..frames.crops import Crops, concatenate
 from ..frames.frame import Frame
 from ..frames.recognise import looks_like_a_hand
-from ..frames.segment import check_mask
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
+from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
-from ..refine.saved import confidence
+from ..refine.confidence import confidence
+from .stream import in_chunks
 
-CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
 FEW = 30  # frames: with fewer there is no point in refining
 FOUND_SHARE = 0.5  # of the frames must show something of a hand's size ...
 HAND_SHARE = 0.5  # ... and half of those a hand
@@ -78,17 +77,6 @@ class Check:
             ]
         said = {"refusals": self.refusals, "advice": self.advice, "left_out": self.left_out}
         return {"summary": dict(summary(self))} | said | {"depth_mm": self.depth_mm, "frames": rows}
-
-
-def in_chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[tuple[Crops | None, list[Frame], dict[str, str]]]:
-    """Segment and crop `frames`, `size` of them in memory at a time -> crops, their frames, {name: reason} of the others."""
-    for first in range(0, len(frames), size):
-        chunk = [frames[i] for i in range(first, min(first + size, len(frames)))]
-        # the masks of a folder may be anything; `crop_found` trusts them
-        masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in chunk if f.mask is not None}
-        unusable = {name: reason for name, reason in masked.items() if reason}
-        crops, kept, left_out = crop_found([f for f in chunk if f.name not in unusable], progress=False)
-        yield crops, kept, unusable | left_out
 
 
 def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True) -> Check:

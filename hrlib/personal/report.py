@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 
 from .. import __version__
 from ..companion.page import STYLE
-from ..companion.results import write_bytes_atomically
-from ..drawing import plots
-from ..drawing.plots import ACCENT, GOOD, INK, MUTED
-from ..frames.crop import Crops
+from ..drawing import mesh, plots
+from ..drawing.style import ACCENT, GOOD, INK, MUTED
+from ..frames.crops import Crops
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..refine.explain import evenly
 from ..refine.state import Refined
+from ..support.files import write_bytes_atomically
 from .check import Check, summary
 from .track import Tracked
 
@@ -176,7 +176,7 @@ def figure_check(check: Check) -> Figure:
 
 
 def _posed(shots: Tracked, index: torch.Tensor, hand: HandRig) -> np.ndarray:
-    return plots.predicted_hands(hand, shots.prediction[index], shots.crops[index])
+    return mesh.predicted_hands(hand, shots.prediction[index], shots.crops[index])
 
 
 def figure_hands(before: Tracked, after: Tracked, template: HandRig, hand: HandRig, side: str) -> Figure:
@@ -237,7 +237,7 @@ def _at_rest(hand: HandRig) -> np.ndarray:
     T = forward_kinematics(hand, rotations, hand.joints_mm.new_zeros(1, 3))
     middle = hand.joints_mm[7] * hand.joints_mm.new_tensor([1.0, -1.0, -1.0])
     empty = torch.zeros(1, 1, 1)
-    return plots.shaded_hands(hand, T, Crops(empty, empty, middle[None], torch.zeros(1), 250.0))[0]
+    return mesh.shaded_hands(hand, T, Crops(empty, empty, middle[None], torch.zeros(1), 250.0))[0]
 
 
 def figure_course(refined: Refined, before: Tracked, after: Tracked) -> Figure:

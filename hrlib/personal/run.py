@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from ..companion.results import write_bytes_atomically, write_json
 from ..frames.camera import Camera
 from ..frames.folder import DepthFolder
 from ..frames.frame import Frame
@@ -16,6 +15,7 @@ from ..network.posenet import PoseNet
 from ..refine import BestSettings, Refined, refine
 from ..refine.best import in_runs
 from ..refine.saved import save_refined
+from ..support.files import write_bytes_atomically, write_json
 from .check import Check, as_text, look_over
 from .joint_files import JointFiles
 from .track import Tracked, from_mirror, tracked

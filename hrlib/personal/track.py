@@ -5,14 +5,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..evaluation.metrics import predict_turned, predicted_joints
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..frames.frame import Frame
 from ..hand.rig import HandRig
+from ..method import predicted_joints
 from ..network.posenet import PoseNet, Prediction
+from ..network.predict import predict_turned
+from ..refine.confidence import confidence
 from ..refine.explain import explain
-from ..refine.saved import confidence
-from .check import CHUNK, in_chunks
+from .stream import CHUNK, in_chunks
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from ..drawing.plots import predicted_hands, with_skeleton
+from ..drawing.mesh import predicted_hands, with_skeleton
 from ..hand.rig import HandRig
 from ..method import to_crop
 from .track import Tracked

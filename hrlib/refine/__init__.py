@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..method import PipelineSettings
 from ..network.posenet import PoseNet

@@ -14,17 +14,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.metrics import apart_mm, predict, predicted_joints, voted_joints
-from ..frames.crop import Crops, rotated, turned
+from ..frames.crops import Crops
+from ..frames.turn import rotated, turned
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
-from ..method import wrist_position
+from ..losses import saturating
+from ..method import predicted_joints, voted_joints, wrist_position
 from ..network.posenet import PoseNet, Prediction
+from ..network.predict import predict
 from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
 from ..training.step import has_bfloat16, pose_loss
-from .explain import BundleSettings, Explained, evenly, explain, fit_hand, fit_poses, saturating, surprise
+from .confidence import apart_mm
+from .explain import BundleSettings, Explained, evenly, explain, fit_hand, fit_poses, surprise
 from .state import Refined, State
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)

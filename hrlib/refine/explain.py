@@ -14,13 +14,13 @@ from numba import njit, prange
 from torch import Tensor
 from tqdm import tqdm
 
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
-from ..losses import collision_loss, depth_loss, physical_loss
-from ..method import PipelineSettings, posed_cloud, to_pixels, wrist_position
-from ..network.posenet import IMAGE_SIZE, Prediction
+from ..losses import collision_loss, depth_loss, physical_loss, saturating
+from ..method import PipelineSettings, aside, on_the_hand, posed_cloud, to_pixels, without_forearm, wrist_position
+from ..network.posenet import Prediction
 from ..render import splat_depth
 
 CHUNK = 100  # frames that are worked on together
@@ -242,7 +242,7 @@ class _Frames:
         T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
         if anew == 0:  # what is compared stays the same while the pose moves, or it would end where nothing is
             self.T = T.detach()
-            self.target = without_forearm(crops, self.T, s)
+            self.target = without_forearm(crops, self.T, s.wrist_mm, s.pipeline)
             self.counts = on_the_hand(self.data, self.T, crops, s.wrist_mm)
         cloud = posed_cloud(hand, measured_cloud(hand, s.rim_mm), T, crops)
         there = on_the_hand(cloud.detach(), self.T, crops, s.wrist_mm)[..., None] > 0
@@ -270,11 +270,6 @@ def from_votes(points: Tensor, joints_mm: Tensor, crops: Crops, far_mm: float) -
     return saturating(apart, far).mean(1)
 
 
-def saturating(size: Tensor, most: float) -> Tensor:
-    """About `size` where that is small, never more than `most`."""
-    return most * (1 - torch.exp(-size / most))
-
-
 def spread_out(crops: Crops, count: int) -> Tensor:
     """`count` of each frame's points P_D, evenly taken, [B, count, 3] in the crop frame."""
     index = (torch.arange(count, device=crops.count.device) * crops.count.clamp_min(1)[:, None] / count).long()
@@ -286,27 +281,6 @@ def measured_cloud(hand: HandRig, rim_mm: float) -> Tensor:
     a, b, c = hand.vertices_mm[hand.faces[hand.cloud_face]].unbind(1)
     normal = torch.linalg.cross(b - a, c - a).detach()
     return hand.cloud_mm - rim_mm * normal / normal.norm(dim=-1, keepdim=True)
-
-
-def aside(like: Tensor) -> Tensor:
-    """A place [3] in the crop frame that is too far off for any pixel and any neighbour."""
-    return like.new_tensor([-2.0, -2.0, 0.5])
-
-
-def on_the_hand(points: Tensor, T_cam_joint: Tensor, crops: Crops, wrist_mm: float) -> Tensor:
-    """[B, M]: 1 for points [B, M, 3] (crop frame) that lie farther than `wrist_mm` before the wrist, else 0."""
-    R, wrist = T_cam_joint[:, 0, :3, 1].detach(), T_cam_joint[:, 0, :3, 3].detach()
-    place = (points - 0.5) * crops.cube_mm + (crops.centre_mm - wrist)[:, None]
-    return ((place * R[:, None]).sum(-1) > wrist_mm).to(points.dtype)
-
-
-def without_forearm(crops: Crops, T_cam_joint: Tensor, settings: BundleSettings) -> Tensor:
-    """The target image of the frame's points without those of the forearm, [B, 120, 120]; T_cam_joint [B, 16, 4, 4]."""
-    keep = on_the_hand(crops.points, T_cam_joint, crops, settings.wrist_mm)[..., None] > 0
-    points = torch.where(keep, crops.points, aside(crops.points))
-    return splat_depth(
-        to_pixels(points), settings.pipeline.radius_px, (IMAGE_SIZE, IMAGE_SIZE), settings.pipeline.backend
-    )
 
 
 def nearest_points(data: Tensor, model: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.metrics import image_mse, predict
-from ..frames.crop import Crops, turned, turned_image
+from ..frames.crops import Crops
+from ..frames.turn import turned, turned_image
 from ..hand.kinematics import forward_kinematics
-from ..method import PipelineSettings, evaluate_step, splat_target, wrist_position
+from ..losses import image_mse
+from ..method import PipelineSettings, evaluate_step, splat_target, without_forearm, wrist_position
+from ..network.predict import predict
 from ..support.parallel import add_gradients, add_numbers, any_of, finish_the_step
-from .explain import BundleSettings, without_forearm
 from .single_frame import bounded
 from .state import Refined, State
 
@@ -112,4 +113,4 @@ def _target(net, hand, crops: Crops, s: PaperSettings) -> Tensor:
         return splat_target(crops, s.pipeline)
     prediction = predict(net, crops)
     T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    return without_forearm(crops, T, BundleSettings(wrist_mm=-8.0, pipeline=s.pipeline))
+    return without_forearm(crops, T, -8.0, s.pipeline)

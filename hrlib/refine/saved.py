@@ -8,21 +8,13 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
 
-from ..companion.results import write_bytes_atomically, write_json
-from ..evaluation.metrics import apart_mm
-from ..frames.crop import Crops
+from ..hand.files import as_glb, as_ply
 from ..hand.rig import HandRig, asset_tensors, load_hand
 from ..network.checkpoint import load_network, save_network
-from ..network.posenet import PoseNet, Prediction
-from ..personal.joint_files import as_glb
-from .explain import surprise
+from ..network.posenet import PoseNet
+from ..support.files import write_bytes_atomically, write_json
 from .state import Refined
-
-# where confidence has fallen to exp(-1/2) = 0.6, the other measure being perfect
-UNSURE_SURPRISE, UNSURE_MM = 0.15, 15.0
-USUAL_AREA = 0.12  # share of the crop that a hand covers
 
 
 def save_refined(out: str | Path, refined: Refined, template: HandRig, training: dict) -> None:
@@ -84,31 +76,3 @@ def refined_side(folder: str | Path) -> str:
     """Which hand a folder that `load_refined` reads is of, "right" or "left"."""
     with safe_open(Path(folder) / "model.safetensors", "pt") as file:
         return json.loads(file.metadata()["training"]).get("side", "right")
-
-
-def as_ply(vertices_mm: Tensor, faces: Tensor) -> bytes:
-    """A mesh as a binary PLY file; vertices_mm [V, 3], faces [F, 3]."""
-    header = (
-        "ply\nformat binary_little_endian 1.0\ncomment millimetres\n"
-        f"element vertex {len(vertices_mm)}\nproperty float x\nproperty float y\nproperty float z\n"
-        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    triangles = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
-    triangles["count"], triangles["corners"] = 3, faces.cpu().numpy()
-    return header.encode() + vertices_mm.detach().cpu().numpy().astype("<f4").tobytes() + triangles.tobytes()
-
-
-@torch.no_grad()
-def confidence(net_prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """How far to trust each prediction, [B] in (0, 1], without any label.
-
-    It falls with how badly the posed hand explains the frame (`bundle.surprise`), and with the mean distance between the
-    joints of the posed hand and the points that the network votes for, which know nothing of bones: where the two
-    disagree, one is wrong. A network that does not vote is judged by the former alone. Both count more where less of the
-    hand is seen: a fist from the side explains itself with few pixels. (That form was found on simulated users.)
-    """
-    doubt = surprise(hand, crops, net_prediction) / UNSURE_SURPRISE
-    if net_prediction.points is not None:
-        doubt = doubt + apart_mm(net_prediction, hand, crops) / UNSURE_MM
-    area = (crops.image > 0).float().mean((1, 2)).clamp_min(0.01)
-    return torch.exp(-doubt * USUAL_AREA / area / 2).clamp_min(1e-6)

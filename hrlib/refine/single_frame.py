@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..evaluation.metrics import image_mse, joint_error_mm
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..hand.rig import HandRig
-from ..losses import depth_loss
+from ..losses import depth_loss, image_mse
 from ..method import PipelineSettings, Step, evaluate_step, splat_target, to_pixels
 from ..network.posenet import PoseNet, Prediction
 from ..render import splat_depth
@@ -99,20 +98,6 @@ def _descend(evaluate, optimiser, steps: int, progress: bool = False, watch=None
             step.loss.sum().backward()
             optimiser.step()
     return before, step.detach(), torch.stack(mse), torch.stack(loss), torch.stack(joints)
-
-
-def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Tensor) -> list[str]:
-    """For each frame of a pose fit: "" where the joints improved, else why they did not (simulated frames only).
-
-    "stuck": the loss is lower at the true pose (posed with the same hand, `at_truth`) than where the descent ended: it
-    started too far off, in another valley. "ambiguous": the loss is no lower at the truth: the image does not tell the
-    true pose from this one (hidden fingers, another person's shape).
-    """
-    before, after = (joint_error_mm(fit.joints_mm[k], true_joints_mm) for k in (0, -1))
-    stuck = fit.loss[-1] > at_truth.loss
-    return [
-        "" if better else "stuck" if lost else "ambiguous" for better, lost in zip(after < before, stuck, strict=True)
-    ]
 
 
 def fit_shape(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..companion.results import write_bytes_atomically
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
+from ..support.files import write_bytes_atomically
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,21 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from ..frames.camera import Camera
-from ..frames.crop import Crops, concatenate, crop_batch, crop_frame, rotated, turned
+from ..frames.crop import crop_batch
+from ..frames.crops import Crops, concatenate
+from ..frames.find import crop_frame
 from ..frames.frame import Frame
-from ..hand.kinematics import forward_kinematics, from_euler, joint_positions, rotation_matrix, turn_hand
+from ..frames.turn import rotated, turned
+from ..hand.kinematics import forward_kinematics, joint_positions, turn_hand
 from ..hand.rig import HandRig
+from ..hand.rotations import from_euler, rotation_matrix
 from ..hand.skinning import skin, skinning_transforms
 from ..method import true_prediction
 from ..network.posenet import Prediction
 from .poses import sample_poses, sample_views
 from .rasterise import rasterise
-from .sensor import KINECT_V1, DepthSensor, measure
+from .sensor import measure
+from .sensor.model import KINECT_V1, DepthSensor
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,20 @@ import torch
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from ..companion.results import write_bytes_atomically
 from ..frames.camera import Camera
-from ..frames.crop import Crops, concatenate, crop_frames
+from ..frames.crops import Crops, concatenate
+from ..frames.find import crop_frames
 from ..frames.frame import Frame, Truth
 from ..frames.segment import check_mask
-from ..hand.kinematics import from_euler, rotation_matrix
+from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
+from ..hand.rotations import from_euler, rotation_matrix
 from ..support import paths
+from ..support.files import write_bytes_atomically
 from ..support.parallel import in_processes
 from .frames import Synthesiser, SyntheticBatch, SyntheticSettings
-from .poses import smooth_angles, smooth_walk, view_rotation
-from .sensor import KINECT_V1, SR300
+from .poses import smooth_angles, smooth_walk
+from .sensor.model import KINECT_V1, SR300
 
 # Kinect v1 at arm's length; Intel SR300 nearer, where it measures
 KINECT = SyntheticSettings(

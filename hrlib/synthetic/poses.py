@@ -16,8 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from ..hand.joints import limits_rad
-from ..hand.kinematics import euler_angles, forward_kinematics, from_euler, joint_positions, rotation_matrix
+from ..hand.kinematics import forward_kinematics, joint_positions
+from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig, neutral_rotations
+from ..hand.rotations import euler_angles, from_euler, rotation_matrix
 from ..losses import collision_loss
 
 MAX_COLLISION_MM = 0.1  # of Eq. 7; above it a pose is drawn again
@@ -85,26 +87,6 @@ def sample_views(count: int, pitch_deg: float, roll_deg: float, generator: Gener
     pitch = (torch.randn(count, generator=generator, device=device) * math.radians(pitch_deg)).clamp(-1.4, 1.4)
     roll = torch.randn(count, generator=generator, device=device) * math.radians(roll_deg)
     return view_rotation(yaw, pitch, roll)
-
-
-def view_rotation(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
-    """Wrist rotation [B, 4] of a raised hand: zero angles show the palm, fingers up; radians [B] each."""
-
-    def about(axis, angle):
-        q = angle.new_zeros(*angle.shape, 4)
-        q[..., axis], q[..., 3] = torch.sin(angle / 2), torch.cos(angle / 2)
-        return q
-
-    up = yaw.new_tensor([1.0, 0.0, 0.0, 0.0])  # half a turn about x: fingers up (camera y is down), palm to the camera
-    q = roma.quat_composition([about(2, roll), about(0, pitch), about(1, yaw), up.expand(len(yaw), 4)])
-    return q
-
-
-def yaw_of(views: Tensor) -> Tensor:
-    """By how much a raised hand is turned about its own axis, wrist rotations [B, 4] -> [B] rad: 0 shows the palm, +-pi
-    the back. Inverse of `view_rotation` in its first angle."""
-    R = rotation_matrix(views)
-    return torch.atan2(-R[:, 2, 0], -R[:, 2, 2])
 
 
 # -- poses of another skeleton --------------------------------------------------------------------------------------------

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ..companion.results import write_bytes_atomically, write_json
-from ..frames.crop import Crops
+from ..frames.crops import Crops
 from ..hand.joints import JOINT_NAMES
 from ..hand.rig import HandRig
 from ..network.checkpoint import load_network, save_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
+from ..support.files import write_bytes_atomically, write_json
 from ..support.parallel import finish_the_step, workers
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, rolled
 from .step import Replayed, has_bfloat16, tensors, train_step

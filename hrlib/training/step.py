@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..hand.kinematics import forward_kinematics, joint_positions, rotation_matrix
+from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
+from ..hand.rotations import rotation_matrix
 from ..method import wrist_position
 from ..network.posenet import Prediction
 from ..synthetic.frames import SyntheticBatch

@@ -21,9 +21,10 @@ from generative import (
     swarm_objective,
 )
 
-from hrlib.evaluation.metrics import joint_error_mm
+from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.hand.joints import JOINT_NAMES
-from hrlib.hand.kinematics import euler_angles, forward_kinematics, joint_positions
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.rotations import euler_angles
 from hrlib.losses import physical_loss
 from hrlib.method import PipelineSettings, true_prediction, wrist_position
 from hrlib.network.posenet import Prediction

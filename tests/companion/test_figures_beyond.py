@@ -6,6 +6,7 @@ import torch
 from core_fixtures import clean_batch, template
 
 from hrlib.companion.figures import beyond as best
+from hrlib.evaluation import ablation
 from hrlib.refine import BestSettings
 from hrlib.refine.explain import BundleSettings
 
@@ -18,13 +19,13 @@ def closed_figures():
 
 def measured(error, confidence):
     error, confidence = torch.tensor(error), torch.tensor(confidence)
-    return best.Measured(error, torch.full_like(error, 0.01), confidence, torch.zeros(len(error), 21, 3), {})
+    return ablation.Measured(error, torch.full_like(error, 0.01), confidence, torch.zeros(len(error), 21, 3), {})
 
 
 def test_each_variant_lacks_one_part_and_keeps_the_batch():
     full = BestSettings(own=20, synthetic=30, bundle=BundleSettings(iterations=7))
-    variants = best.variants(full)
-    whole = variants.pop(best.ALL_PARTS)
+    variants = ablation.variants(full)
+    whole = variants.pop(ablation.ALL_PARTS)
     assert whole == full and len(set(variants.values())) == len(variants) == 11 and full not in variants.values()
     for settings in variants.values():
         assert settings.own + settings.synthetic == 50 and settings.bundle.iterations == 7
@@ -37,8 +38,8 @@ def test_each_variant_lacks_one_part_and_keeps_the_batch():
 
 
 def test_verdicts_tell_a_part_that_helps_from_one_that_does_not():
-    rows = {best.ALL_PARTS: 10.0, "without a": 11.0, "without b": 10.1, "without c": 9.0}
-    said = best.verdicts({name: {"mean16_mm": value} for name, value in rows.items()})
+    rows = {ablation.ALL_PARTS: 10.0, "without a": 11.0, "without b": 10.1, "without c": 9.0}
+    said = ablation.verdicts({name: {"mean16_mm": value} for name, value in rows.items()})
     assert said == [
         "without a: +1.0 mm, it helps",
         "without b: +0.1 mm, it did not help here",
@@ -51,17 +52,17 @@ def test_confidence_that_falls_with_the_error_has_a_positive_rank_correlation():
 
 
 def test_coverage_keeps_the_surest_frames():
-    kept = best.coverage(torch.tensor([4.0, 1.0, 7.0]), torch.tensor([0.5, 0.9, 0.1]))
+    kept = ablation.coverage(torch.tensor([4.0, 1.0, 7.0]), torch.tensor([0.5, 0.9, 0.1]))
     assert kept.tolist() == pytest.approx([1.0, 2.5, 4.0])  # medians
 
 
 def test_the_true_pose_measures_no_error_and_another_hand_some():
     hand, truth = template(), clean_batch()
     perfect = truth.true_prediction(hand)
-    found = best.measure(perfect, hand, truth)
+    found = ablation.measure(perfect, hand, truth)
     assert found.error_mm.max() < 1e-2 and found.mse.shape == found.confidence.shape == (4,)
     assert found.joints_mm.shape == (4, 21, 3) and set(found.terms) == {"collision", "physical"}
-    other = best.measure(perfect, hand.morphed({}, 0.9), truth)
+    other = ablation.measure(perfect, hand.morphed({}, 0.9), truth)
     assert other.error_mm.mean() > 3 and other.mse.mean() > found.mse.mean()
 
 
@@ -84,7 +85,7 @@ def test_gap_takes_one_number_or_one_a_seed():
         "A": row | {"best": {"mean16": [14.0, 15.0]}},
         "B": row | {"best": {"mean16": 10.0}, "best_fitted": {"mean16": 9.0}, "alexnet": {"mean16": 22.0}},
     }
-    closed = best.gaps_closed(users)
+    closed = ablation.gaps_closed(users)
     assert closed["A"] == pytest.approx([0.6, 0.5]) and closed["B"] == pytest.approx([1.0])
     figure = best.figure_gap(users, {"A": "the template's hand", "B": "another, smaller"})
     assert "55% of the gap closed" in [text.get_text() for text in figure.axes[0].texts]

@@ -27,8 +27,8 @@ from hrlib.evaluation.before_after import (
     summary,
     telling_frames,
 )
-from hrlib.evaluation.metrics import image_mse
 from hrlib.hand.joints import JOINT_POINTS
+from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
 from hrlib.network.posenet import PoseNet, Prediction
 

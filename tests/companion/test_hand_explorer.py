@@ -12,22 +12,12 @@ from PIL import Image
 
 from hrlib.companion import hand_explorer as explore
 from hrlib.companion.figures.hand import rest_error_mm, slider_effects
-from hrlib.companion.hand_explorer import (
-    ANGLES,
-    LETTERS,
-    PRESETS,
-    SHAPE_PARTS,
-    VIEW_DEG,
-    Explorer,
-    look,
-    png,
-    pose,
-    rest_angles,
-)
+from hrlib.companion.hand_explorer import SHAPE_PARTS, Explorer, look, png
 from hrlib.datasets.fingerspelling import FINGER_STATES
 from hrlib.evaluation.metrics import finger_flexion
 from hrlib.hand.joints import POINT_NAMES, limits_rad
-from hrlib.hand.kinematics import euler_angles
+from hrlib.hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, pose, rest_angles
+from hrlib.hand.rotations import euler_angles
 
 SIZE = 120  # pictures of tests are small
 

@@ -9,7 +9,7 @@ from core_fixtures import clean_batch, template
 from PIL import Image
 
 from hrlib.companion import live_cells as live
-from hrlib.companion.hand_explorer import ANGLES, look, pose
+from hrlib.companion.hand_explorer import look
 from hrlib.companion.live_cells import (
     DescentView,
     LandscapeView,
@@ -20,7 +20,8 @@ from hrlib.companion.live_cells import (
     slide,
     turned,
 )
-from hrlib.hand.kinematics import euler_angles
+from hrlib.hand.named_poses import ANGLES, pose
+from hrlib.hand.rotations import euler_angles
 from hrlib.losses import LossWeights
 from hrlib.method import evaluate_step
 from hrlib.refine.single_frame import ShapeFitSettings, fit_shape

@@ -17,7 +17,8 @@ from hrlib.support import paths
 SAVE = """
 from matplotlib.figure import Figure
 from pathlib import Path
-from hrlib import paths, results
+from hrlib.companion import results
+from hrlib.support import paths
 paths.ROOT = Path({root!r}); paths.FIGURES = paths.ROOT / "figures"; paths.BUILD = paths.ROOT / "build"
 results.save_figure(Figure(figsize=(1, 1)), "fig1", {{"level": 1}}, [], {{"ground_truth": "none"}}, profile)
 """
@@ -117,7 +118,8 @@ def test_ctrl_c_stops_and_says_what_was_finished(folders):
     code = f"""
 import sys
 from pathlib import Path
-from hrlib import paths, reproduce
+from hrlib.companion import reproduce
+from hrlib.support import paths
 paths.BUILD = Path({str(folders / "build")!r}); paths.EXECUTED = paths.BUILD / "notebooks"
 sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r})))
 """

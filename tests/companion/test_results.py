@@ -15,16 +15,9 @@ from matplotlib.figure import Figure
 from hrlib.companion import claims as claims_table
 from hrlib.companion import results
 from hrlib.companion.page import write_page
-from hrlib.companion.results import (
-    Claim,
-    assert_claims,
-    content_hash,
-    gather_claims,
-    provenance,
-    save_figure,
-    write_json,
-)
+from hrlib.companion.results import Claim, assert_claims, content_hash, gather_claims, provenance, save_figure
 from hrlib.support import paths
+from hrlib.support.files import write_json
 
 GOOD = Claim("fig3.error", "pose converges", "Fig. 3", "< 10 mm", 7.5, True)
 BAD = Claim("fig3.steps", "in few steps", "Sec. 4.3", "<= 70", 90, False)

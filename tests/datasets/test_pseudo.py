@@ -18,9 +18,9 @@ from hrlib.datasets.pseudo import (
 from hrlib.datasets.published import TEST_SETS
 from hrlib.evaluation.joint_errors import errors_mm
 from hrlib.hand.inverse_kinematics import FittedPoses
-from hrlib.hand.kinematics import from_euler
+from hrlib.hand.named_poses import view_rotation
+from hrlib.hand.rotations import from_euler
 from hrlib.method import from_crop
-from hrlib.synthetic.poses import view_rotation
 
 
 def made_up(offset_mm: float = 0.0) -> FittedPoses:

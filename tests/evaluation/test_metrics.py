@@ -6,21 +6,13 @@ import pytest
 import torch
 from core_fixtures import FIST_DEG, pose, random_rotations, template
 
-from hrlib.evaluation.metrics import (
-    finger_flexion,
-    finger_state_auc,
-    gap_closed,
-    image_mse,
-    jitter_mm,
-    joint_error_mm,
-    predict,
-    predict_turned,
-    predicted_joints,
-    spearman,
-    voted_joints,
-)
-from hrlib.frames.crop import rotated, turned
+from hrlib.evaluation.joint_errors import joint_error_mm
+from hrlib.evaluation.metrics import finger_flexion, finger_state_auc, gap_closed, jitter_mm, spearman
+from hrlib.frames.turn import rotated, turned
+from hrlib.losses import image_mse
+from hrlib.method import predicted_joints, voted_joints
 from hrlib.network.checkpoint import load_network
+from hrlib.network.predict import predict, predict_turned
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
 DEGREE = math.pi / 180

@@ -7,20 +7,11 @@ from core_fixtures import template
 from scipy.spatial import cKDTree
 
 from hrlib.frames.camera import Camera
-from hrlib.frames.crop import (
-    POINTS,
-    Crops,
-    concatenate,
-    crop_batch,
-    crop_frame,
-    crop_frames,
-    crop_hand,
-    crop_images,
-    expected_places,
-)
+from hrlib.frames.crop import IMAGE_SIZE, POINTS, crop_batch, crop_hand, crop_images
+from hrlib.frames.crops import Crops, concatenate
+from hrlib.frames.find import crop_frame, crop_frames, expected_places
 from hrlib.frames.frame import Frame
 from hrlib.frames.segment import possible_hands
-from hrlib.network.posenet import IMAGE_SIZE
 from hrlib.synthetic.people import USERS
 
 OFF_CENTRE = Camera(475.0, 470.0, 250.0, 130.0)

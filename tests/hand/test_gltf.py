@@ -10,7 +10,7 @@ from core_fixtures import FIST_DEG, build_stick_hand, nearest_distances, pose, p
 
 from hrlib.hand.gltf import WEBXR_JOINTS, WEBXR_TIPS, load_gltf, sample_surface
 from hrlib.hand.joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
-from hrlib.hand.kinematics import euler_angles
+from hrlib.hand.rotations import euler_angles
 
 STICK_JOINTS = {name: f"bone {name}" for name in JOINT_NAMES}
 STICK_TIPS = {name: f"bone {name}" for name in TIP_NAMES}

@@ -7,8 +7,10 @@ from core_fixtures import template
 
 from hrlib.hand.inverse_kinematics import FitSettings, dataset_joints, fit_poses, laid_on, with_bones
 from hrlib.hand.joints import PARENTS, joint_map, limits_rad
-from hrlib.hand.kinematics import euler_angles, forward_kinematics, from_euler, joint_positions
-from hrlib.synthetic.poses import smooth_angles, view_rotation
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.named_poses import view_rotation
+from hrlib.hand.rotations import euler_angles, from_euler
+from hrlib.synthetic.poses import smooth_angles
 
 
 def movement(frames: int, seed: int = 0):

@@ -9,7 +9,8 @@ from core_fixtures import pose, random_rotations, template
 from scipy.spatial.transform import Rotation
 
 from hrlib.hand.joints import JOINT_NAMES, NEUTRAL_DEG, PARENTS, POINT_NAMES, TIP_PARENTS
-from hrlib.hand.kinematics import euler_angles, forward_kinematics, from_euler, joint_positions, rotation_matrix
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.rotations import euler_angles, from_euler, rotation_matrix
 from hrlib.hand.shape import HandShape, shaped
 from hrlib.hand.skinning import skinning_transforms
 

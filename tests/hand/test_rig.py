@@ -9,8 +9,8 @@ from core_fixtures import build_stick_hand, nearest_distances, posed, stick_hand
 from safetensors.torch import save_file
 
 from hrlib.hand.joints import JOINT_NAMES, LIMITS_DEG, PARENTS, POINT_NAMES, POINT_ORDER, POINT_PARENTS, TIP_NAMES
-from hrlib.hand.kinematics import euler_angles
 from hrlib.hand.rig import HAND_ASSET, HandRig, asset_tensors, load_hand
+from hrlib.hand.rotations import euler_angles
 
 FINGER_JOINTS = [JOINT_NAMES.index(f"{f}_{p}") for f in ("index", "middle", "ring", "pinky") for p in ("middle", "far")]
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 from core_fixtures import template
 
-from hrlib.evaluation.metrics import predict, predicted_joints
-from hrlib.frames.crop import Crops
-from hrlib.hand.kinematics import rotation_matrix
+from hrlib.frames.crops import Crops
+from hrlib.hand.rotations import rotation_matrix
+from hrlib.method import predicted_joints
 from hrlib.network import onnx as onnx_export
-from hrlib.network.posenet import BACKBONES, NetworkSettings, PoseNet, to_quaternion
+from hrlib.network.backbones import BACKBONES
+from hrlib.network.posenet import NetworkSettings, PoseNet
+from hrlib.network.predict import predict
+from hrlib.network.rotation_heads import to_quaternion
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")

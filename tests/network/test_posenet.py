@@ -8,17 +8,10 @@ import torch
 from core_fixtures import random_rotations
 from torch import nn
 
-from hrlib.hand.kinematics import euler_angles, from_euler, rotation_matrix
-from hrlib.network.posenet import (
-    BACKBONES,
-    ROTATIONS,
-    FirstConv,
-    NetworkSettings,
-    PoseNet,
-    fold_batch_norm,
-    to_quaternion,
-    unfold_batch_norm,
-)
+from hrlib.hand.rotations import euler_angles, from_euler, rotation_matrix
+from hrlib.network.backbones import BACKBONES, FirstConv
+from hrlib.network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
+from hrlib.network.rotation_heads import ROTATIONS, to_quaternion
 
 
 def images(count: int = 3) -> torch.Tensor:

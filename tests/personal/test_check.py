@@ -12,14 +12,15 @@ from core_fixtures import clean_batch, template
 from hrlib.companion.things import CAMERA, THINGS, film, wall
 from hrlib.datasets.mirror import dataset_folder
 from hrlib.frames.camera import Camera
-from hrlib.frames.crop import crop_frames
+from hrlib.frames.find import crop_frames
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.frame import Frame
 from hrlib.frames.recognise import WEIGHTS, looks_like_a_hand
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.personal import check as checking
-from hrlib.personal.check import Check, as_text, in_chunks, look_over, relief_mm, summary
+from hrlib.personal.check import Check, as_text, look_over, relief_mm, summary
+from hrlib.personal.stream import in_chunks
 
 BASE = (load_network(template())[0], template())
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from core_fixtures import template
 
+from hrlib.hand.files import as_glb
 from hrlib.hand.gltf import load_gltf
 from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, TIP_NAMES
-from hrlib.personal.joint_files import CSV_COLUMNS, JointFiles, as_glb
+from hrlib.personal.joint_files import CSV_COLUMNS, JointFiles
 
 JOINTS = torch.arange(126.0).reshape(2, 21, 3) / 7
 

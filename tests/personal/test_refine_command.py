@@ -12,7 +12,7 @@ import pytest
 import torch
 from core_fixtures import template
 from PIL import Image
-from test_refine import BEST, CLEAN, PAPER, SMALL, run
+from refine_fixtures import BEST, CLEAN, PAPER, SMALL, run
 
 from hrlib import __main__ as cli
 from hrlib.companion.things import THINGS, film

@@ -11,7 +11,16 @@ from core_fixtures import pose, template
 from hrlib.frames.crop import crop_batch
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.skinning import skin, skinning_transforms
-from hrlib.method import PipelineSettings, evaluate_step, from_crop, to_crop, true_prediction, wrist_position
+from hrlib.method import (
+    PipelineSettings,
+    evaluate_step,
+    from_crop,
+    on_the_hand,
+    to_crop,
+    true_prediction,
+    without_forearm,
+    wrist_position,
+)
 from hrlib.network.posenet import Prediction
 from hrlib.refine.explain import (
     BundleSettings,
@@ -25,10 +34,8 @@ from hrlib.refine.explain import (
     from_votes,
     measured_cloud,
     nearest_points,
-    on_the_hand,
     spread_out,
     surprise,
-    without_forearm,
 )
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
@@ -186,7 +193,7 @@ def test_a_forearm_is_cut_and_the_hand_is_not(frames):
     keep = on_the_hand(crops.points, T, crops, wrist_mm=-8.0)
     assert torch.equal(keep, (below_mm < 8.0).float())
     assert 0.5 < keep.mean() < 0.95
-    image = without_forearm(crops, T, replace(SHORT, wrist_mm=-8.0))
+    image = without_forearm(crops, T, -8.0)
     # rows of the image whose pixels are farther below than a splat is wide
     row_mm = ((torch.arange(120) + 0.5) / 120 - 0.5) * long.cube_mm + crops.centre_mm[0, 1] - 60.0
     assert image[0, row_mm > 8.0 + 5.0 * 250 / 120 + 1].max() == 0

@@ -11,31 +11,28 @@ import numpy as np
 import pytest
 import torch
 from core_fixtures import template
+from refine_fixtures import ARMS, BEST, CLEAN, PAPER, SMALL, run
 
-from hrlib.evaluation.metrics import image_mse, predict, predicted_joints
 from hrlib.frames.camera import Camera
-from hrlib.frames.crop import concatenate, crop_hand, turned
+from hrlib.frames.crop import crop_hand
+from hrlib.frames.crops import concatenate
+from hrlib.frames.turn import turned
+from hrlib.hand.files import as_ply
 from hrlib.hand.shape import HandShape
-from hrlib.method import splat_target, true_prediction
+from hrlib.losses import image_mse
+from hrlib.method import predicted_joints, splat_target, true_prediction
 from hrlib.network.checkpoint import load_network, save_network
 from hrlib.network.posenet import PoseNet, Prediction
+from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
 from hrlib.refine import best as refine_best
 from hrlib.refine import paper as refine_paper
 from hrlib.refine.best import _corrected, _disagreement, _trusted, _unevenness
+from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import BundleSettings, Explained, surprise
-from hrlib.refine.saved import as_ply, confidence, load_refined, save_refined
+from hrlib.refine.saved import load_refined, save_refined
 from hrlib.support import paths
-from hrlib.synthetic.frames import Synthesiser, SyntheticSettings, rolled
-
-CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
-ARMS = replace(CLEAN, forearm_mm=60.0, forearm_share=1.0)  # what lies behind the wrist is no target
-SMALL = 0.88  # of the template: the base model explains the template's own frames so well that nothing is left to learn
-PAPER = PaperSettings(epochs=2, batch=4, micro=4, learning_rate=5e-5, cloud_rate_mm=0.2)
-BEST = BestSettings(
-    rounds=1, prepare=0, steps=3, own=8, synthetic=8, segmented=6, bundle=BundleSettings(iterations=3, points=64),
-    synthesis=CLEAN, arms=replace(ARMS, forearm_mm=200.0, window_px=160), learning_rate=3e-4,
-)  # fmt: skip
+from hrlib.synthetic.frames import Synthesiser, rolled
 
 TWO_ROUNDS = replace(BEST, rounds=2, prepare=2, agreed=True, roll_deg=30.0)
 
@@ -59,10 +56,6 @@ def net():
 def same_weights(a, b):
     theirs = b.state_dict()
     return all(torch.equal(value, theirs[name]) for name, value in a.state_dict().items())
-
-
-def run(net, crops, settings, out=None):
-    return refine(net, template(), crops, settings, out, progress=False)
 
 
 def stop_in_call(monkeypatch, module, name, number):
@@ -222,11 +215,11 @@ def test_settings_out_of_range(make, message):
 TWO = """
 import sys, torch
 from core_fixtures import template
-from hrlib.checkpoint import load_network
+from hrlib.network.checkpoint import load_network
 from hrlib.refine import PaperSettings, refine
-from hrlib.skinning import skin, skinning_transforms
-from hrlib.synthetic import Synthesiser, SyntheticSettings
-from test_refine import ARMS, PAPER, SMALL
+from hrlib.hand.skinning import skin, skinning_transforms
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
+from refine_fixtures import ARMS, PAPER, SMALL
 crops = Synthesiser(template().morphed({}, SMALL), ARMS).batch(8, 3).crops
 refine(load_network(template())[0], template(), crops, PAPER, sys.argv[1], progress=False)
 """

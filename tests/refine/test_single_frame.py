@@ -4,8 +4,9 @@ import pytest
 import torch
 from core_fixtures import clean_batch, template
 
-from hrlib.evaluation.metrics import image_mse, joint_error_mm
-from hrlib.hand.kinematics import from_euler
+from hrlib.evaluation.joint_errors import joint_error_mm
+from hrlib.hand.rotations import from_euler
+from hrlib.losses import image_mse
 from hrlib.method import PipelineSettings, evaluate_step, true_prediction
 from hrlib.network.posenet import PoseNet
 from hrlib.refine.single_frame import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape

@@ -7,21 +7,13 @@ import sys
 
 import pytest
 import torch
+from gpu_fixtures import random_points
 
 from hrlib.render import splat_depth
 
 # Triton's interpreter takes tensors on the CPU: with it, test_render_gpu.py runs these tests once more.
 BACKENDS = ("reference", "cpu", "gpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("reference", "cpu")
 both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-def random_points(batch, count, size, seed=0, dtype=torch.float32):
-    """A cloud that also has points off the image (up to 8 px), behind the cube (z >= 1) and before it (z < 0)."""
-    generator = torch.Generator().manual_seed(seed)
-    height, width = size
-    unit = torch.rand(batch, count, 3, generator=generator, dtype=dtype)
-    scale = torch.tensor([width + 16, height + 16, 1.6], dtype=dtype)
-    return unit * scale - torch.tensor([8, 8, 0.3], dtype=dtype)
 
 
 def image_of(*points, radius, size, backend):

@@ -4,55 +4,24 @@ Triton decides when it is imported whether it compiles or interprets, so the int
 first test runs this file in it, and with the gpu back end the tests of test_render.py.
 """
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from test_render import random_points
+from gpu_fixtures import DEVICE, ROOT, compile_for_h100, compiling, on_device, random_points, run_interpreted
 
 from hrlib.render import splat_depth
 
 triton = pytest.importorskip("triton")
-
-ROOT = Path(__file__).resolve().parents[2]
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-on_device = pytest.mark.skipif(
-    DEVICE == "cpu" and not INTERPRETED, reason="no CUDA device: the first test runs this in Triton's interpreter"
-)
-compiling = pytest.mark.skipif(INTERPRETED, reason="Triton interprets in this process")
-
-
-def run_interpreted(*files: str, only: str = "") -> None:
-    """These files' tests in a process whose Triton interprets."""
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", *(str(ROOT / "tests" / file) for file in files), "-k", only]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\d+ passed", done.stdout), done.stdout
-
-
-def compile_for_h100(kernel, types: list[str], constants: dict, options: dict) -> str:
-    """PTX of a kernel for an H100, which needs none: the arguments' types in order, then the constants."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    signature = dict(zip(kernel.arg_names, types + ["constexpr"] * len(constants), strict=True))
-    source = ASTSource(kernel, signature, constexprs=constants)
-    done = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    assert done.asm["cubin"]  # the assembler took it too
-    return done.asm["ptx"]
 
 
 @compiling
 @pytest.mark.slow
 def test_in_tritons_interpreter():
     # refitting takes 300 steps, a minute in the interpreter
-    run_interpreted("test_render.py", "test_render_gpu.py", only="gpu and not refit")
+    run_interpreted("render/test_render.py", "render/test_render_gpu.py", only="gpu and not refit")
 
 
 @compiling

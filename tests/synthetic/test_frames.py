@@ -11,12 +11,13 @@ import torch
 from core_fixtures import build_stick_hand, clean_batch, template
 from scipy.ndimage import distance_transform_edt
 
-from hrlib.evaluation.metrics import image_mse
 from hrlib.frames.camera import Camera
-from hrlib.frames.crop import crop_batch, crop_frame
+from hrlib.frames.crop import crop_batch
+from hrlib.frames.find import crop_frame
 from hrlib.frames.frame import Frame
 from hrlib.hand.joints import POINT_NAMES
-from hrlib.hand.kinematics import from_euler
+from hrlib.hand.rotations import from_euler
+from hrlib.losses import image_mse
 from hrlib.method import evaluate_step, true_prediction
 from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, rolled, wrist_loop
 

@@ -8,13 +8,13 @@ import torch
 from core_fixtures import template
 
 from hrlib.companion.results import content_hash
-from hrlib.evaluation.metrics import image_mse
 from hrlib.hand.kinematics import forward_kinematics
+from hrlib.losses import image_mse
 from hrlib.method import evaluate_step, from_crop
 from hrlib.support import paths
 from hrlib.support.parallel import in_processes
 from hrlib.synthetic.people import SEQUENCE, USERS, record
-from hrlib.synthetic.sensor import KINECT_V1, SR300
+from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
 
 def mean_size_mm(hand) -> float:

@@ -11,7 +11,9 @@ import roma
 import torch
 from core_fixtures import template
 
-from hrlib.hand.kinematics import euler_angles, forward_kinematics, from_euler, joint_positions
+from hrlib.hand.kinematics import forward_kinematics, joint_positions
+from hrlib.hand.named_poses import view_rotation, yaw_of
+from hrlib.hand.rotations import euler_angles, from_euler
 from hrlib.losses import collision_loss, physical_loss
 from hrlib.synthetic.poses import (
     pose_from_joints,
@@ -21,8 +23,6 @@ from hrlib.synthetic.poses import (
     sample_views,
     smooth_angles,
     smooth_walk,
-    view_rotation,
-    yaw_of,
 )
 
 

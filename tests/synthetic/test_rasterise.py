@@ -6,9 +6,9 @@ import torch
 from core_fixtures import FIST_DEG, clean_batch, pose, template
 
 from hrlib.hand.kinematics import forward_kinematics
+from hrlib.hand.named_poses import view_rotation
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings, window_cameras
-from hrlib.synthetic.poses import view_rotation
 from hrlib.synthetic.rasterise import rasterise
 
 UNIT = np.array([[100.0, 100.0, 0.0, 0.0]])  # a point at depth 100 mm is seen at the pixel (x, y)

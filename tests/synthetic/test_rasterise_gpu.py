@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_render_gpu import DEVICE, compile_for_h100, compiling, on_device, run_interpreted
+from gpu_fixtures import DEVICE, compile_for_h100, compiling, on_device, run_interpreted
 
 from hrlib.synthetic.rasterise import rasterise
 
@@ -40,7 +40,7 @@ def sphere(rings=6, segments=8) -> tuple[np.ndarray, np.ndarray]:
 @compiling
 @pytest.mark.slow
 def test_in_tritons_interpreter():
-    run_interpreted("test_rasterise_gpu.py")
+    run_interpreted("synthetic/test_rasterise_gpu.py")
 
 
 @compiling

@@ -7,8 +7,9 @@ import torch
 from core_fixtures import template
 
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
-from hrlib.synthetic.sensor import KINECT_V1, SR300, local_noise, measure
 from hrlib.synthetic.sensor import gpu as sensor_gpu
+from hrlib.synthetic.sensor import local_noise, measure
+from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
 FX = np.array([525.0])
 SENSORS = pytest.mark.parametrize("sensor", [KINECT_V1, SR300], ids=lambda sensor: sensor.name)

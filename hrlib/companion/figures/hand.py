@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from ...drawing import plots
-from ...drawing.plots import ACCENT, FINGER_COLOURS, INK, MUTED
+from ...drawing.style import ACCENT, FINGER_COLOURS, INK, MUTED
 from ...hand.joints import JOINT_NAMES, LIMITS_DEG
 from ...hand.kinematics import forward_kinematics
+from ...hand.named_poses import ANGLES, VIEW_DEG, pose, rest_angles
 from ...hand.rig import HandRig
 from ...hand.skinning import skin, skinning_transforms
-from ..hand_explorer import ANGLES, CUBE_MM, VIEW_DEG, Look, look, pose, rest_angles
+from ..hand_explorer import CUBE_MM, Look, look
 
 TRIM = 0.08  # of the cube, at each side: a hand without a forearm does not fill it
 

@@ -6,9 +6,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...drawing import plots
-from ...drawing.plots import ACCENT, GOOD, INK, MUTED
-from ...evaluation.metrics import joint_error_mm
+from ...drawing import mesh, plots, style
+from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...evaluation.joint_errors import joint_error_mm
 from ...hand.joints import FINGERS, POINT_PARENTS
 from ...hand.kinematics import forward_kinematics, joint_positions
 from ...hand.rig import HandRig
@@ -29,8 +29,8 @@ def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> 
     flipped = (rest - centre) / crops.cube_mm * np.array([1, -1, -1]) + 0.5
     plots.show_cloud(axes[0, 1], flipped, title=f"(2) point cloud P, {len(rest)} points", cmap="cividis")
     plots.show_depth(axes[0, 2], crops.image[index], "(4) input depth image D")
-    axes[0, 3].imshow(plots.shaded_hands(hand, step.T_cam_joint[[index]], crops[index])[0])
-    plots.draw_skeleton(axes[0, 3], step.joints_mm[index], crops, index, 240)
+    axes[0, 3].imshow(mesh.shaded_hands(hand, step.T_cam_joint[[index]], crops[index])[0])
+    mesh.draw_skeleton(axes[0, 3], step.joints_mm[index], crops, index, 240)
     plots._bare(axes[0, 3], r"predicted pose $\theta$")
     plots.show_depth(axes[1, 0], step.rendered[index], r"(3) $f^{depth}(f^{skin}(P, M))$")
     plots.show_depth(axes[1, 1], step.target[index], r"(5) $f^{depth}(P_D)$")
@@ -55,7 +55,7 @@ def _show_rest_hand(axes, hand: HandRig):
     points = joint_positions(hand, forward_kinematics(hand, hand.rest_rotations[None], torch.zeros(1, 3)))[0].numpy()
     for child, parent in enumerate(POINT_PARENTS):
         if parent >= 0:
-            colour = plots.FINGER_COLOURS[(child - 1) // 4]
+            colour = style.FINGER_COLOURS[(child - 1) // 4]
             axes.plot(*points[[parent, child], :2].T, color=colour, lw=1.6)
     joints = [0] + [4 * finger + part for finger in range(5) for part in (1, 2, 3)]
     axes.plot(*points[joints, :2].T, "o", color=INK, ms=3.5)
@@ -101,8 +101,8 @@ def figure_pose_fits(
     drop = (1 - fit.mse[-1] / fit.mse[0]).numpy()
     figure = plt.figure(figsize=(1.12 * columns + 1.2, 6.2 * bands + 3.6))
     *sheets, graphs = figure.subfigures(bands + 1, 1, height_ratios=[6.2] * bands + [3.6])
-    before = plots.shaded_hands(hand, fit.before.T_cam_joint, examples.crops, 160)
-    after = plots.shaded_hands(hand, fit.after.T_cam_joint, examples.crops, 160)
+    before = mesh.shaded_hands(hand, fit.before.T_cam_joint, examples.crops, 160)
+    after = mesh.shaded_hands(hand, fit.after.T_cam_joint, examples.crops, 160)
     for band, sheet in enumerate(sheets):
         axes = sheet.subplots(5, columns, squeeze=False)
         sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.91, bottom=0.01)
@@ -240,7 +240,7 @@ def figure_base(curve: dict, names: list[str], joint_mm: Tensor, yaw_deg: Tensor
         xlabel="million images seen in training", ylabel="mean joint error (mm)", title="training of the shipped model"
     )
     training.set_ylim(0, None)
-    colours = [INK] + [plots.FINGER_COLOURS[i // 4] for i in range(20)]
+    colours = [INK] + [style.FINGER_COLOURS[i // 4] for i in range(20)]
     points.bar(range(21), joint_mm, color=colours)
     points.set_xticks(range(21), [name.replace("_", " ") for name in names], rotation=65, ha="right", fontsize=7.5)
     points.set(ylabel="mean error (mm)", title="error of each joint, fresh clean frames")

@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ...drawing import plots
-from ...drawing.plots import ACCENT, GOOD, INK, MUTED
+from ...drawing import mesh, plots
+from ...drawing.style import ACCENT, GOOD, INK, MUTED
 from ...hand.rig import HandRig
 from ...personal.track import Tracked
 from ...refine.explain import evenly
@@ -47,16 +47,16 @@ def figure_tracking(
     """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
     index = evenly(len(after), columns)
     crops = after.crops[index]
-    meshes = plots.predicted_hands(hand, after.prediction[index], crops)
+    meshes = mesh.predicted_hands(hand, after.prediction[index], crops)
     figure = plt.figure(figsize=(10, 4.9))
     grid = figure.add_gridspec(3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12)
     for k in range(len(index)):
-        depth, mesh = figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])
+        depth, posed = figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])
         plots.show_depth(depth, crops.image[k], f"frame {int(index[k])}", vmax=max(0.5, float(crops.image[k].max())))
-        plots.show_picture(mesh, meshes[k])
+        plots.show_picture(posed, meshes[k])
         if k == 0:
             depth.set_ylabel("depth")
-            mesh.set_ylabel("tracked")
+            posed.set_ylabel("tracked")
     axes = figure.add_subplot(grid[2, :])
     colours = colours or dict(zip(error_mm, (MUTED, GOOD), strict=False))
     for name, values in error_mm.items():

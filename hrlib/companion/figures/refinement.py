@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from ...drawing import plots
-from ...drawing.plots import ACCENT, GOOD, INK, MUTED
+from ...drawing import mesh, plots
+from ...drawing.style import ACCENT, GOOD, INK, MUTED
 from ...evaluation.before_after import Judged
-from ...frames.crop import Crops
-from ...network.posenet import IMAGE_SIZE
+from ...frames.crop import IMAGE_SIZE
+from ...frames.crops import Crops
 
 # one colour for each model, in every figure of refinement
 COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91"}
@@ -139,7 +139,7 @@ def figure_hands(shown: Sequence[Shown], labels: Mapping[str, str], size: int = 
         steps = {name: judged.step(one.index) for name, judged in one.models.items()}
         crops = one.models[models[0]].crops[list(one.index)]
         for row, name in enumerate(models):
-            pictures = plots.shaded_hands(one.models[name].hand, steps[name].T_cam_joint, crops, size)
+            pictures = mesh.shaded_hands(one.models[name].hand, steps[name].T_cam_joint, crops, size)
             for i in range(len(one.index)):
                 hand, image = axes[1 + 2 * row, column + i], axes[2 + 2 * row, column + i]
                 plots.show_picture(hand, pictures[i])
@@ -160,7 +160,7 @@ def figure_hands(shown: Sequence[Shown], labels: Mapping[str, str], size: int = 
 
 
 def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
-    plots.draw_skeleton(axes, joints_mm, crops, index, IMAGE_SIZE, lw=1.1)
+    mesh.draw_skeleton(axes, joints_mm, crops, index, IMAGE_SIZE, lw=1.1)
     axes.set(xlim=(-0.5, IMAGE_SIZE - 0.5), ylim=(IMAGE_SIZE - 0.5, -0.5))  # a bone may leave the crop
 
 

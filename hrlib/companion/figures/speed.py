@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...drawing.plots import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, INK, MUTED
 
 PAPER_FORWARD_MS = 3.5  # Sec. 4.6: a forward pass on a GTX 1060
 

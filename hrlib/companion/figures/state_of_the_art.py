@@ -9,7 +9,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from ...datasets.pseudo import PseudoFrames
-from ...drawing.plots import ACCENT, GOOD, INK, MUTED, show_depth
+from ...drawing.plots import show_depth
+from ...drawing.style import ACCENT, GOOD, INK, MUTED
 from ...evaluation.joint_errors import BIASES, THRESHOLDS_MM
 from ...evaluation.published_curves import largest_difference
 from ...method import to_crop

@@ -1,52 +1,19 @@
-"""Forward kinematics: joint rotations to joint frames (Sec. 3.3.1), and rotations to Euler angles (Sec. 3.5).
+"""Forward kinematics: joint rotations to joint frames (Sec. 3.3.1).
 
-The chain of frames is written in torch, for any device and dtype; `cpu.py` is the same, faster, on the CPU.
+Two back ends give the same frames: `reference.py`, plain torch for any device and dtype, and `cpu.py`, a faster kernel for
+float32 on the CPU.
 """
 
-from functools import cache
 from importlib import import_module
 
 import roma
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..rig import HandRig
+from . import reference
 
-# Joints by depth in the tree: wrist, the five bases, the five middles, the five fars; each hangs on the group before.
-LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
-FAR = LEVELS[-1]
-
-
-def rotation_matrix(q: Tensor, size: int = 3) -> Tensor:
-    """Unit quaternions xyzw [..., 4] -> rotation matrices [..., 3, 3]. Polynomial, so its gradient is finite everywhere.
-
-    size: 4 for [..., 4, 4], transforms that only rotate.
-    """
-    table = _rotation_table(size, q.dtype, q.device)
-    products = (q[..., :, None] * q[..., None, :]).flatten(-2)  # xx, xy, ... ww
-    return (products @ table[:16] + table[16]).unflatten(-1, (size, size))
-
-
-@cache
-def _rotation_table(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[17, size^2]: the entries of a rotation matrix as sums of its quaternion's products, and the constants in them.
-
-    One small matrix product takes a fifth of the time of the thirty operations that it stands for.
-    """
-    table = torch.zeros(5, 4, size, size, dtype=torch.float64)  # of x, y, z, w by x, y, z, w, then the constants
-    x, y, z, w, one = range(5)
-    for entry, terms in enumerate(
-        [
-            [(-2, y, y), (-2, z, z)], [(2, x, y), (-2, w, z)], [(2, x, z), (2, w, y)],
-            [(2, x, y), (2, w, z)], [(-2, x, x), (-2, z, z)], [(2, y, z), (-2, w, x)],
-            [(2, x, z), (-2, w, y)], [(2, y, z), (2, w, x)], [(-2, x, x), (-2, y, y)],
-        ]
-    ):  # fmt: skip
-        for factor, i, j in terms:
-            table[i, j, entry // 3, entry % 3] += factor
-    table[one, 0] = torch.eye(size)
-    return table.reshape(20, -1)[:17].to(device, dtype)
+FAR = reference.LEVELS[-1]
 
 
 def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
@@ -63,14 +30,8 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
     if wrist_mm.shape != (len(rotations), 3):
         raise ValueError(f"wrist_mm must be [B, 3] with B = {len(rotations)}, got {list(wrist_mm.shape)}")
     if for_a_kernel((rotations, wrist_mm), (hand.T_parent_neutral,)):
-        kernel = import_module(".cpu", __name__)
-        return kernel.forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
-    T_parent_joint = hand.T_parent_neutral @ rotation_matrix(rotations, 4)  # [B, 16, 4, 4]; the wrist has no bone
-    T = [T_parent_joint[:, :1] + pad(wrist_mm[:, None, :, None], (3, 0, 0, 1))]  # the last column's first three rows
-    for level in LEVELS:
-        T.append(T[-1] @ T_parent_joint[:, level])  # [B, 1 or 5, 4, 4]: the wrist's is the parent of five
-    # back from (level, finger) to (wrist, thumb x 3, index x 3, ...)
-    return torch.cat([T[0], torch.stack(T[1:], 2).flatten(1, 2)], 1)
+        return import_module(".cpu", __name__).forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
+    return reference.forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
 
 
 def for_a_kernel(variable: tuple[Tensor, ...], constant: tuple[Tensor, ...]) -> bool:
@@ -93,37 +54,3 @@ def turn_hand(rotations: Tensor, R: Tensor) -> Tensor:
     """Rotations [B, 16, 4] of hands that are turned as a whole by R [B, 3, 3], in the camera frame."""
     wrist = roma.quat_product(roma.rotmat_to_unitquat(R), rotations[:, 0])
     return torch.cat([wrist[:, None], rotations[:, 1:]], 1)
-
-
-def euler_angles(rotations: Tensor) -> Tensor:
-    """phi(theta) of Sec. 3.5: unit quaternions xyzw [..., 4] -> (flexion, deviation, twist) [..., 3] in radians.
-
-    R = R_x(flexion) R_z(deviation) R_y(twist). The middle angle is singular at +-90 degrees, far outside of any finger's
-    range; it is clamped just short of that, so that value and gradient stay finite for every rotation.
-    """
-    R = rotation_matrix(rotations)
-    # R_x(a) R_z(b) R_y(c) has first row (cos b cos c, -sin b, cos b sin c) and second column (-sin b, cos a cos b, sin a cos b)
-    sine = (-R[..., 0, 1]).clamp(-1 + 1e-6, 1 - 1e-6)
-    flexion = _safe_atan2(R[..., 2, 1], R[..., 1, 1])
-    twist = _safe_atan2(R[..., 0, 2], R[..., 0, 0])
-    return torch.stack([flexion, torch.asin(sine), twist], -1)
-
-
-def _safe_atan2(y: Tensor, x: Tensor) -> Tensor:
-    """atan2 whose gradient is zero where both arguments vanish, instead of NaN or, close by, a million radians a unit."""
-    vanishing = (x.abs() < 1e-3) & (
-        y.abs() < 1e-3
-    )  # 0.1 degrees from the singular angle, where the sine is clamped too
-    angle = torch.atan2(torch.where(vanishing, torch.zeros_like(y), y), torch.where(vanishing, torch.ones_like(x), x))
-    return torch.where(vanishing, torch.atan2(y.detach(), x.detach()), angle)
-
-
-def from_euler(angles: Tensor) -> Tensor:
-    """(flexion, deviation, twist) [..., 3] rad -> unit quaternions xyzw [..., 4]; inverse of `euler_angles`."""
-    (sa, sb, sc), (ca, cb, cc) = (torch.sin(angles / 2).unbind(-1), torch.cos(angles / 2).unbind(-1))
-    # q = q_x(a) q_z(b) q_y(c)
-    x = sa * cb * cc - ca * sb * sc
-    y = ca * cb * sc - sa * sb * cc
-    z = sa * cb * sc + ca * sb * cc
-    w = ca * cb * cc + sa * sb * sc
-    return torch.stack([x, y, z, w], -1)

@@ -1,15 +1,16 @@
 """Linear blend skinning: rest points to posed points (Eq. 2).
 
-The equation is written in torch, for any device and dtype; `skinning_cpu.py` is the same, faster, for one shape on the CPU.
+Two back ends give the same points: `reference.py`, plain torch for any device and dtype, and `cpu.py`, a faster kernel for
+one shape, float32, on the CPU.
 """
 
 from importlib import import_module
 
-import torch
 from torch import Tensor
 
 from ..kinematics import for_a_kernel
 from ..rig import HandRig
+from . import reference
 
 
 def skinning_transforms(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
@@ -33,5 +34,4 @@ def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
         )
     if points.ndim == 2 and for_a_kernel((points, M), (weights,)):
         return import_module(".cpu", __name__).skin(points, weights, M)
-    blended = torch.matmul(weights, M[:, :, :3].flatten(2)).unflatten(-1, (3, 4))  # sum_j w_ij M_j, [B, N, 3, 4]
-    return (blended[..., :3] * points[..., None, :]).sum(-1) + blended[..., 3]
+    return reference.skin(points, weights, M)

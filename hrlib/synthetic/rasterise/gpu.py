@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from . import check
+from .checks import check
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 when triton was imported: kernels run on the CPU
 EXACT = {"enable_fp_fusion": False}  # an edge that two triangles share gives them areas that differ in sign alone

@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from . import OUTLINE_MM, DepthSensor
+from .model import OUTLINE_MM, DepthSensor
 
 MOST_PX = 2  # more than two pixels from a surface nothing can be read
 

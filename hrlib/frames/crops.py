@@ -1,0 +1,41 @@
+"""A batch of crops: what the method sees of frames."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Crops:
+    """B cropped frames. image [B, 120, 120]; points [B, 1280, 3] in the crop frame; centre_mm [B, 3] in the camera frame;
+    count [B] how many of the points are distinct (the rest repeat them)."""
+
+    image: Tensor
+    points: Tensor
+    centre_mm: Tensor
+    count: Tensor
+    cube_mm: float
+
+    def __len__(self):
+        return len(self.image)
+
+    def __getitem__(self, index) -> "Crops":
+        """A part of the batch: index with a slice, a list or a tensor (an int gives a batch of one)."""
+        if isinstance(index, int):
+            index = [index]
+        parts = (self.image, self.points, self.centre_mm, self.count)
+        return Crops(*(part[index] for part in parts), self.cube_mm)
+
+    def to(self, device) -> "Crops":
+        parts = (self.image, self.points, self.centre_mm, self.count)
+        return Crops(*(part.to(device) for part in parts), self.cube_mm)
+
+
+def concatenate(crops: list[Crops]) -> Crops:
+    """Batches of crops of one cube size joined into one."""
+    cubes = {c.cube_mm for c in crops}
+    if len(cubes) != 1:
+        raise ValueError(f"crops of one batch need one cube_mm, got {sorted(cubes)}")
+    parts = [torch.cat([getattr(c, key) for c in crops]) for key in ("image", "points", "centre_mm", "count")]
+    return Crops(*parts, cubes.pop())

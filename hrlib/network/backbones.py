@@ -1,0 +1,140 @@
+"""The layers of PoseNet before its heads: the paper's AlexNet, a small residual network, and one whose places vote."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, interpolate, pad, pixel_unshuffle
+
+
+class FirstConv(nn.Conv2d):
+    """AlexNet's first layer, 11x11 with stride 4 on one channel, computed as a 3x3 convolution of the 4x4 blocks.
+
+    The same sums, but kernels for one channel and long strides are slow on a CPU: a training step takes a quarter less.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(1, channels, 11, 4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # output i sees the rows 4i - 5 ... 4i + 5; with 5 rows before the image, these are blocks i, i + 1, i + 2
+        blocks, weight = pixel_unshuffle(pad(x, (5, 3, 5, 3)), 4), pixel_unshuffle(pad(self.weight, (0, 1, 0, 1)), 4)
+        fast = torch.channels_last
+        return conv2d(blocks.contiguous(memory_format=fast), weight.contiguous(memory_format=fast), self.bias)
+
+
+def alexnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """AlexNet's kernels, strides and order (Krizhevsky et al. 2012) with about half its channels and without its response
+    normalisation. The layers [B, 1, 120, 120] -> [B, n], their n, and the width of the fully connected layer after them."""
+
+    def conv(c_in, c_out, kernel, pool=False):
+        layers = [nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2) if c_in > 1 else FirstConv(c_out)]
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(c_out))
+        if pool:
+            layers.append(nn.MaxPool2d(3, 2, 1))  # before the ReLU, which commutes with it and has less to do then
+        return [*layers, nn.ReLU()]
+
+    layers = nn.Sequential(
+        *conv(1, 48, 11, pool=True),  # 120 -> 30 -> 15 pixels
+        *conv(48, 128, 5, pool=True),  # 8
+        *conv(128, 192, 3),
+        *conv(192, 192, 3),
+        *conv(192, 80, 3, pool=True),  # 4
+        nn.Flatten(),
+    )  # fmt: skip
+    return layers, 80 * 4 * 4, 4096
+
+
+def resnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """AlexNet's first layer and five residual blocks (He et al. 2016), as costly as AlexNet. Flattened, not averaged:
+    where in the image something is seen tells the pose. Returns what `alexnet` does."""
+    layers = nn.Sequential(
+        FirstConv(48),
+        nn.BatchNorm2d(48) if batch_norm else nn.Identity(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.ReLU(),  # 15 pixels
+        Residual(48, 48, 1, batch_norm),
+        Residual(48, 128, 2, batch_norm),  # 8
+        Residual(128, 128, 1, batch_norm),
+        Residual(128, 256, 2, batch_norm),  # 4
+        Residual(256, 256, 1, batch_norm),
+        nn.Flatten(),
+    )
+    return layers, 256 * 4 * 4, 512
+
+
+def votes(batch_norm: bool) -> tuple[nn.Module, int, int]:
+    """`Votes`, as the functions above return their layers. Half of AlexNet's weights, as costly."""
+    return Votes(batch_norm), 512 + 63, 512
+
+
+BACKBONES = {"alexnet": alexnet, "resnet": resnet, "votes": votes}
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the size changes."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, batch_norm: bool):
+        super().__init__()
+
+        def conv(c_from, kernel, stride):
+            norm = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+            return nn.Sequential(nn.Conv2d(c_from, c_out, kernel, stride, kernel // 2), norm)
+
+        self.first, self.second = conv(c_in, 3, stride), conv(c_out, 3, 1)
+        self.shortcut = conv(c_in, 1, stride) if (c_in, stride) != (c_out, 1) else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
+
+
+class Votes(nn.Module):
+    """Residual blocks down to 4x4 and back up to 15x15, where each place votes for each of the 21 points: a weight (softmax
+    over the places), a place in the image relative to its own, and a depth (in the manner of Xiong et al. 2019, "A2J").
+
+    A convolution finds a fingertip wherever it is, a fully connected layer has to learn it for each place: from the same
+    frames the joints come out better by a quarter. [B, 1, 120, 120] -> [B, 512 + 63]: features, and the points, scaled.
+    """
+
+    SCALE = 4.0  # of the points among the features, whose numbers are about one
+    REACH = 0.3  # of a vote of one, in units of the cube
+
+    def __init__(self, batch_norm: bool, widths: tuple[int, int, int, int] = (24, 48, 96, 192), top: int = 64):
+        super().__init__()
+        first, a, b, c = widths
+        self.stem = nn.Sequential(
+            FirstConv(first), nn.BatchNorm2d(first) if batch_norm else nn.Identity(), nn.ReLU(),
+            Residual(first, first, 1, batch_norm),  # 30 pixels: a finger is two of them wide, where pooling leaves one
+        )  # fmt: skip
+        self.fine = nn.Sequential(Residual(first, a, 2, batch_norm), Residual(a, a, 1, batch_norm))  # 15
+        self.middle = nn.Sequential(Residual(a, b, 2, batch_norm), Residual(b, b, 1, batch_norm))  # 8
+        self.coarse = nn.Sequential(Residual(b, c, 2, batch_norm), Residual(c, c, 1, batch_norm))  # 4
+        self.down_coarse, self.down_middle = Conv(c, b, 1, batch_norm), Conv(b, top, 1, batch_norm)
+        self.down_fine, self.mix = Conv(a, top, 1, batch_norm), Conv(top, top, 3, batch_norm)
+        self.vote = nn.Linear(top, 21 * 4)  # the same at each place
+        self.seen = nn.Linear(c * 4 * 4 + 63, 512)
+        place = (torch.arange(15) + 0.5) / 15 - 0.5
+        v, u = torch.meshgrid(place, place, indexing="ij")
+        self.register_buffer("places", torch.stack([u, v, torch.zeros_like(u)], -1).flatten(0, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        fine = self.fine(self.stem(image))
+        middle = self.middle(fine)
+        coarse = self.coarse(middle)
+        up = torch.relu(middle + interpolate(self.down_coarse(coarse), scale_factor=2.0))
+        up = torch.relu(self.down_fine(fine) + interpolate(self.down_middle(up), scale_factor=15 / 8))
+        points = self.points(torch.relu(self.mix(up))).flatten(1) * self.SCALE
+        return torch.cat([torch.relu(self.seen(torch.cat([coarse.flatten(1), points], 1))), points], 1)
+
+    def points(self, up: Tensor) -> Tensor:
+        """The 21 points [B, 21, 3] that the places of the finest map [B, 64, 15, 15] vote for."""
+        vote = self.vote(up.flatten(2).transpose(1, 2)).float().unflatten(2, (21, 4))  # [B, 225 places, 21, 4]
+        weight = vote[..., :1].softmax(1)
+        return (weight * (self.places[:, None] + self.REACH * vote[..., 1:])).sum(1)
+
+
+class Conv(nn.Sequential):
+    """A convolution and, while pretraining, its normalisation."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, batch_norm: bool):
+        norm = nn.BatchNorm2d(c_out) if batch_norm else nn.Identity()
+        super().__init__(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), norm)

@@ -1,0 +1,21 @@
+"""Frames of a folder, a few at a time."""
+
+from collections.abc import Iterator, Sequence
+
+from ..frames.crops import Crops
+from ..frames.find import crop_found
+from ..frames.frame import Frame
+from ..frames.segment import check_mask
+
+CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
+
+
+def in_chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[tuple[Crops | None, list[Frame], dict[str, str]]]:
+    """Segment and crop `frames`, `size` of them in memory at a time -> crops, their frames, {name: reason} of the others."""
+    for first in range(0, len(frames), size):
+        chunk = [frames[i] for i in range(first, min(first + size, len(frames)))]
+        # the masks of a folder may be anything; `crop_found` trusts them
+        masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in chunk if f.mask is not None}
+        unusable = {name: reason for name, reason in masked.items() if reason}
+        crops, kept, left_out = crop_found([f for f in chunk if f.name not in unusable], progress=False)
+        yield crops, kept, unusable | left_out

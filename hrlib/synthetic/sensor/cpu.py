@@ -1,0 +1,197 @@
+"""The sensor in numba: each image draws from its own seed, on any number of threads."""
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+from .model import OUTLINE_MM, REACH_PX, TANGENT_60, DepthSensor
+
+
+def measure(depth_mm, fx, sensor: DepthSensor, seed: int) -> np.ndarray:
+    """As `hrlib.synthetic.sensor.measure` describes it: arrays depth_mm [B, H, W], fx [B] px -> [B, H, W] float32."""
+    noisy = np.zeros(depth_mm.shape, np.float32)
+    s = sensor
+    numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm, s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)
+    limits = (s.baseline_mm, math.tan(math.radians(s.steepest_deg)))
+    clean, focal = np.ascontiguousarray(depth_mm, np.float32), np.ascontiguousarray(fx, np.float64)
+    _measure(clean, focal, numbers, limits, s.axial_grain_px, s.lateral_grain_px, seed, noisy)
+    return noisy
+
+
+@njit(cache=True)
+def _uniform(number):
+    """An even number in [0, 1) from a 64-bit one: splitmix64 (Steele et al. 2014)."""
+    z = number * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0
+
+
+@njit(cache=True)
+def _normal(key):
+    """A standard normal number from a 64-bit key, by Box-Muller."""
+    first, second = _uniform(key * np.uint64(2) + np.uint64(1)), _uniform(key * np.uint64(2) + np.uint64(2))
+    return math.sqrt(-2 * math.log(first + 1e-300)) * math.cos(2 * math.pi * second)
+
+
+@njit(cache=True)
+def _lattice(height, width, grain, stream, box):
+    """Normal numbers on a grid `grain` pixels apart that covers the image; those around `box` alone are filled in."""
+    top, bottom, left, right = box
+    values = np.empty((height // grain + 2, width // grain + 2))
+    for i in range(top // grain, (bottom - 1) // grain + 2):
+        for j in range(left // grain, (right - 1) // grain + 2):
+            values[i, j] = _normal(stream * np.uint64(1 << 20) + np.uint64(i * values.shape[1] + j))
+    return values
+
+
+@njit(cache=True)
+def _weights(grain):
+    """Of the four nodes around a pixel, by its place between them: [grain, grain, 4], of which the squares sum to 1."""
+    weights = np.empty((grain, grain, 4))
+    for y in range(grain):
+        for x in range(grain):
+            a, b = y / grain, x / grain
+            four = np.array([(1 - a) * (1 - b), (1 - a) * b, a * (1 - b), a * b])
+            weights[y, x] = four / math.sqrt((four**2).sum())
+    return weights
+
+
+@njit(cache=True)
+def _smooth(lattice, weights, i, y, j, x):
+    """The lattice between its nodes, of variance 1 everywhere; (i, y) and (j, x): the node before a row and a column, and
+    how many pixels that is away."""
+    above = weights[y, x, 0] * lattice[i, j] + weights[y, x, 1] * lattice[i, j + 1]
+    return above + weights[y, x, 2] * lattice[i + 1, j] + weights[y, x, 3] * lattice[i + 1, j + 1]
+
+
+@njit(cache=True)
+def _nodes(length, grain):
+    """Of each row or column, [length, 2]: the node before it, and how many pixels that is away."""
+    nodes = np.empty((length, 2), np.int64)
+    for k in range(length):
+        nodes[k] = k // grain, k % grain
+    return nodes
+
+
+@njit(cache=True)
+def _lit_by_projector(depth, fx, baseline):
+    """The image without the pixels that a nearer surface hides from the projector. Seen from the projector's side, the
+    column u - fx baseline / z of a surface must be a new extreme."""
+    height, width = depth.shape
+    lit = np.zeros_like(depth)
+    for v in range(height):
+        extreme = np.inf
+        for k in range(width):
+            u = width - 1 - k if baseline > 0 else k
+            if depth[v, u] > 0:
+                column = (u - fx * baseline / depth[v, u]) * (1 if baseline > 0 else -1)
+                if column < extreme:
+                    extreme = column
+                    lit[v, u] = depth[v, u]
+    return lit
+
+
+@njit(parallel=True, cache=True)
+def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy):
+    axial, growth, grazing, lateral, lateral_growth, step_mm, step_growth = numbers
+    baseline, steepest = limits
+    height, width = depth.shape[1:]
+    lateral_weights, axial_weights = _weights(lateral_grain), _weights(axial_grain)
+    lateral_rows, axial_rows = _nodes(height, lateral_grain), _nodes(height, axial_grain)
+    lateral_columns, axial_columns = _nodes(width, lateral_grain), _nodes(width, axial_grain)
+    for b in prange(len(depth)):
+        top, bottom, left, right = _box(depth[b])
+        stream = np.uint64((seed * 1000003 + b) * 3)
+        box = (top, bottom, left, right)
+        along_u = _lattice(height, width, lateral_grain, stream, box)
+        along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
+        along_z = _lattice(height, width, axial_grain, stream + np.uint64(2), box)
+        lit = _lit_by_projector(depth[b], fx[b], baseline)
+        tangent = _tangents(depth[b], fx[b])
+        low, high = _extremes(lit, top, bottom, left, right)
+        for v in range(top, bottom):
+            for u in range(left, right):
+                sv, su = v, u
+                # elsewhere there is nothing, or nothing but the same surface, whose error is in the axial noise
+                if high[v, u] - low[v, u] >= OUTLINE_MM:
+                    angle = math.atan(min(tangent[v, u], steepest))
+                    sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
+                    (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
+                    su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
+                    sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
+                    # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
+                    outside = su < 0 or sv < 0 or su >= width or sv >= height
+                    if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
+                        sv, su = v, u
+                    if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
+                        sv, su = v, u
+                z = lit[sv, su]
+                if z <= 0 or tangent[sv, su] > steepest:
+                    continue
+                metres = z / 1000
+                sigma = axial + growth * (metres - 0.4) ** 2
+                if tangent[sv, su] > TANGENT_60:
+                    angle = math.atan(tangent[sv, su])
+                    sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
+                (i, y), (j, x) = axial_rows[v], axial_columns[u]
+                value = z + sigma * _smooth(along_z, axial_weights, i, y, j, x)
+                step = step_mm + step_growth * z * z
+                noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
+
+
+@njit(cache=True)
+def _extremes(image, top, bottom, left, right):
+    """Of each pixel's neighbours at most REACH_PX away, the least and the greatest value, in rows and columns as of `_box`."""
+    height, width = image.shape
+    across = np.empty((2, height, width), image.dtype)
+    for v in range(max(top - REACH_PX, 0), min(bottom + REACH_PX, height)):
+        for u in range(left, right):
+            low = high = image[v, u]
+            for k in range(max(u - REACH_PX, 0), min(u + REACH_PX + 1, width)):
+                low, high = min(low, image[v, k]), max(high, image[v, k])
+            across[0, v, u], across[1, v, u] = low, high
+    lowest, highest = np.empty_like(image), np.empty_like(image)
+    for v in range(top, bottom):
+        lowest[v, left:right], highest[v, left:right] = across[0, v, left:right], across[1, v, left:right]
+        for k in range(max(v - REACH_PX, 0), min(v + REACH_PX + 1, height)):
+            for u in range(left, right):
+                lowest[v, u] = min(lowest[v, u], across[0, k, u])
+                highest[v, u] = max(highest[v, u], across[1, k, u])
+    return lowest, highest
+
+
+@njit(cache=True)
+def _box(image):
+    """Rows and columns (top, bottom, left, right) outside of which nothing is nearer than 2 px to any measurement."""
+    height, width = image.shape
+    top, bottom, left, right = height, 0, width, 0
+    for v in range(height):
+        for u in range(width):
+            if image[v, u] > 0:
+                top, bottom, left, right = min(top, v - 2), max(bottom, v + 3), min(left, u - 2), max(right, u + 3)
+    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+
+
+@njit(cache=True)
+def _tangents(depth, fx):
+    """Tangent of the angle between each pixel's surface and the image plane; steps between surfaces do not count."""
+    height, width = depth.shape
+    tangent = np.zeros_like(depth)
+    for v in range(height):
+        for u in range(width):
+            z = depth[v, u]
+            if z <= 0:
+                continue
+            slope = 0.0
+            for along_v in (False, True):
+                least = np.inf  # of the two sides, the one that does not lead over an outline
+                for side in (-1, 1):
+                    y, x = (v + side, u) if along_v else (v, u + side)
+                    if 0 <= y < height and 0 <= x < width and depth[y, x] > 0:
+                        least = min(least, abs(depth[y, x] - z))
+                if least < np.inf:
+                    slope += least * least
+            tangent[v, u] = math.sqrt(slope) * fx / z
+    return tangent
