@@ -5,6 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
+import shapes
+
+shapes.install()  # before anything imports hrlib
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ROOT.parent / "shared" / "data"

@@ -69,7 +69,7 @@ def provenance(
         "versions": {"hrlib": __version__, "python": platform.python_version(), **_package_versions()},
         "platform": {
             "os": f"{platform.system()} {platform.machine()}",
-            "cpu": _cpu_model(),
+            "cpu": cpu_model(),
             "cores": os.cpu_count(),
             **_compute(),
         },
@@ -132,7 +132,7 @@ def _compute() -> dict:
 
 
 @lru_cache
-def _cpu_model() -> str:
+def cpu_model() -> str:
     try:
         if platform.system() == "Linux":
             lines = Path("/proc/cpuinfo").read_text().splitlines()

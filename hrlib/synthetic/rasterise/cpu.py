@@ -12,7 +12,7 @@ def rasterise(vertices_mm, faces, intrinsics, size: tuple[int, int], closed: boo
     intrinsics = np.ascontiguousarray(intrinsics, np.float32)
     faces = np.ascontiguousarray(faces, np.int64)
     lowest, highest = int(faces.min(initial=0)), int(faces.max(initial=0))
-    check(vertices.shape, intrinsics.shape, np.isfinite(vertices).all(), faces.shape, lowest, highest)
+    check(vertices.shape, intrinsics.shape, bool(np.isfinite(vertices).all()), faces.shape, lowest, highest)
     depth = np.zeros((len(vertices), *size), np.float32)
     _rasterise(vertices, faces, intrinsics, depth, closed)
     return depth
