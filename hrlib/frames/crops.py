@@ -1,9 +1,16 @@
 """A batch of crops: what the method sees of frames."""
 
+import operator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+def batch_index(index: object) -> object:
+    """An index that always gives a batch: any kind of integer means a batch of one; slices, lists and arrays select."""
+    is_integer = hasattr(index, "__index__") and getattr(index, "ndim", 0) == 0
+    return [operator.index(index)] if is_integer else index
 
 
 @dataclass(frozen=True)
@@ -21,10 +28,8 @@ class Crops:
         return len(self.image)
 
     def __getitem__(self, index) -> "Crops":
-        """A part of the batch: index with a slice, a list or a tensor (an int gives a batch of one)."""
-        if isinstance(index, int):
-            index = [index]
-        parts = (self.image, self.points, self.centre_mm, self.count)
+        """A part of the batch; see `batch_index`."""
+        index, parts = batch_index(index), (self.image, self.points, self.centre_mm, self.count)
         return Crops(*(part[index] for part in parts), self.cube_mm)
 
     def to(self, device) -> "Crops":

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..frames.crop import IMAGE_SIZE
+from ..frames.crops import batch_index
 from ..hand.joints import POINT_NAMES
 from .backbones import BACKBONES, Votes
 from .rotation_heads import ROTATIONS, to_quaternion
@@ -53,8 +54,8 @@ class Prediction:
     points: Tensor | None = None
 
     def __getitem__(self, index) -> "Prediction":
-        """Those of some of the images: index with a slice, a list or a tensor."""
-        parts = (self.rotations, self.offset, self.points)
+        """Predictions of some of the images; see `batch_index`."""
+        index, parts = batch_index(index), (self.rotations, self.offset, self.points)
         return Prediction(*(None if part is None else part[index] for part in parts))
 
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ..frames.camera import Camera
 from ..frames.crop import crop_batch
-from ..frames.crops import Crops, concatenate
+from ..frames.crops import Crops, batch_index, concatenate
 from ..frames.find import crop_frame
 from ..frames.frame import Frame
 from ..frames.turn import rotated, turned
@@ -61,6 +61,7 @@ class SyntheticBatch:
         return len(self.crops)
 
     def __getitem__(self, index) -> "SyntheticBatch":
+        index = batch_index(index)
         return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
 
     def to(self, device: torch.device) -> "SyntheticBatch":

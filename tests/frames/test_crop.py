@@ -172,10 +172,19 @@ def test_batch_equals_its_images_one_by_one():
     joined = concatenate([crop_hand(frame, OFF_CENTRE) for frame in frames])
     for key in ("image", "points", "centre_mm", "count"):
         assert torch.equal(getattr(batch, key), getattr(joined, key)), key
-    assert len(batch) == 3 and len(batch[1]) == 1 and len(batch[1:]) == 2
+    assert len(batch) == 3 and len(batch[1:]) == 2
     assert torch.equal(batch[[2, 0]].centre_mm, batch.centre_mm[[2, 0]])
     with pytest.raises(ValueError, match=r"need one cube_mm, got \[200.0, 250.0\]"):
         concatenate([batch, Crops(batch.image, batch.points, batch.centre_mm, batch.count, 200.0)])
+
+
+@pytest.mark.parametrize("one", [1, -2, np.int64(1), np.array(1), torch.tensor(1)])
+def test_an_integer_of_any_kind_is_a_batch_of_one(one):
+    frames = np.stack([sphere(OFF_CENTRE, [20 * k, 0, 600], 50.0) for k in range(3)])
+    batch = crop_batch(frames, np.tile(np.float32([475, 470, 250, 130]), (3, 1)))
+    assert len(batch[one]) == 1 and torch.equal(batch[one].centre_mm, batch.centre_mm[1:2])
+    for some in (slice(1, 3), [1, 2], torch.tensor([1, 2]), np.array([False, True, True])):
+        assert torch.equal(batch[some].image, batch.image[1:])
 
 
 def test_torch_form_crops_the_same():

@@ -28,6 +28,13 @@ def network(**settings) -> PoseNet:
     return net
 
 
+def test_the_prediction_of_one_image_is_a_batch():
+    prediction = network(offset=False)(images())
+    one = prediction[1]
+    assert torch.equal(one.rotations, prediction.rotations[[1]]) and one.offset is None
+    assert torch.equal(prediction[1:].rotations, prediction.rotations[1:])
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("rotation", ROTATIONS)
 @pytest.mark.parametrize("offset", [True, False])

@@ -28,6 +28,13 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def test_one_frame_of_a_batch_is_a_batch():
+    batch = clean_batch()
+    one = batch[1]
+    assert len(one) == 1 and one.rotations.shape == (1, 16, 4)
+    assert torch.equal(one.joints_mm, batch.joints_mm[[1]]) and torch.equal(one.crops.image, batch.crops.image[[1]])
+
+
 # -- the mesh with its forearm ----------------------------------------------------------------------------------------
 
 
