@@ -83,7 +83,7 @@ def real_poses(dataset: str, template: HandRig, progress: bool = True) -> Fitted
     _pseudo_set(dataset)
     if dataset == "nyu" and (shipped := load_poses(NYU_POSES, template)) is not None:
         return shipped
-    file = paths.BUILD / "pseudo" / f"{dataset}-{template.fingerprint}-{FORMAT}.pt"
+    file = paths.BUILD / "pseudo" / f"{dataset}-{template.geometry_fingerprint}-{FORMAT}.pt"
     if file.exists():
         return FittedPoses(**torch.load(file, weights_only=True))
     poses = fit_poses(real_labels(dataset), TEST_SETS[dataset].subject, template, dataset, progress=progress)
@@ -98,14 +98,15 @@ def save_poses(file: Path, poses: FittedPoses, template: HandRig, origin: dict[s
     turns = (roma.unitquat_to_rotvec(poses.rotations) / STEP_RAD).round().to(torch.int16)  # pi is 31,416 steps
     kept = {"rotations": turns, "subject": poses.subject.to(torch.int8)}
     kept |= {name: getattr(poses, name).contiguous() for name in ("wrist_mm", "offsets_mm", "log_length")}
-    write_bytes_atomically(file, save(kept, origin | {"hand": template.fingerprint}))
+    # poses depend on mesh and skeleton alone
+    write_bytes_atomically(file, save(kept, origin | {"hand": template.geometry_fingerprint}))
 
 
 def load_poses(file: Path, template: HandRig) -> FittedPoses | None:
     """What `save_poses` wrote; None where it is of another hand than the template. ValueError for a damaged file."""
     try:
         with safe_open(file, "pt") as table:
-            if table.metadata()["hand"] != template.fingerprint:
+            if table.metadata()["hand"] != template.geometry_fingerprint:
                 return None
             kept = {name: table.get_tensor(name) for name in table.keys()}
         rotations, subject = roma.rotvec_to_unitquat(kept["rotations"] * STEP_RAD), kept["subject"].long()

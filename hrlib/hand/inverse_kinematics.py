@@ -34,7 +34,7 @@ class FitSettings:
     uneven_rad: float = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedPoses:
     """rotations [F, 16, 4] xyzw, wrist_mm [F, 3], fitted_mm [F, J, 3] in the data set's joints with the bias, offsets_mm
     [J, 3] in the frames of the joints' bones (of a hand of the template's size), log_length [S, 20] of each subject's

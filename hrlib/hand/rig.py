@@ -6,6 +6,7 @@ the palm; see `hrlib.hand.joints`). The rest pose is the one in which the mesh w
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,9 @@ from ..support.paths import HAND_ASSET
 from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, limits_rad
 
 
-@dataclass(frozen=True)
+@dataclass(
+    frozen=True, eq=False
+)  # equal only to itself, as tensors have no single truth; `fingerprint` compares content
 class HandRig:
     """A right hand that can be posed. V vertices, F faces, N cloud points, 16 joints, 5 tips.
 
@@ -120,11 +123,23 @@ class HandRig:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Names the rig's geometry; a checkpoint carries it, so that it is not used with another hand."""
-        digest = hashlib.sha256()
-        for tensor in (self.vertices_mm, self.faces, self.joints_mm, self.R_wrist_rest):
-            digest.update(tensor.detach().cpu().double().round(decimals=2).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        """Names mesh, skeleton, skin weights, cloud and morphs, not the name. A checkpoint carries it, so that no network
+        poses another hand. Values count as the asset file rounds them: a hand read back has the same."""
+        stored = asset_tensors(self.to("cpu"))
+        stored["R_wrist_rest"] = stored["R_wrist_rest"].float()  # the only doubles in the file
+        return _digest(
+            part for key in sorted(stored) for part in (key.encode(), stored[key].detach().numpy().tobytes())
+        )
+
+    @cached_property
+    def geometry_fingerprint(self) -> str:
+        """The fingerprint of older files: mesh and skeleton to 0.01 mm, whatever the weights, the cloud and the morphs."""
+        geometry = (self.vertices_mm, self.faces, self.joints_mm, self.R_wrist_rest)
+        return _digest(x.detach().cpu().double().round(decimals=2).numpy().tobytes() for x in geometry)
+
+    def has_fingerprint(self, stored: str | None) -> bool:
+        """Whether a file that carries this fingerprint, in the new form or the old one, belongs to this hand."""
+        return stored in (self.fingerprint, self.geometry_fingerprint)
 
     # -- other hands ------------------------------------------------------------------------------------------------
 
@@ -157,6 +172,10 @@ class HandRig:
 
         changed = {key: moved(key) for key in ("vertices_mm", "joints_mm", "tips_mm")}
         return replace(self, name=name or f"{self.name}, morphed", **changed)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _transforms(R: Tensor, t: Tensor) -> Tensor:

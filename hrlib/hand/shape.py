@@ -19,7 +19,7 @@ SPREAD = {"log_scale": 0.12, "log_length": 0.10, "log_thickness": 0.12, "log_wri
 WRIST_FADES = 3  # a thick wrist does not make broad knuckles; 1 explains the simulated users' frames worse
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HandShape:
     """log_scale []: the whole hand; log_length [5]: each finger along its bones; log_thickness []: the fingers across;
     log_wrist []: the palm across at the wrist, fading to the knuckles, so that a thick wrist is not taken for a large hand.

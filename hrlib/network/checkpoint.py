@@ -44,7 +44,7 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: other weights
         raise ValueError(f"{path} is not a PoseNet checkpoint ({error!r}); restore it or train one anew") from error
-    if trained_with != hand.fingerprint:
+    if not hand.has_fingerprint(trained_with):
         raise ValueError(
             f"checkpoint {path} was trained with the hand '{meta.get('hand_name')}' ({trained_with}), "
             f"not with '{hand.name}' ({hand.fingerprint}); load that hand or train a network for this one"

@@ -38,7 +38,7 @@ class State:
         if crops is not None:
             sums = (round(values.double().sum().item(), 3) for values in (crops.image, crops.centre_mm))
             self.config["frames"] = [len(crops), *sums]
-        self.config |= {"start": weights, "hand": hand.fingerprint}
+        self.hand, self.config = hand, self.config | {"start": weights, "hand": hand.fingerprint}
         self.done, self.curve = 0, []
 
     def stored(self) -> dict | None:
@@ -50,6 +50,8 @@ class State:
             config = stored["config"]
         except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
             raise ValueError(f"{self.file} is no state of a refinement ({error!r}); delete it to begin anew") from error
+        if self.hand.has_fingerprint(config.get("hand")):
+            config["hand"] = self.config["hand"]  # an older file names the hand in another form
         changed = [k for k in self.config if config.get(k) != self.config[k]]
         if changed:
             raise ValueError(

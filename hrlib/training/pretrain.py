@@ -241,7 +241,7 @@ def _pretrain(hand, out, settings, network, frames, start, progress, device, ran
     recent: list[list[float]] = []
     first, seconds, state_file = 0, 0.0, out / "state.pt"
     if state_file.exists():
-        state = _read_state(state_file, config, defaults)
+        state = _read_state(state_file, config, defaults, hand)
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
         optimiser.param_groups[0]["lr"] = rate
@@ -339,7 +339,7 @@ def _check_limits(hand: HandRig, frames: SyntheticSettings):
         raise ValueError(f"distance_mm must be 0 < lower <= upper, got {frames.distance_mm}")
 
 
-def _read_state(path: Path, config: dict, defaults: dict) -> dict:
+def _read_state(path: Path, config: dict, defaults: dict, hand: HandRig) -> dict:
     """What `record` wrote, if it belongs to the same run."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
@@ -347,6 +347,8 @@ def _read_state(path: Path, config: dict, defaults: dict) -> dict:
         stored = state["config"] | {part: new | state["config"][part] for part, new in defaults.items()}
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no state of a training ({error!r}); delete it to begin anew") from error
+    if hand.has_fingerprint(stored.get("hand")):
+        stored["hand"] = config["hand"]  # an older file names the hand in another form
     if stored != config:
         flat = [{f"{k}.{n}": v for k in defaults for n, v in x[k].items()} for x in (stored, config)]
         changed = [f"{k} {flat[0].get(k)} -> {v}" for k, v in flat[1].items() if flat[0].get(k) != v]

@@ -86,7 +86,7 @@ def test_made_up_labels_are_explained_with_their_sizes_and_within_the_limits():
     assert beyond.mean() < np.radians(1)
     again = fit_poses(labels[:3], subject[:3], hand, "nyu", FitSettings(steps=3), progress=False)
     same = fit_poses(labels[:3], subject[:3], hand, "nyu", FitSettings(steps=3), progress=False)
-    assert torch.equal(again.rotations, same.rotations)
+    assert torch.equal(again.rotations, same.rotations) and again != same, "`==` compares objects, not tensors"
 
 
 def test_wrong_labels_are_refused():

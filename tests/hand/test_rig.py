@@ -1,6 +1,7 @@
 """The hand asset: what is in it, other people's hands, and what is refused."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,10 +196,46 @@ def test_scale_multiplies_every_length():
 
 def test_fingerprint_names_the_geometry():
     hand = template()
-    assert load_hand().fingerprint == hand.fingerprint == template(torch.float64).fingerprint
     others = [hand.morphed({"fingers-length+": 0.1}), hand.morphed({}, scale=1.01), build_stick_hand()]
-    assert len({hand.fingerprint, *(other.fingerprint for other in others)}) == 4
-    assert hand.morphed({}, name="renamed").fingerprint == hand.fingerprint
+    for form in ("fingerprint", "geometry_fingerprint"):
+        first = getattr(hand, form)
+        assert getattr(load_hand(), form) == first == getattr(template(torch.float64), form)
+        assert len({first, *(getattr(other, form) for other in others)}) == 4
+        assert getattr(hand.morphed({}, name="renamed"), form) == first
+
+
+@pytest.mark.parametrize("part", ["weights", "cloud_face", "cloud_bary", "tips_mm", "morphs"])
+def test_fingerprint_names_all_that_the_asset_stores(part):
+    """The older form passes all of these for one hand."""
+    hand = template()
+    other = {
+        "weights": hand.weights.roll(1, 0),
+        "cloud_face": hand.cloud_face.flip(0),
+        "cloud_bary": hand.cloud_bary.roll(1, 1),
+        "tips_mm": hand.tips_mm + 1,
+        "morphs": {name: parts for name, parts in hand.morphs.items() if name != "wrist+"},
+    }[part]
+    changed = replace(hand, **{part: other})
+    assert changed.fingerprint != hand.fingerprint and changed.geometry_fingerprint == hand.geometry_fingerprint
+    assert not changed.has_fingerprint(hand.fingerprint) and not changed.has_fingerprint(None)
+    assert changed.has_fingerprint(changed.fingerprint) and changed.has_fingerprint(hand.geometry_fingerprint)
+
+
+def test_fingerprint_survives_the_asset_s_rounding(tmp_path):
+    """Lengths of 64 bits are stored in 32, displacements of morphs in 16."""
+    exact = template(torch.float64)
+    exact = exact.morphed({"fingers-length+": 1 / 3}, scale=1 / 0.97)
+    save_file(asset_tensors(exact), tmp_path / "hand.safetensors", {"hand": '{"name": "third"}'})
+    for dtype in (torch.float32, torch.float64):
+        again = load_hand(tmp_path / "hand.safetensors", dtype)
+        assert again.fingerprint == exact.fingerprint == exact.to(torch.float32).fingerprint
+
+
+def test_a_hand_equals_itself_alone():
+    """Tensors that differ have no single truth, so `==` asks for the same object; contents have a fingerprint."""
+    hand = template()
+    assert hand == hand and hand != load_hand() and hand in [load_hand(), hand] and len({hand, hand}) == 1
+    assert hand != hand.to(torch.float32)
 
 
 def test_to_another_dtype_keeps_indices():

@@ -28,6 +28,7 @@ def test_the_template_is_the_template():
         # float32, coordinates up to 200 mm, a few roundings of weights that sum to one
         torch.testing.assert_close(getattr(same, key), getattr(hand, key), rtol=0, atol=2e-4)
     assert HandShape.template().improbability() == 0
+    assert HandShape.template() != HandShape.template(), "equal to itself alone, as a hand is"
 
 
 def test_scale_is_the_rig_s_own_scale():

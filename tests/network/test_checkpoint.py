@@ -47,6 +47,15 @@ def test_float16_halves_the_file_and_costs_little(saved, tmp_path):
     assert all(p.dtype == torch.float32 for p in net.parameters()), "the network that was saved stays as it was"
 
 
+def test_a_checkpoint_with_the_older_fingerprint_loads(saved):
+    path, net = saved
+    with safe_open(path, "pt") as file:
+        meta = file.metadata()
+    assert meta["hand"] == template().fingerprint
+    save_file(load_file(path), path, meta | {"hand": template().geometry_fingerprint})
+    assert load_network(template(), path)[0].settings == net.settings
+
+
 @pytest.mark.parametrize(
     "settings", [{"rotation": "6d"}, {"offset": False}, {"batch_norm": True}, {"backbone": "resnet"}]
 )

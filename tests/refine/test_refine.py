@@ -177,6 +177,10 @@ def test_other_settings_frames_or_hands_are_refused(net, frames, tmp_path):
         other = template().morphed({}, 0.9)
         refine(net, other, frames.crops[:4], replace(PAPER, epochs=1), tmp_path, progress=False)
     assert (tmp_path / "state.pt").read_bytes() == before
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state["config"]["hand"] = template().geometry_fingerprint  # of an older file, which goes on
+    torch.save(state, tmp_path / "state.pt")
+    assert run(net, frames.crops[:4], replace(PAPER, epochs=1), tmp_path).curve == state["curve"]
     for broken in (b"half", before[: len(before) // 2], b""):
         (tmp_path / "state.pt").write_bytes(broken)
         with pytest.raises(ValueError, match="state.pt is no state of a refinement .* delete it to begin anew"):

@@ -182,6 +182,7 @@ def test_a_state_from_before_a_setting_existed_goes_on(hand, tmp_path):
     pretrain(hand, tmp_path, replace(TINY, lanes=4, curve_every=50), frames=FRAMES, progress=False)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     del state["config"]["network"]["backbone"], state["config"]["pretrain"]["lanes"]
+    state["config"]["hand"] = hand.geometry_fingerprint  # the older form
     torch.save(state, tmp_path / "state.pt")
     run = pretrain(hand, tmp_path, replace(TINY, lanes=4, curve_every=50), frames=FRAMES, progress=False)
     assert run["steps_done"] == 4
