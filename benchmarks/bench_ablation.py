@@ -13,11 +13,11 @@ import by_user
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.evaluation.ablation import ALL_PARTS, additions, measure, refine_and_measure, variants
+from hrlib.evaluation.ablation import ALL_PARTS, summary_with_jitter, variants
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.refine import BestSettings
+from hrlib.refine import BestSettings, refine
 from hrlib.refine.explain import BundleSettings
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
@@ -26,8 +26,7 @@ from hrlib.synthetic.people import USERS, record
 SHORT = BestSettings(
     rounds=1,
     prepare=30,
-    own=12,
-    synthetic=38,
+    synthetic=50,
     segmented=300,
     runs=8,
     bundle=BundleSettings(iterations=30, shape_frames=100),
@@ -56,25 +55,28 @@ def main():
             continue
         began = time.perf_counter()
         train = record(USERS[name], template, arguments.train)
-        test = record(USERS[name], template, arguments.test, "test")[::EVERY]
-        row = {"base": measure(predict(net, test.crops), template, test).summary(), "rows": {}}
-        for variant, settings in tqdm((variants(recipe) | additions(recipe)).items(), desc=f"user {name}"):
-            row["rows"][variant] = refine_and_measure(net, template, train.crops, settings, test).summary()
-        users[name] = row | {"test_frames": len(test.crops), "seconds": time.perf_counter() - began}
+        test = record(USERS[name], template, arguments.test, "test")
+        base = summary_with_jitter(predict(net, test.crops), template, test, EVERY)
+        row = {"base": base, "rows": {}}
+        for variant, settings in tqdm(variants(recipe).items(), desc=f"user {name}"):
+            done = refine(net, template, train.crops, settings, progress=False)
+            row["rows"][variant] = summary_with_jitter(predict(done.net, test.crops), done.hand, test, EVERY)
+        users[name] = row | {"test_frames": len(test.crops[::EVERY]), "seconds": time.perf_counter() - began}
         by_user.write(arguments.out, arguments.users, parameters, users)
     if set(users) != set(USERS):
         return by_user.say_kept(arguments.out, arguments.users)
     users = {name: users[name] for name in USERS}
-    change = {
-        variant: {
-            name: row["rows"][variant]["mean16_mm"] - row["rows"][ALL_PARTS]["mean16_mm"] for name, row in users.items()
+    metrics = {"users": users}
+    for key, number in (("change_mm", "mean16_mm"), ("change_jitter", "jitter")):
+        metrics[key] = {
+            variant: {
+                name: user["rows"][variant][number] - user["rows"][ALL_PARTS][number] for name, user in users.items()
+            }
+            for variant in users["A"]["rows"]
+            if variant != ALL_PARTS
         }
-        for variant in users["A"]["rows"]
-        if variant != ALL_PARTS
-    }
-    for variant, mm_of in change.items():
-        print(f"{variant}:", ", ".join(f"{name} {mm:+.1f}" for name, mm in mm_of.items()), "mm")
-    metrics = {"users": users, "change_mm": change}
+        for variant, changes in metrics[key].items():
+            print(f"{key}, {variant}:", ", ".join(f"{name} {change:+.2f}" for name, change in changes.items()))
     profile = "quick" if arguments.frames >= 300 else "smoke"
     record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made}
     by_user.finish(arguments.out, record_)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hrlib.companion import results
-from hrlib.evaluation.ablation import measure
+from hrlib.evaluation.ablation import jitter, measure
 from hrlib.evaluation.metrics import gap_closed, spearman
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import load_hand
@@ -61,15 +61,6 @@ def hand_mse(prediction, hand, test, cloud_mm) -> Tensor:
         step = evaluate_step(prediction[some], hand, test.crops[some], cloud_mm=cloud_mm, target=target)
         parts.append(image_mse(step.rendered, target))
     return torch.cat(parts)
-
-
-def jitter(joints, truth) -> tuple[float, float]:
-    """Mean acceleration (mm a frame^2) of predicted and true joints, where three frames follow one another in truth, too:
-    frames without a usable hand are left out, and what is next to a gap is no movement."""
-    second = lambda x: (x[2:] - 2 * x[1:-1] + x[:-2]).norm(dim=-1).mean(1)  # noqa: E731
-    true = second(truth)
-    unbroken = true < 15
-    return second(joints)[unbroken].mean().item(), true[unbroken].mean().item()
 
 
 def main():

@@ -205,7 +205,7 @@ def main():
         },
         repeats,
     )
-    seconds |= alternate({"best_learning": learning_step(base, hand, frames[: BestSettings.own])}, repeats)
+    seconds |= alternate({"best_learning": learning_step(base, hand, frames[: BestSettings.synthetic])}, repeats)
     seconds["best_fit_iteration"] = fit_seconds(base, hand, frames.crops[:CHUNK], max(1, repeats // 5))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     metrics = {

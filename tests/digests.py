@@ -73,7 +73,7 @@ def refined(model: Path, settings):
 
 def refined_by_best():
     fit = BundleSettings(iterations=6, points=128)
-    settings = BestSettings(rounds=2, steps=6, prepare=2, own=0, synthetic=20, segmented=12, bundle=fit)
+    settings = BestSettings(rounds=2, steps=6, prepare=2, synthetic=20, segmented=12, bundle=fit)
     return refined(paths.BASE_MODEL, settings)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..frames.crops import Crops
 from ..hand.joints import JOINT_POINTS
 from ..hand.rig import HandRig
+from ..method import predicted_joints
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
 from ..refine import BestSettings, refine
@@ -19,6 +20,7 @@ from .joint_errors import joint_error_mm
 from .metrics import gap_closed, spearman
 
 ALL_PARTS = "all parts"
+GAP_MM = 15.0  # true joints that accelerate by more a frame^2 are those of two recordings
 TELLS_MM = 0.3  # differences below this are not told from those between seeds (benchmarks/bench_refine.py has three)
 
 
@@ -60,9 +62,29 @@ def refine_and_measure(
     return measure(predict(done.net, test.crops), done.hand, test)
 
 
+def summary_with_jitter(
+    prediction: Prediction, hand: HandRig, test: SyntheticBatch, every: int = 1
+) -> dict[str, float]:
+    """`Measured.summary` of every `every`-th frame, and the jitter over all frames."""
+    some = torch.arange(0, len(test.crops), every)
+    trembles, _ = jitter(predicted_joints(prediction, hand, test.crops), test.joints_mm)
+    return measure(prediction[some], hand, test[some]).summary() | {"jitter": trembles}
+
+
+def jitter(joints_mm: Tensor, true_mm: Tensor) -> tuple[float, float]:
+    """Mean acceleration (mm a frame^2) of predicted and true joints [B, 21, 3], where three frames follow one another.
+
+    Frames without a usable hand are left out of a recording, so a large true acceleration is a gap, not a movement.
+    """
+    predicted, true = (
+        (joints[2:] - 2 * joints[1:-1] + joints[:-2]).norm(dim=-1).mean(1) for joints in (joints_mm, true_mm)
+    )
+    unbroken = true < GAP_MM
+    return predicted[unbroken].mean().item(), true[unbroken].mean().item()
+
+
 def variants(full: BestSettings) -> dict[str, BestSettings]:
-    """The recipe, and the recipe without one of its parts each. A batch keeps its size, whatever it is made of."""
-    size = full.own + full.synthetic
+    """The recipe, and the recipe without one of its parts each."""
 
     def fit(**parts):
         return replace(full, bundle=replace(full.bundle, **parts))
@@ -71,27 +93,12 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
         ALL_PARTS: full,
         "without the hand's shape": replace(full, reshape=False),
         "without correcting the shape": replace(full, correct=False),
-        "without own frames' poses": replace(full, own=0, synthetic=size),
-        "without synthetic frames": replace(full, own=size, synthetic=0, prepare=0),
         "without segmented arms": replace(full, prepare=0, segmented=0),
         "without even movement": replace(full, steady=0.0),
         "without turned cameras": replace(full, equivariance=0.0),
-        "without shape and own poses": replace(full, reshape=False, own=0, synthetic=size),
         "without data-to-model term": fit(data=0.0),
         "without smoothing in time": fit(smooth=0.0),
         "without fits from neighbours": replace(full, neighbours=False),
-    }
-
-
-def additions(full: BestSettings) -> dict[str, BestSettings]:
-    """The recipe with one thing changed or added each that is not in it, and with all of them."""
-    size = full.own + full.synthetic
-    more = {"own": round(0.8 * size), "synthetic": size - round(0.8 * size)}
-    return {
-        "own frames turned by 30\N{DEGREE SIGN}": replace(full, roll_deg=30.0),
-        "own frames where network and fit agree": replace(full, agreed=True),
-        "four fifths of a batch own frames": replace(full, **more),
-        "these three": replace(full, roll_deg=30.0, agreed=True, **more),
     }
 
 

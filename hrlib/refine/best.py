@@ -1,8 +1,8 @@
 """Refinement beyond the paper: explain the user's frames, adapt the hand to the user and the network to the hand.
 
-The frames are explained by `refine.explain`. The network learns from the poses that explain its own frames well, from synthetic
-frames of the adapted hand, whose labels are exact and of which half were segmented as real frames are, and from two facts
-about all frames, explained or not: a hand moves evenly, and turns as the camera turns.
+The frames are explained by `refine.explain`. The network learns from synthetic frames of the adapted hand, whose labels are
+exact and of which half were segmented as real frames are, and from two facts about all frames, explained or not: a hand moves
+evenly, and turns as the camera turns. Poses of the user's own frames as labels were tried and did not help (docs/method.md).
 """
 
 import copy
@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..frames.turn import rotated, turned
-from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..losses import saturating
@@ -24,9 +23,8 @@ from ..method import predicted_joints, voted_joints, wrist_position
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
 from ..support.parallel import add_gradients, any_of, finish_the_step
-from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined, rolled
+from ..synthetic.frames import Synthesiser, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
-from .confidence import apart_mm
 from .explain import BundleSettings, Explained, evenly, explain, fit_hand, fit_poses, surprise
 from .state import Refined, State
 
@@ -41,33 +39,27 @@ class BestSettings:
     """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them. Before the first,
     `prepare` steps of learning what segmentation leaves of an arm, from synthetic frames of the template's hand.
 
-    own, synthetic: frames of each kind in a batch. Own ones are the share `keep` that is explained best, each turned in the
-    image by up to `roll_deg`, as a turned camera would see it; with `agreed`, those that are explained well and whose fit
-    lies where the network sees the hand's points. Synthetic frames show the adapted hand in the poses of the user's frames
-    from other sides (half of them) and in random poses. Half of a batch's have gone through segmentation with all their arm
-    (`segmented` of them are made for each round), the others have a piece of it at random. The rate falls along a cosine in
-    each round. joint_weight as in pretraining.
+    synthetic: frames in a batch. They show the adapted hand in the poses of the user's frames from other sides (half of them)
+    and in random poses. Half of a batch's have gone through segmentation with all their arm (`segmented` of them are made for
+    each round), the others have a piece of it at random. keep: share of the explained frames, the best ones, that correct the
+    hand's shape. The rate falls along a cosine in each round. joint_weight as in pretraining.
 
     steady: weight of how unevenly the joints move that the network sees in `runs` times three of the user's frames, each
     following the other; all frames serve, since this needs no pose that explains them. equivariance: weight of how far the
     joints seen in the same frames, turned in the image, are from the joints turned, which tells nothing but noise from the
     hand. A jump, or a distance, counts as `jump_mm` at most.
     The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, equivariance = 0,
-    reshape (learn the hand's shape), correct (take off the error that its fit makes on synthetic frames), own = 0 (no poses
-    of the user's frames), synthetic = 0, segmented = 0, neighbours (fit bad frames again from good ones), and, off as long
-    as it has not shown that it is worth it, roll_deg and agreed.
+    reshape (learn the hand's shape), correct (take off the error that its fit makes on synthetic frames), segmented = 0,
+    neighbours (fit bad frames again from good ones).
     """
 
     rounds: int = 2
     frames: int = 2000
     steps: int = 300
     prepare: int = 60
-    own: int = 25
-    synthetic: int = 75
+    synthetic: int = 100
     segmented: int = 1000
     keep: float = 0.7
-    agreed: bool = False
-    roll_deg: float = 0.0
     learning_rate: float = 1e-4
     joint_weight: float = 5.0
     steady: float = 4.0
@@ -84,16 +76,12 @@ class BestSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("rounds", "frames", "steps", "runs"):
+        for name in ("rounds", "frames", "steps", "synthetic", "runs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("prepare", "segmented", "steady"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.own < 0 or self.synthetic < 0 or self.own + self.synthetic < 1:
-            raise ValueError(f"own + synthetic must be at least 1, got {self.own} + {self.synthetic}")
-        if not self.roll_deg >= 0:
-            raise ValueError(f"roll_deg must not be negative, got {self.roll_deg}")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
@@ -115,7 +103,7 @@ def refine_best(net, hand, crops, s: BestSettings, state: State, progress, rank,
         state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
     if state.done < s.prepare:
         with finish_the_step() as interrupted:
-            if teach(hand, None, None, optimiser, -1, interrupted):
+            if teach(hand, None, optimiser, -1, interrupted):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         state.save(net=net, best=best, optimiser=optimiser, extra=kept)
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
@@ -131,7 +119,7 @@ def refine_best(net, hand, crops, s: BestSettings, state: State, progress, rank,
             optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
             state.save(net=net, best=best, optimiser=optimiser, extra=kept)
         with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
-            if teach(own, mine, explained, optimiser, turn, interrupted):
+            if teach(own, explained, optimiser, turn, interrupted):
                 state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
         after = _surprise(net, own, crops[held_out], s)
         row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
@@ -197,16 +185,16 @@ def _corrected(net, hand, crops, guess, bundle, s, found: HandShape, known: Hand
 
 
 def _teach(
-    net, crops, middles, own, mine, explained, optimiser, turn, interrupted, *, s: BestSettings, state, progress, rank, world
+    net, crops, middles, own, explained, optimiser, turn, interrupted, *, s: BestSettings, state, progress, rank, world
 ) -> bool:  # fmt: skip
-    """Supervised learning, each step on frames of the user as explained and on synthetic frames of their hand, while the
-    hand is to move evenly in `crops`, whose indices `middles` have a frame before and after them.
+    """Supervised learning, each step on synthetic frames of the user's hand, while the hand is to move evenly in
+    `crops`, whose indices `middles` have a frame before and after them.
 
-    mine, explained: the frames to learn from, and their poses; turn: number of the round, -1 for the preparation, which has
-    neither. Returns whether it was stopped.
+    explained: the poses of the user's frames; turn: number of the round, -1 for the preparation, which has none. Returns
+    whether it was stopped.
     """
     steps, before = (s.steps, s.prepare + turn * s.steps) if turn >= 0 else (s.prepare, 0)
-    draw = _draw_frames(own, mine, explained, s, turn, progress, rank, world)
+    draw = _draw_frames(own, explained, s, turn, progress, rank, world)
     device, runs = own.vertices_mm.device, s.runs if (s.steady or s.equivariance) and len(middles) else 0
     bfloat16 = has_bfloat16(device)
     net.eval()  # without dropout: there is no lack of frames to learn from
@@ -274,18 +262,10 @@ def _seed(s: BestSettings, turn: int, step: int = 0) -> int:
     return ((s.seed * 64 + turn + 1) * 8192 + step) * 16
 
 
-def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, rank: int, world: int):
+def _draw_frames(own, explained, s: BestSettings, turn: int, progress, rank: int, world: int):
     """A function generator -> batch of labelled frames, this process's share of them; see `_teach`."""
     device, cpu = own.vertices_mm.device, own.to("cpu")
-    poses, sources = None, []
-    if explained is not None:
-        rotations, poses = explained.prediction.rotations, explained.prediction.rotations.cpu()
-        wrist_mm = wrist_position(explained.prediction, own, crops)
-        joints = joint_positions(own, forward_kinematics(own, rotations, wrist_mm))
-        mine = SyntheticBatch(crops, rotations, wrist_mm, joints)[_trusted(own, crops, explained, s)]
-        if s.own:
-            sources.append(lambda generator: _some_own(mine, s, generator, rank, world))
-    count = s.synthetic if explained is not None else s.own + s.synthetic
+    poses, sources, count = None if explained is None else explained.prediction.rotations.cpu(), [], s.synthetic
     segmented = count // 2 if s.segmented else 0
     if segmented:
         maker, generator = Synthesiser(cpu, s.arms), torch.Generator().manual_seed(_seed(s, turn) + 1)
@@ -304,25 +284,6 @@ def _draw_frames(own, crops, explained, s: BestSettings, turn: int, progress, ra
     if count > segmented:
         sources.append(some_fresh)
     return lambda generator: joined(*(source(generator) for source in sources))
-
-
-def _some_own(mine: SyntheticBatch, s: BestSettings, generator, rank: int, world: int) -> SyntheticBatch:
-    """Frames of the user as they are explained, turned in the image where that is asked for."""
-    batch = mine[torch.randint(len(mine), (s.own,), generator=generator)[rank::world]]
-    if s.roll_deg:
-        by = math.radians(s.roll_deg) * (2 * torch.rand(s.own, generator=generator) - 1)[rank::world]
-        batch = rolled(batch, by.to(batch.rotations))
-    return batch
-
-
-def _trusted(own: HandRig, crops: Crops, explained: Explained, s: BestSettings) -> Tensor:
-    """Indices of the share `keep` of the frames, the least doubtful first."""
-    doubt = explained.loss
-    if s.agreed and explained.prediction.points is not None:
-        apart = apart_mm(explained.prediction, own, crops)
-        # a frame's worse rank of the two, which have no common unit
-        doubt = torch.maximum(doubt.argsort().argsort(), apart.argsort().argsort())
-    return doubt.argsort()[: max(1, int(s.keep * len(crops)))]
 
 
 def _poses(maker: Synthesiser, poses: Tensor | None, count: int, generator) -> tuple[Tensor, Tensor]:

@@ -22,14 +22,13 @@ def measured(error, confidence):
     return ablation.Measured(error, torch.full_like(error, 0.01), confidence, torch.zeros(len(error), 21, 3), {})
 
 
-def test_each_variant_lacks_one_part_and_keeps_the_batch():
-    full = BestSettings(own=20, synthetic=30, bundle=BundleSettings(iterations=7))
+def test_each_variant_lacks_one_part():
+    full = BestSettings(synthetic=50, bundle=BundleSettings(iterations=7))
     variants = ablation.variants(full)
     whole = variants.pop(ablation.ALL_PARTS)
-    assert whole == full and len(set(variants.values())) == len(variants) == 11 and full not in variants.values()
+    assert whole == full and len(set(variants.values())) == len(variants) == 8 and full not in variants.values()
     for settings in variants.values():
-        assert settings.own + settings.synthetic == 50 and settings.bundle.iterations == 7
-    assert variants["without own frames' poses"].own == 0 == variants["without synthetic frames"].synthetic
+        assert settings.synthetic == 50 and settings.bundle.iterations == 7
     bare = variants["without segmented arms"]
     assert bare.prepare == bare.segmented == 0 == variants["without even movement"].steady
     assert (

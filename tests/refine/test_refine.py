@@ -27,14 +27,14 @@ from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
 from hrlib.refine import best as refine_best
 from hrlib.refine import paper as refine_paper
-from hrlib.refine.best import _corrected, _disagreement, _trusted, _unevenness
+from hrlib.refine.best import _corrected, _disagreement, _unevenness
 from hrlib.refine.confidence import confidence
-from hrlib.refine.explain import BundleSettings, Explained, surprise
+from hrlib.refine.explain import BundleSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, rolled
 
-TWO_ROUNDS = replace(BEST, rounds=2, prepare=2, agreed=True, roll_deg=30.0)
+TWO_ROUNDS = replace(BEST, rounds=2, prepare=2)
 
 
 @pytest.fixture(scope="module")
@@ -203,11 +203,10 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
         (lambda: PaperSettings(micro=0), "micro must be at least 1, got 0"),
         (lambda: PaperSettings(turn_deg=-1.0), "turn_deg must not be negative, got -1"),
         (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
-        (lambda: BestSettings(own=0, synthetic=0), r"own \+ synthetic must be at least 1, got 0 \+ 0"),
+        (lambda: BestSettings(synthetic=0), "synthetic must be at least 1, got 0"),
         (lambda: BestSettings(prepare=-1), "prepare must not be negative, got -1"),
         (lambda: BestSettings(steady=-1.0), "steady must not be negative, got -1.0"),
         (lambda: BestSettings(runs=0), "runs must be at least 1, got 0"),
-        (lambda: BestSettings(roll_deg=-1.0), "roll_deg must not be negative, got -1.0"),
         (lambda: BestSettings(keep=0.0), r"keep must be a share in \(0, 1\], got 0.0"),
     ],
 )
@@ -293,19 +292,6 @@ def test_the_best_recipe_goes_on_after_a_stop(net, frames, two_rounds, tmp_path,
     assert finished.curve == whole.curve and finished.hand.fingerprint == whole.hand.fingerprint
 
 
-def test_only_frames_whose_fit_the_network_sees_too_are_learnt_from(net, frames):
-    guess = predict(net, frames.crops)
-    there = (predicted_joints(guess, template(), frames.crops) - frames.crops.centre_mm[:, None]) / frames.crops.cube_mm
-    there[3] += 0.2
-    loss = torch.arange(len(frames.crops), dtype=torch.float32)
-    explained = Explained(replace(guess, points=there), loss, torch.empty(0))
-    settings = replace(BEST, keep=0.5)
-    kept = lambda s: _trusted(template(), frames.crops, explained, s).tolist()  # noqa: E731
-    half = len(loss) // 2
-    assert kept(settings) == list(range(half)), "by how well they are explained"
-    assert 3 not in kept(replace(settings, agreed=True)) and 0 in kept(replace(settings, agreed=True, keep=1.0))
-
-
 def test_the_network_learns_that_a_hand_moves_evenly(net, others):
     shaken = []
     for steady in (0.0, 100.0):  # on frames that do not follow one another, which shake
@@ -385,7 +371,7 @@ def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, m
 
 @pytest.mark.parametrize(
     "off",
-    [{key: 0} for key in ("own", "synthetic", "segmented", "steady", "equivariance")]
+    [{key: 0} for key in ("segmented", "steady", "equivariance")]
     + [{key: False} for key in ("reshape", "correct", "neighbours")],
 )
 def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
