@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from hrlib.companion import results
-from hrlib.datasets.mirror import dataset_folder
+from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.pseudo import PSEUDO_SETS, pseudo_frames, real_labels, real_poses, split_frames
-from hrlib.datasets.published import TEST_SETS
-from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate, subset
+from hrlib.datasets.published import TEST_SETS, subset
+from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate
 from hrlib.evaluation.published_curves import described
 from hrlib.hand.joints import to_dataset_joints
 from hrlib.hand.rig import load_hand

@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-from hrlib.datasets.mirror import dataset_folder
+from hrlib.datasets.fetch import dataset_folder
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.fetch import dataset_folder
 from ..datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
-from ..datasets.mirror import dataset_folder
 from ..frames.camera import Camera
 from ..frames.crops import Crops
 from ..frames.find import crop_frames

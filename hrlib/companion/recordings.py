@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.fetch import dataset_folder
 from ..datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
-from ..datasets.mirror import dataset_folder
 from ..frames.crops import Crops
 from ..frames.find import crop_frames
 from ..hand.rig import HandRig

@@ -1,7 +1,7 @@
-"""Get the public files of `data/registry.json`: from the mirror where it has them, else from where their authors put them.
+"""Where a data set lies on this computer, and `hrlib fetch`, which gets the public ones.
 
-The registry gives every file's address, size and SHA-256, of the file as its authors ship it; tables are kept compressed.
-Data sets that come as large archives, or only after a form, are listed with their page and what to unpack where.
+The registry names each data set's source and licence, and for every file its address, size and SHA-256, uncompressed; tables
+are kept compressed. Large archives, and data sets behind a form, are listed with their page and what to unpack where.
 """
 
 import gzip
@@ -17,81 +17,97 @@ from tqdm import tqdm
 
 from ..support import paths
 from ..support.files import write_bytes_atomically
-from .mirror import ORIGINS, VARIABLE
 
 REGISTRY = paths.DATA / "registry.json"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file: its path below the folder of the data, address, and SHA-256 and size before compression."""
+    """A file of a data set."""
 
-    path: str
+    path: str  # below the folder of the data sets
     url: str
-    sha256: str
-    bytes: int
+    sha256: str  # before compression
+    bytes: int  # before compression
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set of the registry. files: what can be fetched; page, put: else where it is, and what to put where."""
+    """A data set of the registry."""
 
     name: str
     citation: str
     licence: str
-    files: tuple[Entry, ...]
-    page: str | None
-    put: str | None
     bytes: int
+    files: tuple[Entry, ...] = ()  # what can be fetched
+    page: str | None = None  # otherwise where to get it
+    put: str | None = None  # and what to unpack
 
 
 def registry(file: Path = REGISTRY) -> dict[str, DataSet]:
-    """Every data set that is known, by name."""
-    found = {}
+    """Every known data set, by name."""
+    known = {}
     for name, entry in json.loads(file.read_text(encoding="utf-8")).items():
         files = tuple(Entry(**one) for one in entry.get("files", ()))
-        origin = ORIGINS.get(name)
-        told = (entry.get("citation") or origin.citation, entry.get("licence") or origin.licence)
-        size = entry.get("bytes") or sum(one.bytes for one in files)
-        found[name] = DataSet(name, *told, files, entry.get("page"), entry.get("put"), size)
-    return found
+        known[name] = DataSet(name, **{"bytes": sum(one.bytes for one in files)} | entry | {"files": files})
+    return known
+
+
+def dataset_folder(name: str) -> Path:
+    """The folder of a data set: below the folder that HRLIB_DATA_MIRROR names, or where `hrlib fetch` put it.
+
+    Raises:
+        ValueError: no data set of the registry.
+        FileNotFoundError: it is in neither place; the message says what it is and what to do.
+    """
+    known, variable = registry(), paths.MIRROR_VARIABLE
+    if name not in known:
+        raise ValueError(f"dataset must be one of {', '.join(known)}, got {name!r}")
+    root = os.environ.get(variable)
+    for folder in ([Path(root) / name] if root else []) + [paths.DATA / "cache" / name]:
+        if folder.is_dir():
+            return folder
+    looked = f"{Path(root) / name} is no folder" if root else f"{variable} is not set"
+    raise FileNotFoundError(
+        f"data set {name} not found: {looked}, and `hrlib fetch {name}` has not fetched it. Set {variable} to the folder "
+        f"that holds {name}/. It is: {known[name].citation}; licence: {known[name].licence}."
+    )
 
 
 def fetch(name: str, out: Path | None = None, progress: bool = True, known: dict[str, DataSet] | None = None) -> Path:
-    """Put a data set's files below `out` (the repository's data/cache by default), each checked by its SHA-256.
+    """Put a data set's files below a folder, each checked by its SHA-256, and return the data set's own folder.
 
-    What is there already, or in the mirror, is not downloaded again. Returns the data set's folder. Raises ValueError for
-    an unknown name, for a data set that cannot be fetched (the message says how to get it) and for content that is not
-    what the registry says; OSError where the net or the disk fails. Files that were finished are kept.
+    A file that is there already, or in the mirror, is not downloaded again. After an error, finished files are kept.
+
+    Args:
+        out: the folder, by default data/cache in the repository.
+        known: data sets by name, by default those of the registry.
+    Raises:
+        ValueError: an unknown name, a data set that cannot be fetched (the message says how to get it), or content that
+            differs from the registry's.
+        OSError: the net or the disk fails.
     """
     known, out = known or registry(), Path(out or paths.DATA / "cache")
     if name not in known:
         raise ValueError(f"unknown data set {name!r}; there are: {', '.join(known)}")
-    data = known[name]
+    data, root = known[name], os.environ.get(paths.MIRROR_VARIABLE)
     if not data.files:
         raise ValueError(
             f"{name} cannot be fetched by a program: get it at {data.page} ({data.bytes / 2**30:.0f} GB), unpack {data.put} "
-            f"into a folder {name}, and name that folder, or set {VARIABLE} to the one around it"
+            f"into a folder {name}, and name that folder, or set {paths.MIRROR_VARIABLE} to the one around it"
         )
     for entry in tqdm(data.files, desc=f"fetch {name}", disable=not progress, unit="file"):
         target = out / entry.path
         if _checked(target, entry) is not None:
             continue
-        content = _from_mirror(entry)
+        content = _checked(Path(root) / entry.path, entry) if root else None
         content = _download(entry) if content is None else content
-        if target.suffix == ".gz":
-            content = gzip.compress(content, mtime=0)
-        write_bytes_atomically(target, content)
+        write_bytes_atomically(target, gzip.compress(content, mtime=0) if target.suffix == ".gz" else content)
     return out / name
 
 
-def _from_mirror(entry: Entry) -> bytes | None:
-    root = os.environ.get(VARIABLE)
-    return _checked(Path(root) / entry.path, entry) if root else None
-
-
 def _checked(file: Path, entry: Entry) -> bytes | None:
-    """The file's content as its authors ship it, None where it is not there or something else."""
+    """The file's content, uncompressed; None if it is missing or not the registry's."""
     try:
         content = file.read_bytes()
         content = gzip.decompress(content) if file.suffix == ".gz" else content
@@ -104,7 +120,7 @@ def _download(entry: Entry) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = pooch.retrieve(entry.url, f"sha256:{entry.sha256}", "file", folder, progressbar=False)
-        except ValueError as error:  # pooch's word for a wrong hash
+        except ValueError as error:  # of pooch, for a wrong hash
             raise ValueError(
                 f"{entry.url} is not the file of the registry (SHA-256 {entry.sha256[:12]}...): it was changed or cut "
                 f"short; try again, or get it from another place ({error})"

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..frames.camera import Camera
 from ..frames.folder import camera_for, mirrored, read_depth
 from ..frames.frame import Frame
-from .mirror import dataset_folder
+from .fetch import dataset_folder
 
 LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the data
 FOCAL_PX = 525.0  # Kinect v1 depth, the maker's nominal value

@@ -1,13 +1,14 @@
 """MSRA15 as its authors ship it (Sun et al., CVPR 2015): P0 ... P8, each with 17 gestures, 500 right hands a gesture.
 
-<subject>/<gesture>/<6 digits>_depth.bin: six 32-bit integers (width, height, left, top, right, bottom), then the depth in
-mm of that block, float32, 0 outside the hand. joint.txt: the number of frames, then a line of 21 x (x, y, z) mm a frame,
-y up and z towards the camera, so that y and z are negated here.
+<subject>/<gesture>/<6 digits>_depth.bin: six 32-bit integers (width, height, left, top, right, bottom), then the depth of
+that block, float32 mm, 0 outside the hand. joint.txt: the number of frames, then a line of 21 x (x, y, z) mm for each. There
+y is up and z towards the camera, so that we negate both.
 """
 
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from ..frames.camera import Camera
 from .labelled import LabelledFrames
@@ -19,14 +20,17 @@ SIZE = (240, 320)
 
 
 class MSRA(LabelledFrames):
-    """The frames of some subjects; joints_mm [F, 21, 3]. folder holds P0 ... P8. Gestures without readable labels, lines
-    that are no label and images without one go to left_out.
+    """The frames of some subjects, with labels of 21 joints. What has no readable label, or no image, goes to `left_out`.
 
-    Raises FileNotFoundError where a subject's folder is missing, ValueError where not one label can be used.
+    Args:
+        folder: holds P0 ... P8.
+    Raises:
+        FileNotFoundError: a subject's folder is missing.
+        ValueError: not one label can be used.
     """
 
     def __init__(self, folder: str | Path, subjects: tuple[str, ...] = SUBJECTS, side: str = "right"):
-        folder, names, joints, left_out = Path(folder), [], [], {}
+        folder, labels, left_out = Path(folder), {}, {}
         for subject in subjects:
             if subject not in SUBJECTS:
                 raise ValueError(f"subjects must be some of {', '.join(SUBJECTS)}, got {subject!r}")
@@ -34,46 +38,44 @@ class MSRA(LabelledFrames):
                 raise FileNotFoundError(f"{folder / subject} is no folder: name the folder that holds MSRA's P0 ... P8")
             for gesture in sorted(path for path in (folder / subject).iterdir() if path.is_dir()):
                 at = f"{subject}/{gesture.name}"
-                labels, reasons = _labels(gesture / "joint.txt", at)
-                left_out |= reasons
-                names += [f"{at}/{i:06d}_depth.bin" for i in labels]
-                joints += list(labels.values())
-                stray = {f"{at}/{path.name}" for path in gesture.glob("*_depth.bin")} - set(names)
-                left_out |= {name: f"no label in {at}/joint.txt" for name in sorted(stray)}
-        if not joints:
+                own, reasons = _labels(gesture / "joint.txt", at)
+                labels |= own
+                stray = {f"{at}/{path.name}" for path in gesture.glob("*_depth.bin")} - set(own)
+                left_out |= reasons | {name: f"no label in {at}/joint.txt" for name in sorted(stray)}
+        if not labels:
             raise ValueError(f"{folder}: no label of {', '.join(subjects)} can be read ({left_out}); unpack it again")
-        joints_mm = np.array(joints) * (1, -1, -1)
-        super().__init__("msra", MSRA_CAMERA, names, [folder / name for name in names], joints_mm, side)
+        joints_mm = np.array(list(labels.values())) * (1, -1, -1)
+        super().__init__("msra", MSRA_CAMERA, folder, list(labels), joints_mm, side)
         self.left_out = left_out
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path) -> Float[np.ndarray, "240 320"]:
         data = path.read_bytes()
         head = np.frombuffer(data[:24].ljust(24, b"\0"), "<i4")
         width, height, left, top, right, bottom = head.tolist()
         if (height, width) != SIZE or not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise ValueError(f"{path}: no MSRA depth file: its head is {head.tolist()}; unpack it again, or remove it")
         block = (bottom - top, right - left)
-        if len(data) != 24 + 4 * block[0] * block[1]:
-            wanted = 24 + 4 * block[0] * block[1]
+        wanted = 24 + 4 * block[0] * block[1]
+        if len(data) != wanted:
             raise ValueError(f"{path}: truncated or too long: {len(data)} bytes, wanted {wanted}; unpack it again")
         depth = np.zeros(SIZE, np.float32)
         depth[top:bottom, left:right] = np.frombuffer(data[24:], "<f4").reshape(block)
         return depth
 
 
-def _labels(path: Path, at: str) -> tuple[dict[int, np.ndarray], dict[str, str]]:
-    """{number of the frame: [21, 3]}, and what could not be used."""
+def _labels(path: Path, at: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """{name of the image: [21, 3]}, and the reasons of what cannot be used."""
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
-        count = int(lines[0])
-    except (OSError, ValueError, IndexError) as error:
+        count, *lines = path.read_text(encoding="ascii").splitlines()
+        count = int(count)
+    except (OSError, ValueError) as error:
         return {}, {f"{at}/joint.txt": f"cannot be read ({error}); unpack it again"}
     labels, left_out = {}, {}
-    for i, line in enumerate(lines[1 : count + 1]):
+    for i, line in enumerate(lines[:count]):
         try:
-            labels[i] = np.array(line.split(), float).reshape(21, 3)
+            labels[f"{at}/{i:06d}_depth.bin"] = np.array(line.split(), float).reshape(21, 3)
         except ValueError:
             left_out[f"{at}/joint.txt line {i + 2}"] = f"wanted 63 numbers, got {len(line.split())}"
-    if len(lines) - 1 < count:
-        left_out[f"{at}/joint.txt"] = f"truncated: {len(lines) - 1} of {count} frames"
+    if len(lines) < count:
+        left_out[f"{at}/joint.txt"] = f"truncated: {len(lines)} of {count} frames"
     return labels, left_out

@@ -1,14 +1,15 @@
 """NYU Hand Pose as its authors ship it (Tompson et al., TOG 2014): train/ and test/, each with joint_data.mat and images.
 
-Images are depth_<view>_<7 digits>.png, 640x480, depth mm = G * 256 + B, numbered from 1. joint_data.mat holds joint_uvd
-[3 views, F, 36, 3]: u px, v px, depth mm. 72,757 training frames of one person, 8,252 test frames, of which the last 5,812
-are of a second person with a smaller hand. Right hands, three views of one moment each.
+Images are depth_<view>_<7 digits>.png, numbered from 1, 640x480, depth mm = G * 256 + B. joint_data.mat holds joint_uvd
+[3 views, F, 36, 3]: u px, v px, depth mm. 72,757 training frames show one person. Of 8,252 test frames, the last 5,812 show
+a second person with a smaller hand. All are right hands. The three views are of the same moment.
 """
 
 import re
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from scipy.io import loadmat
 
 from ..frames.folder import read_depth
@@ -19,9 +20,14 @@ IMAGE = re.compile(r"depth_([123])_(\d{7})\.png")
 
 
 class NYU(LabelledFrames):
-    """One view of a split; joints_mm [F, 36, 3]. folder holds train/ and test/; view: 1 (the usual one), 2 or 3.
+    """One view of a split, with labels of 36 joints.
 
-    Raises FileNotFoundError where folder or labels are missing, ValueError where joint_data.mat is damaged.
+    Args:
+        folder: holds train/ and test/.
+        view: 1 (the usual one), 2 or 3.
+    Raises:
+        FileNotFoundError: the folder or its labels are missing.
+        ValueError: joint_data.mat is damaged.
     """
 
     def __init__(self, folder: str | Path, split: str = "test", view: int = 1, side: str = "right"):
@@ -29,17 +35,16 @@ class NYU(LabelledFrames):
             raise ValueError(f'split must be "train" or "test", got {split!r}')
         if view not in (1, 2, 3):
             raise ValueError(f"view must be 1, 2 or 3, got {view!r}")
-        folder = Path(folder) / split
-        uvd = _joint_uvd(folder / "joint_data.mat")[view - 1]
+        folder = Path(folder)
+        uvd = _joint_uvd(folder / split / "joint_data.mat")[view - 1]
         names = [f"{split}/depth_{view}_{i + 1:07d}.png" for i in range(len(uvd))]
-        joints_mm = NYU_CAMERA.unproject(uvd[..., 0], uvd[..., 1], uvd[..., 2])
-        super().__init__("nyu", NYU_CAMERA, names, [folder.parent / name for name in names], joints_mm, side)
-        for path in sorted(folder.glob(f"depth_{view}_*.png")):
+        super().__init__("nyu", NYU_CAMERA, folder, names, NYU_CAMERA.unproject(*np.moveaxis(uvd, -1, 0)), side)
+        for path in sorted((folder / split).glob(f"depth_{view}_*.png")):
             found = IMAGE.fullmatch(path.name)
             if not found or not 1 <= int(found[2]) <= len(uvd):
                 self.left_out[f"{split}/{path.name}"] = f"no label: joint_data.mat has {len(uvd)} frames"
 
-    def read(self, path: Path) -> np.ndarray:
+    def read(self, path: Path) -> Float[np.ndarray, "480 640"]:
         return read_depth(path, encoding="nyu")
 
 

@@ -26,7 +26,7 @@ from ..support import paths
 from ..support.files import write_bytes_atomically
 from ..synthetic.frames import Synthesiser, SyntheticSettings
 from ..synthetic.sensor.model import KINECT_V1, SR300, DepthSensor
-from .published import TEST_SETS, read_labels, read_nyu_36
+from .published import TEST_SETS, read_labels, read_nyu_36, subset
 
 FORMAT = 3  # of the cached fits; another number where the same labels would be fitted otherwise
 NYU_POSES = paths.DATA / "pseudo_nyu" / "poses.safetensors"  # ICVL has no licence: its poses are in build alone
@@ -183,8 +183,6 @@ def pseudo_frames(
 
 def pseudo_labels(dataset: str, frames, hand: HandRig, poses: FittedPoses) -> Tensor:
     """[F, J, 3] mm: the drawn hand's joints where the data set's labels lie, that is with the fitted offsets."""
-    from ..evaluation.joint_errors import subset
-
     pseudo, frames = _pseudo_set(dataset), torch.as_tensor(frames)
     grown = poses.offsets_mm * poses.size()[poses.subject[frames]][:, None, None]
     joints = dataset_joints(hand, poses.rotations[frames], poses.wrist_mm[frames], dataset, pseudo.fitted, grown)

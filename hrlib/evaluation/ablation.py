@@ -48,8 +48,8 @@ class Measured:
 def measure(prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_mm: Tensor | None = None) -> Measured:
     """Predicted poses of `hand` (with the cloud P, None: its own) on frames with truth. Their joints are looked at here
     and nowhere else."""
-    found, joints = judge_poses(prediction, hand, test.crops, cloud_mm), list(JOINT_POINTS)
-    error_mm = joint_error_mm(found.joints_mm[:, joints], test.joints_mm[:, joints])
+    found = judge_poses(prediction, hand, test.crops, cloud_mm)
+    error_mm = joint_error_mm(found.joints_mm, test.joints_mm, JOINT_POINTS)
     terms = {"collision": found.collision_mm, "physical": found.physical_rad}
     return Measured(error_mm, found.mse, confidence(prediction, hand, test.crops), found.joints_mm, terms)
 

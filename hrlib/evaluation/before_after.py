@@ -1,13 +1,14 @@
-"""Before and after: what a model makes of a user's test frames, in the measures of Fig. 5, 6 and 7.
+"""Before and after refinement: how models explain a user's test frames, in the measures of Fig. 5, 6 and 7.
 
-A model is a network with the hand that it is posed with and its cloud P. What changes when a user's frames refine it may be
-the pose or only P; `apart` tells the two apart.
+A model is a network, the hand that it poses, and the hand's cloud P. Refinement may change the pose or only P; `apart`
+separates the two.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..frames.crops import Crops
@@ -15,52 +16,42 @@ from ..hand.joints import JOINT_POINTS
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..losses import image_mse
-from ..method import PipelineSettings, Step, evaluate_step
+from ..method import Step, evaluate_step
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
 from ..refine.single_frame import Fit
-from .joint_errors import joint_error_mm
+from .joint_errors import errors_mm, joint_error_mm, success_curve
 
-WORSE_MM = 3.0  # a hand whose joints got worse by this much, while its image got better, has been led astray
+WORSE_MM = 3.0  # refinement led a frame astray if its joints got worse by this much while its image got better
 
 
 @dataclass(frozen=True)
 class Judged:
-    """B frames as one model explains them. mse [B]: of the synthesized images, rendered with cloud_mm [N, 3];
-    joints_mm [B, 21, 3] in the camera frame; collision_mm, physical_rad [B]: Eq. 7 and 8."""
+    """B frames as one model explains them."""
 
     prediction: Prediction
     hand: HandRig
-    cloud_mm: Tensor
+    cloud_mm: Float[Tensor, "N 3"]  # P
     crops: Crops
-    joints_mm: Tensor
-    mse: Tensor
-    collision_mm: Tensor
-    physical_rad: Tensor
+    joints_mm: Float[Tensor, "B 21 3"]  # camera frame
+    mse: Float[Tensor, " B"]  # of the synthesized images
+    collision_mm: Float[Tensor, " B"]  # Eq. 7
+    physical_rad: Float[Tensor, " B"]  # Eq. 8
 
+    @torch.no_grad()
     def step(self, index: Sequence[int]) -> Step:
-        """All intermediates of some of the frames, to look at."""
+        """All intermediates of some of the frames."""
         index = list(index)
-        with torch.no_grad():
-            return evaluate_step(self.prediction[index], self.hand, self.crops[index], cloud_mm=self.cloud_mm)
+        return evaluate_step(self.prediction[index], self.hand, self.crops[index], cloud_mm=self.cloud_mm)
 
 
-@torch.no_grad()
 def judge(
-    net: PoseNet,
-    hand: HandRig,
-    crops: Crops,
-    cloud_mm: Tensor | None = None,
-    settings: PipelineSettings = PipelineSettings(),
-    batch: int = 100,
+    net: PoseNet, hand: HandRig, crops: Crops, cloud_mm: Float[Tensor, "N 3"] | None = None, batch: int = 100
 ) -> Judged:
-    """Run `net` on frames, pose `hand` and render its cloud (its own, unless cloud_mm [N, 3] is given).
-
-    Raises ValueError for no frames.
-    """
+    """Predict the poses of frames and `judge_poses` them. Raises ValueError for no frames."""
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
-    return judge_poses(predict(net, crops), hand, crops, cloud_mm, settings, batch)
+    return judge_poses(predict(net, crops), hand, crops, cloud_mm, batch)
 
 
 @torch.no_grad()
@@ -68,38 +59,23 @@ def judge_poses(
     prediction: Prediction,
     hand: HandRig,
     crops: Crops,
-    cloud_mm: Tensor | None = None,
-    settings: PipelineSettings = PipelineSettings(),
+    cloud_mm: Float[Tensor, "N 3"] | None = None,
     batch: int = 100,
 ) -> Judged:
-    """`judge` for poses that are there already, wherever they come from."""
+    """Pose the hand in each frame and render its cloud (None: its own), `batch` frames at a time."""
     cloud_mm, parts = hand.cloud_mm if cloud_mm is None else cloud_mm, []
     for i in range(0, len(crops), batch):
-        piece = slice(i, i + batch)
-        step = evaluate_step(prediction[piece], hand, crops[piece], settings, cloud_mm)
+        step = evaluate_step(prediction[i : i + batch], hand, crops[i : i + batch], cloud_mm=cloud_mm)
         mse = image_mse(step.rendered, step.target)
         parts.append((step.joints_mm, mse, step.terms["collision"], step.terms["physical"]))
     return Judged(prediction, hand, cloud_mm, crops, *(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def errors_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
-    """Error of each of the 16 joints, of [B, 21, 3] x 2 -> [B, 16] mm."""
-    if joints_mm.shape != true_mm.shape or joints_mm.shape[1:] != (21, 3):
-        raise ValueError(f"joints must be two times [B, 21, 3], got {list(joints_mm.shape)} and {list(true_mm.shape)}")
-    return (joints_mm - true_mm)[:, list(JOINT_POINTS)].norm(dim=-1)
+def spread_mm(rotations: Float[Tensor, "B 16 4"], hand: HandRig) -> float:
+    """Standard deviation over the frames of the joints' places seen from the wrist, mm.
 
-
-def success(errors: Tensor, distances_mm: Sequence[float]) -> list[float]:
-    """Fraction of frames whose largest joint error is below each distance (Fig. 5, 8); errors [B, J] mm."""
-    worst = errors.max(1).values
-    return [(worst < d).float().mean().item() for d in distances_mm]
-
-
-def spread_mm(rotations: Tensor, hand: HandRig) -> float:
-    """How much the fingers differ from frame to frame: standard deviation of the joints' places seen from the wrist, mm.
-
-    rotations [B, 16, 4]. Where it falls while the image error falls, hands collapse towards one that fits every frame.
-    Raises ValueError for fewer than two frames.
+    If it falls together with the image error, hands collapse towards one that fits every frame. Raises ValueError for fewer
+    than two frames.
     """
     if len(rotations) < 2:
         raise ValueError(f"a spread needs at least two frames, got {len(rotations)}")
@@ -109,14 +85,14 @@ def spread_mm(rotations: Tensor, hand: HandRig) -> float:
     return joints.var(0).sum(-1).mean().sqrt().item()
 
 
-def moved_mm(cloud_mm: Tensor, start_mm: Tensor) -> dict[str, float]:
-    """How far the points of P [N, 3] are from where they began: mean and maximum, mm."""
+def moved_mm(cloud_mm: Float[Tensor, "N 3"], start_mm: Float[Tensor, "N 3"]) -> dict[str, float]:
+    """Distance of the points of P from their start, mm: {"mean", "max"}."""
     distance = (cloud_mm - start_mm).norm(dim=-1)
     return {"mean": distance.mean().item(), "max": distance.max().item()}
 
 
-def summary(judged: Judged, true_mm: Tensor | None = None, distances_mm: Sequence[float] = ()) -> dict:
-    """The numbers of one model on one user's frames; those of the joints where the truth [B, 21, 3] is known."""
+def summary(judged: Judged, true_mm: Float[Tensor, "B 21 3"] | None = None, distances_mm: Sequence[float] = ()) -> dict:
+    """The numbers of one model on one user's frames; those of 16 joints, and success at distances, where truth is known."""
     numbers = {
         "image_mse_mean": judged.mse.mean().item(),
         "image_mse_variance": judged.mse.var().item(),
@@ -125,33 +101,40 @@ def summary(judged: Judged, true_mm: Tensor | None = None, distances_mm: Sequenc
         "finger_spread_mm": spread_mm(judged.prediction.rotations, judged.hand),
     }
     if true_mm is not None:
-        errors = errors_mm(judged.joints_mm, true_mm)
+        errors = errors_mm(judged.joints_mm, true_mm, JOINT_POINTS)
         numbers |= {
             "joint_error_mm": errors.mean().item(),
-            "worst_joint_mm": errors.max(1).values.mean().item(),
-            "success": success(errors, distances_mm),
+            "worst_joint_mm": errors.amax(1).mean().item(),
+            "success": success_curve(errors, distances_mm).tolist(),
         }
     return numbers
 
 
 def apart(before: Judged, after: Judged, net_before: PoseNet, net_after: PoseNet) -> dict[str, float]:
-    """Which part of the fall in image MSE is P's and which the network's: each of them changed alone.
+    """The shares of P and of the network in the fall of the image MSE: each of them is changed alone.
 
-    A share of 1 for "P_alone" says that no joint had to move for it. The two need not add up to 1.
+    A share of 1 for "P_alone" says that no joint had to move. The two need not add up to 1.
     """
-    fall = (before.mse.mean() - after.mse.mean()).item()
+    start, end = before.mse.mean(), after.mse.mean()
     cloud = judge(net_before, before.hand, before.crops, after.cloud_mm).mse.mean()
     pose = judge(net_after, after.hand, before.crops, before.cloud_mm).mse.mean()
-    start = before.mse.mean()
-    if abs(fall) < 1e-12:
+    fall = (start - end).item()
+    if abs(fall) < 1e-12:  # nothing to share
         return {"P_alone": 0.0, "pose_alone": 0.0}
     return {"P_alone": (start - cloud).item() / fall, "pose_alone": (start - pose).item() / fall}
 
 
-def led_astray(before: Judged, after: Judged, true_mm: Tensor, worse_mm: float = WORSE_MM) -> Tensor:
-    """[B]: frames whose image error fell while their joints got worse by more than `worse_mm` in the mean."""
-    start, end = (errors_mm(j.joints_mm, true_mm).mean(1) for j in (before, after))
-    return (after.mse < before.mse) & (end > start + worse_mm)
+def gain_mm(before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"]) -> Float[Tensor, " B"]:
+    """By how much the mean error of 16 joints falls in each frame, mm."""
+    start, end = (joint_error_mm(judged.joints_mm, true_mm, JOINT_POINTS) for judged in (before, after))
+    return start - end
+
+
+def led_astray(
+    before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"], worse_mm: float = WORSE_MM
+) -> Bool[Tensor, " B"]:
+    """Frames whose image error falls while their joints get worse by more than `worse_mm` in the mean."""
+    return (after.mse < before.mse) & (gain_mm(before, after, true_mm) < -worse_mm)
 
 
 def changes(
@@ -159,10 +142,10 @@ def changes(
     after: Judged,
     net_before: PoseNet,
     net_after: PoseNet,
-    true_mm: Tensor | None = None,
+    true_mm: Float[Tensor, "B 21 3"] | None = None,
     worse_mm: float = WORSE_MM,
 ) -> dict:
-    """What refinement did, beyond the two summaries: where P went, whose work the fall in image MSE is, who is led astray."""
+    """Further effects of refinement: `moved_mm` of P, `apart`, and the share of frames led astray where truth is known."""
     numbers = {
         "P_moved_mm": moved_mm(after.cloud_mm, before.cloud_mm),
         "share_of_mse_drop": apart(before, after, net_before, net_after),
@@ -172,25 +155,22 @@ def changes(
     return numbers
 
 
-def telling_frames(before: Judged, after: Judged, true_mm: Tensor) -> list[int]:
-    """Two frames to look at: the one whose joints improve most, and, of the frames whose image error falls, the one whose
-    joints get worse by most."""
-    gain = (errors_mm(before.joints_mm, true_mm) - errors_mm(after.joints_mm, true_mm)).mean(1)
+def telling_frames(before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"]) -> list[int]:
+    """Two frames to show: the largest gain, and the largest loss among the other frames whose image error falls."""
+    gain = gain_mm(before, after, true_mm)
     better = int(gain.argmax())
     astray = torch.where(after.mse < before.mse, gain, gain.max() + 1)
     astray[better] = gain.max() + 2
     return [better, int(astray.argmin())]
 
 
-def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Tensor) -> list[str]:
-    """For each frame of a pose fit: "" where the joints improved, else why they did not (simulated frames only).
+def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Float[Tensor, "B 21 3"]) -> list[str]:
+    """Why the joints of a pose fit did not improve, for each simulated frame; "" where they did.
 
-    "stuck": the loss is lower at the true pose (posed with the same hand, `at_truth`) than where the descent ended: it
-    started too far off, in another valley. "ambiguous": the loss is no lower at the truth: the image does not tell the
-    true pose from this one (hidden fingers, another person's shape).
+    "stuck": the loss is lower at the true pose (of the same hand, `at_truth`) than at the end of the descent, which started
+    in another valley. "ambiguous": it is not, so that the image cannot tell the true pose from this one (hidden fingers,
+    another person's shape).
     """
     before, after = (joint_error_mm(fit.joints_mm[k], true_joints_mm) for k in (0, -1))
-    stuck = fit.loss[-1] > at_truth.loss
-    return [
-        "" if better else "stuck" if lost else "ambiguous" for better, lost in zip(after < before, stuck, strict=True)
-    ]
+    reasons = ["stuck" if lower else "ambiguous" for lower in fit.loss[-1] > at_truth.loss]
+    return ["" if better else reason for better, reason in zip(after < before, reasons, strict=True)]

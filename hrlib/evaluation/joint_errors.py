@@ -1,40 +1,41 @@
-"""The benchmark of Fig. 8: errors in a data set's own joints, success curves, biases, and what a number was made with.
+"""Joint errors, success curves and biases of Fig. 8, and the protocol behind each number (Sec. 4.4 and 4.5).
 
-Everything takes predictions and labels [F, J, 3] mm in the camera frame, numpy or torch, computes in float64, and gives
-plain numbers. A number without its protocol is not a number: `evaluate` returns both.
+Predictions and labels are [F, J, 3] mm in the camera frame. `evaluate` computes in float64 and returns plain numbers together
+with their protocol: a number without its protocol cannot be compared.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 
 import numpy as np
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..datasets.published import TEST_SETS
-from ..hand.joints import JOINT_COUNTS, NYU_SUBSETS
+from ..datasets.published import TEST_SETS, subset
+from ..hand.joints import JOINT_COUNTS
 
 THRESHOLDS_MM = np.arange(81.0)  # Fig. 8 runs from 0 to 80 mm
 BIASES = ("none", "paper", "offset")
 
+Points = Float[np.ndarray | Tensor, "*F J 3"]
+Errors = Float[np.ndarray | Tensor, "*F J"]
+Bias = Float[np.ndarray, " J"] | Float[np.ndarray, "J 3"]
+
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a number was made with.
-
-    dataset, split, joints (how many), subject ("all", "1", "2"); crop: where the crops' centres came from; scale: where
-    the hand's size came from; bias: one of BIASES, and estimated_on what frames. ground_truth: every use of labels but
-    for computing the error itself, "none" where there is none.
-    """
+    """What a number was computed from."""
 
     dataset: str
     split: str
-    joints: int
-    crop: str
-    scale: str
-    ground_truth: str
-    subject: str = "all"
-    bias: str = "none"
-    estimated_on: str = "-"
+    joints: int  # how many
+    crop: str  # where the crops' centres came from
+    scale: str  # where the hand's size came from
+    ground_truth: str  # every use of labels, except for the error itself; "none" if there is none
+    subject: str = "all"  # "all", "1" or "2"
+    bias: str = "none"  # one of BIASES
+    estimated_on: str = "-"  # the frames that the bias comes from
 
     def __post_init__(self):
         if self.bias not in BIASES:
@@ -43,81 +44,93 @@ class Protocol:
             raise ValueError('ground_truth must say which labels were used for what ("none")')
 
 
-# -- errors -------------------------------------------------------------------------------------------------------------
+def errors_mm(
+    predicted_mm: Points, true_mm: Points, joints: Sequence[int] | None = None
+) -> Float[np.ndarray | Tensor, "*F K"]:
+    """Euclidean distance of each predicted joint from its label, in mm.
 
-
-def errors_mm(predicted_mm, true_mm) -> np.ndarray:
-    """Euclidean distances [F, J] mm of predictions and labels [F, J, 3]. ValueError for shapes that differ, or NaN."""
-    predicted, true = (_checked(name, x) for name, x in (("predicted_mm", predicted_mm), ("true_mm", true_mm)))
-    if predicted.shape != true.shape:
+    Args:
+        predicted_mm: mm, camera frame. Two tensors give a tensor of their type; anything else a float64 array.
+        true_mm: mm, camera frame.
+        joints: the indices that are compared, None for all.
+    Raises:
+        ValueError: shapes that differ, no frame, or numbers that are not finite.
+    """
+    for name, points in (("predicted_mm", predicted_mm), ("true_mm", true_mm)):
+        if points.ndim < 2 or points.shape[-1] != 3 or not len(points):
+            raise ValueError(f"{name} must be [F, J, 3] mm with at least one frame, got {list(points.shape)}")
+        if not np.isfinite(_array(points)).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers: leave those frames out of both, and say how many")
+    if predicted_mm.shape != true_mm.shape:
         raise ValueError(
-            f"predicted_mm must have the shape of true_mm {list(true.shape)}, got {list(predicted.shape)}: evaluate the "
-            "same frames, in the data set's joints (hrlib.hand.joints.to_dataset_joints)"
+            f"predicted_mm must have the shape of true_mm {list(true_mm.shape)}, got {list(predicted_mm.shape)}: evaluate "
+            "the same frames, in the data set's joints (hrlib.hand.joints.to_dataset_joints)"
         )
-    return np.linalg.norm(predicted - true, axis=-1)
+    if not (isinstance(predicted_mm, Tensor) and isinstance(true_mm, Tensor)):
+        predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
+    apart = predicted_mm - true_mm
+    apart = apart if joints is None else apart[..., list(joints), :]
+    return apart.norm(dim=-1) if isinstance(apart, Tensor) else np.linalg.norm(apart, axis=-1)
 
 
-def _checked(name: str, points) -> np.ndarray:
-    points = points.detach().cpu().numpy() if hasattr(points, "detach") else points
-    points = np.asarray(points, np.float64)
-    if points.ndim != 3 or points.shape[-1] != 3 or not len(points):
-        raise ValueError(f"{name} must be [F, J, 3] mm with at least one frame, got {list(points.shape)}")
-    if not np.isfinite(points).all():
-        raise ValueError(f"{name} holds NaN or infinite numbers: leave those frames out of both, and say how many")
-    return points
+def joint_error_mm(
+    predicted_mm: Points, true_mm: Points, joints: Sequence[int] | None = None
+) -> Float[np.ndarray | Tensor, "*F"]:
+    """Mean of `errors_mm` over the joints, one number for each frame, in mm."""
+    return errors_mm(predicted_mm, true_mm, joints).mean(-1)
 
 
-def success_curve(errors: np.ndarray, thresholds_mm: Sequence[float] = THRESHOLDS_MM) -> np.ndarray:
-    """[T]: the fraction of frames whose worst joint is at most that far off; errors [F, J] mm (Fig. 5 and 8)."""
-    worst = np.sort(np.asarray(errors).max(1))
+def success_curve(errors: Errors, thresholds_mm: Sequence[float] | Float[np.ndarray, " T"] = THRESHOLDS_MM):
+    """[T]: fraction of frames whose worst joint is at most `thresholds_mm` off (Fig. 5 and 8)."""
+    worst = np.sort(_array(errors).max(1))
     return np.searchsorted(worst, np.asarray(thresholds_mm), side="right") / len(worst)
 
 
-def area_under(fraction: np.ndarray, thresholds_mm: Sequence[float] = THRESHOLDS_MM) -> float:
+def area_under(
+    fraction: Float[np.ndarray, " T"], thresholds_mm: Sequence[float] | Float[np.ndarray, " T"] = THRESHOLDS_MM
+) -> float:
     """Mean height of a success curve, in [0, 1], by the trapezium rule over its thresholds."""
-    x = np.asarray(thresholds_mm, np.float64)
-    return float(np.trapezoid(fraction, x) / (x[-1] - x[0]))
+    return float(np.trapezoid(fraction, thresholds_mm) / (thresholds_mm[-1] - thresholds_mm[0]))
 
 
-# -- biases: what a fixed skeleton cannot say ---------------------------------------------------------------------------
+# -- biases: what a fixed skeleton cannot express -----------------------------------------------------------------------
 
 
-def paper_bias(errors: np.ndarray) -> np.ndarray:
-    """[J] mm: the smallest error of each joint over all frames, errors [F, J] mm (Sec. 4.5: "the minimum error for each
-    joint, over the whole training set"). A length, not a vector: it is the same wherever the joint points."""
-    return np.asarray(errors).min(0)
+def bias_of(kind: str, predicted_mm: Points, true_mm: Points) -> Bias | None:
+    """The bias of some frames, for `errors_without`.
 
-
-def without_paper_bias(errors: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Errors [F, J] mm with `paper_bias` [J] subtracted. Not below 0, which frames outside its estimate could reach."""
-    return np.maximum(errors - bias, 0)
-
-
-def offset_bias(predicted_mm, true_mm) -> np.ndarray:
-    """[J, 3] mm: mean of prediction minus label, the constant offset in the camera's axes that best explains each joint.
-
-    Subtracted from predictions, it can only remove what is constant; unlike the paper's, it can also make a frame worse.
+    Args:
+        kind: "none"; "paper": the smallest error of each joint (Sec. 4.5, "the minimum error for each joint, over the whole
+            training set"), a length that has no direction; "offset": the mean of prediction minus label, the constant
+            offset in the camera's axes that best explains each joint.
     """
-    return (_checked("predicted_mm", predicted_mm) - _checked("true_mm", true_mm)).mean(0)
-
-
-def errors_without(kind: str, predicted_mm, true_mm, bias: np.ndarray | None = None) -> np.ndarray:
-    """Errors [F, J] mm without a bias of BIASES: "paper" [J] mm, "offset" [J, 3] mm; None estimates it on these frames."""
-    errors = errors_mm(predicted_mm, true_mm)
     if kind == "paper":
-        return without_paper_bias(errors, paper_bias(errors) if bias is None else bias)
-    if kind == "offset":
-        bias = offset_bias(predicted_mm, true_mm) if bias is None else bias
-        return errors_mm(_checked("predicted_mm", predicted_mm) - bias, true_mm)
-    return errors
+        return _array(errors_mm(predicted_mm, true_mm)).min(0)
+    return (_array(predicted_mm) - _array(true_mm)).mean(0) if kind == "offset" else None
 
 
-def scaled(predicted_mm, true_mm) -> tuple[np.ndarray, float]:
-    """Predictions [F, J, 3] mm, each blown up about its own mean joint by one factor for all frames, and that factor.
+def errors_without(
+    kind: str, predicted_mm: Points, true_mm: Points, bias: Bias | None = None
+) -> Float[np.ndarray, "F J"]:
+    """Errors in mm after a bias is removed; a `bias` of None is estimated on these frames.
 
-    The factor is the labels' (least squares), that is: the size of the hand is given. For frames of one subject.
+    The paper's bias is subtracted from the errors, which stay at least 0. An offset is subtracted from the predictions. It
+    removes only what is constant, and unlike the paper's it can make a frame worse.
     """
-    predicted, true = _checked("predicted_mm", predicted_mm), _checked("true_mm", true_mm)
+    predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
+    errors = errors_mm(predicted_mm, true_mm)
+    if kind == "none":
+        return errors
+    bias = bias_of(kind, predicted_mm, true_mm) if bias is None else bias
+    return np.maximum(errors - bias, 0) if kind == "paper" else errors_mm(predicted_mm - bias, true_mm)
+
+
+def scaled(predicted_mm: Points, true_mm: Points) -> tuple[Float[np.ndarray, "F J 3"], float]:
+    """Predictions of one subject with the labels' hand size, mm, and the factor.
+
+    Each frame is scaled about its own mean joint, all by one factor: that which fits the labels best (least squares).
+    """
+    predicted, true = _array(predicted_mm), _array(true_mm)
     middle = predicted.mean(1, keepdims=True)
     own, theirs = predicted - middle, true - true.mean(1, keepdims=True)
     factor = float((own * theirs).sum() / (own * own).sum())
@@ -128,35 +141,40 @@ def scaled(predicted_mm, true_mm) -> tuple[np.ndarray, float]:
 
 
 def evaluate(
-    predicted_mm, true_mm, protocol: Protocol, subject: Sequence[int] | None = None, bias: np.ndarray | None = None
+    predicted_mm: Points,
+    true_mm: Points,
+    protocol: Protocol,
+    subject: Sequence[int] | Int[np.ndarray, " F"] | None = None,
+    bias: Bias | None = None,
 ) -> dict:
-    """All numbers of one set of predictions [F, J, 3] mm against labels, with their protocol.
+    """All numbers of one set of predictions, with their protocol.
 
-    subject: F ids for the means per subject. bias: for protocol.bias "paper" [J] mm and for "offset" [J, 3] mm, as
-    estimated on other frames; by default on these, and the record then says so.
-    Returns {"mean_mm", "median_mm", "per_joint_mm", "per_subject_mm", "fraction", "auc", "frames", "protocol"}:
-    fraction as `success_curve` at THRESHOLDS_MM, median that of the frames' mean errors.
-    Raises ValueError for shapes that differ and for a number of joints that is not the protocol's.
+    Args:
+        predicted_mm: mm, camera frame.
+        true_mm: labels, mm, camera frame.
+        protocol: what the predictions were made with; its bias is removed.
+        subject: an id for each frame, for the means per subject.
+        bias: `bias_of` other frames. By default it is estimated on these, and the protocol then says so.
+    Returns:
+        {"mean_mm", "median_mm" (of the frames' mean errors), "per_joint_mm", "per_subject_mm", "fraction" (`success_curve`),
+        "auc", "frames", "protocol"}.
+    Raises:
+        ValueError: shapes that differ, or a number of joints that is not the protocol's.
     """
-    if np.shape(predicted_mm)[1] != protocol.joints:
-        raise ValueError(
-            f"protocol.joints is {protocol.joints}, but predictions have {np.shape(predicted_mm)[1]} joints"
-        )
+    if predicted_mm.shape[1] != protocol.joints:
+        raise ValueError(f"protocol.joints is {protocol.joints}, but predictions have {predicted_mm.shape[1]} joints")
     if protocol.bias != "none" and bias is None:
         protocol = replace(protocol, estimated_on="the frames evaluated")
     errors = errors_without(protocol.bias, predicted_mm, true_mm, bias)
-    per_subject = {}
-    if subject is not None:
-        ids = np.asarray(subject)
-        if len(ids) != len(errors):
-            raise ValueError(f"subject must be one id a frame: got {len(ids)} ids for {len(errors)} frames")
-        per_subject = {str(one): float(errors[ids == one].mean()) for one in np.unique(ids)}
+    ids = np.asarray([] if subject is None else subject)
+    if subject is not None and len(ids) != len(errors):
+        raise ValueError(f"subject must be one id a frame: got {len(ids)} ids for {len(errors)} frames")
     fraction = success_curve(errors)
     return {
         "mean_mm": float(errors.mean()),
         "median_mm": float(np.median(errors.mean(1))),
         "per_joint_mm": errors.mean(0).tolist(),
-        "per_subject_mm": per_subject,
+        "per_subject_mm": {str(one): float(errors[ids == one].mean()) for one in np.unique(ids)},
         "fraction": fraction.tolist(),
         "auc": area_under(fraction),
         "frames": len(errors),
@@ -164,48 +182,31 @@ def evaluate(
     }
 
 
-def subset(points_mm, dataset: str, joints: int):
-    """Of a data set's usual joints [F, J, 3] (NYU 36 or 14, ICVL 16, MSRA 21), those of a smaller subset, in its order.
-
-    ValueError where the subset is not contained, or there is no such subset.
-    """
-    if dataset not in JOINT_COUNTS or joints not in JOINT_COUNTS[dataset]:
-        counts = ", ".join(map(str, JOINT_COUNTS.get(dataset, ())))
-        raise ValueError(f"joints of {dataset} must be one of {counts or 'nyu, icvl or msra'}, got {joints!r}")
-    have = points_mm.shape[1]
-    if have == joints:
-        return points_mm
-    if dataset != "nyu" or have not in NYU_SUBSETS or not set(NYU_SUBSETS[joints]) <= set(NYU_SUBSETS[have]):
-        raise ValueError(f"{joints} joints of {dataset} are not among the {have} given")
-    return points_mm[:, [NYU_SUBSETS[have].index(joint) for joint in NYU_SUBSETS[joints]]]
-
-
-def protocols(predicted_mm, true_mm, dataset: str) -> list[dict]:
+def protocols(predicted_mm: Points, true_mm: Points, dataset: str) -> list[dict]:
     """The same predictions under every protocol of a test set: joint subsets x subjects x scale x bias.
 
-    predicted_mm [F, J, 3] in the set's usual joints (14 or 16), for the first F frames of it. A row is {"joints",
-    "subject", "scale", "bias", "frames", "mean_mm", "auc"}; scale "given" means `scaled` for each subject apart; biases
-    are estimated on the frames that they are subtracted from.
+    Args:
+        predicted_mm: mm, for the first frames of the test set, in its usual joints (14 or 16).
+        true_mm: labels of the whole test set, mm.
+    Returns:
+        Rows {"joints", "subject", "scale", "bias", "frames", "mean_mm", "auc"}. Scale "given" means `scaled` for each
+        subject. Biases are estimated on the frames that they are removed from.
     """
     test, rows = TEST_SETS[dataset], []
     ids = test.subject[: len(predicted_mm)]
-    predicted, true = _checked("predicted_mm", predicted_mm), _checked("true_mm", true_mm)[: len(predicted_mm)]
+    predicted, true = _array(predicted_mm), _array(true_mm)[: len(predicted_mm)]
     given = np.concatenate([scaled(predicted[ids == s], true[ids == s])[0] for s in np.unique(ids)])
     every = np.arange(test.joints)[None, :, None]
-    for scale, points in (("as predicted", predicted), ("given", given)):
-        for who in ("all", *(str(s) for s in np.unique(ids))):
-            at = np.ones(len(ids), bool) if who == "all" else ids == int(who)
-            for bias in BIASES:
-                errors = errors_without(bias, points[at], true[at])
-                for joints in (count for count in JOINT_COUNTS[dataset] if count <= test.joints):
-                    part = errors[:, subset(every, dataset, joints)[0, :, 0]]
-                    row = {"joints": joints, "subject": who, "scale": scale, "bias": bias, "frames": len(part)}
-                    rows.append(row | {"mean_mm": float(part.mean()), "auc": area_under(success_curve(part))})
+    scales = {"as predicted": predicted, "given": given}
+    for (scale, points), who, bias in product(scales.items(), ("all", *map(str, np.unique(ids))), BIASES):
+        at = slice(None) if who == "all" else ids == int(who)
+        errors = errors_without(bias, points[at], true[at])
+        for joints in (count for count in JOINT_COUNTS[dataset] if count <= test.joints):
+            part = errors[:, subset(every, dataset, joints)[0, :, 0]]
+            row = {"joints": joints, "subject": who, "scale": scale, "bias": bias, "frames": len(part)}
+            rows.append(row | {"mean_mm": float(part.mean()), "auc": area_under(success_curve(part))})
     return rows
 
 
-def joint_error_mm(joints_mm: Tensor, true_mm: Tensor) -> Tensor:
-    """Mean Euclidean distance over the joints, [B, J, 3] x 2 -> [B] mm. Raises ValueError for shapes that differ."""
-    if joints_mm.shape != true_mm.shape or joints_mm.shape[-1] != 3:
-        raise ValueError(f"joints must be two times [B, J, 3], got {list(joints_mm.shape)} and {list(true_mm.shape)}")
-    return (joints_mm - true_mm).norm(dim=-1).mean(-1)
+def _array(values: np.ndarray | Tensor) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, np.float64)

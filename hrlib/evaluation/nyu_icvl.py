@@ -1,26 +1,29 @@
 """The paper's protocol on the real NYU and ICVL (Sec. 4.4 and 4.5): read, crop, refine without labels, evaluate.
 
-Refinement sees the training set's depth images alone. Labels are used for the crops (`crop="label"`, as in the paper),
-for the biases, which are estimated on the training set, and for the evaluation; each curve's protocol says so.
+Refinement sees only the depth images of the training set. Labels serve for the crops (`crop="label"`, as in the paper), for the
+biases, which are estimated on the training set, and for the evaluation. The protocol of each curve names every use.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from ..datasets.icvl import ICVL
 from ..datasets.labelled import CROPS, LabelledFrames
 from ..datasets.nyu import NYU
-from ..datasets.published import TEST_SETS
+from ..datasets.published import TEST_SETS, subset
+from ..frames.crops import Crops
 from ..hand.joints import to_dataset_joints
 from ..hand.rig import HandRig, load_hand
 from ..method import predict_joints
 from ..network.checkpoint import load_network
+from ..network.posenet import PoseNet
 from ..refine import BestSettings, PaperSettings, refine
 from ..support import paths
-from .joint_errors import BIASES, Protocol, errors_mm, evaluate, offset_bias, paper_bias, subset
+from .joint_errors import BIASES, Protocol, bias_of, evaluate
 from .published_curves import described
 
 READERS = {"nyu": NYU, "icvl": ICVL}
@@ -28,15 +31,13 @@ READERS = {"nyu": NYU, "icvl": ICVL}
 
 @dataclass(frozen=True)
 class ProtocolSettings:
-    """recipe: of the refinement. frames: at most so many of each split, None for all (72 KB of memory each, 5 GB for
-    NYU's training set). crop: "label" (the paper's) or "free" (no labels). model: None for the base model of the recipe.
-    """
+    """What is refined on which frames."""
 
     recipe: PaperSettings | BestSettings = PaperSettings()
-    frames: int | None = None
-    crop: str = "label"
-    model: Path | None = None
-    out: Path | None = None  # folder from which the same run goes on after a stop, None: nothing is kept
+    frames: int | None = None  # at most, of each split; None: all, at 72 KB each (5 GB for NYU's training set)
+    crop: str = "label"  # as in the paper; "free": without labels
+    model: Path | None = None  # None: the recipe's base model
+    out: Path | None = None  # folder from which the same run goes on after a stop; None: nothing is kept
 
     def __post_init__(self):
         if self.crop not in ("label", "free"):
@@ -45,75 +46,80 @@ class ProtocolSettings:
             raise ValueError(f"frames must be at least 1, or None for all, got {self.frames}")
 
 
-def run_protocol(dataset: str, folder: str | Path, settings: ProtocolSettings = ProtocolSettings()) -> dict:
-    """Base and refined model on a data set's own frames.
+@dataclass(frozen=True)
+class Split:
+    """The crops of a split, their labels in mm in the joints that are usually evaluated, and their subjects."""
 
-    Returns {"curves": as `published_curves` has them, for base and refined and each bias, "frames": {split: how many},
-    "left_out": {split: {name: reason}}}. Raises what the readers raise.
+    crops: Crops
+    labels_mm: Float[np.ndarray, "F J 3"]
+    subject: Int[np.ndarray, " F"]
+    left_out: dict[str, str]
+
+
+def run_protocol(dataset: str, folder: str | Path, settings: ProtocolSettings = ProtocolSettings()) -> dict:
+    """Evaluate base and refined model on a data set's own frames. Raises what the readers raise.
+
+    Returns:
+        {"curves": for both models and each bias, as `published_curves` has them, "frames": {split: how many}, "left_out":
+        {split: {name: reason}}}.
     """
     if dataset not in READERS:
         raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {dataset!r}")
-    hand = load_hand()
-    start = paths.PAPER_MODEL if isinstance(settings.recipe, PaperSettings) else paths.BASE_MODEL
-    network, _ = load_network(hand, settings.model or start)
-    crops, labels, subjects, left_out = {}, {}, {}, {}
-    for split in ("train", "test"):
-        frames = READERS[dataset](folder, split)
-        subject = subjects_of(frames, split)
-        if settings.frames is not None:
-            frames.first(settings.frames)
-        crops[split], at, left_out[split] = frames.crop(settings.crop)
-        labels[split], subjects[split] = usual_joints(frames)[at], subject[at]
+    hand, of_paper = load_hand(), isinstance(settings.recipe, PaperSettings)
+    network, _ = load_network(hand, settings.model or (paths.PAPER_MODEL if of_paper else paths.BASE_MODEL))
+    splits = {name: read_split(dataset, folder, name, settings) for name in ("train", "test")}
     out = None if settings.out is None else settings.out / dataset
-    refined = refine(network, hand, crops["train"], settings.recipe, out)
-    models = {"base": (network, hand), "refined": (refined.net, refined.hand)}
+    refined = refine(network, hand, splits["train"].crops, settings.recipe, out)
     curves = []
-    for name, (net, own) in tqdm(models.items(), f"{dataset}, evaluate"):
-        predicted = {split: predicted_in(net, own, crops[split], dataset) for split in crops}
-        biases = {
-            "none": None,
-            "paper": paper_bias(errors_mm(predicted["train"], labels["train"])),
-            "offset": offset_bias(predicted["train"], labels["train"]),
-        }
-        for bias in BIASES:
+    for name, net, own in (("base", network, hand), ("refined", refined.net, refined.hand)):
+        scale = "unlabelled frames" if name == "refined" and not of_paper else "template"
+        predicted = {key: predicted_in(net, own, split.crops, dataset) for key, split in splits.items()}
+        for bias in tqdm(BIASES, f"{dataset}, {name}: evaluate"):
             protocol = Protocol(
                 dataset,
                 "test" if settings.frames is None else f"first {settings.frames} test frames",
                 TEST_SETS[dataset].joints,
                 crop=CROPS[settings.crop],
-                scale="template"
-                if isinstance(settings.recipe, PaperSettings) or name == "base"
-                else "unlabelled frames",
+                scale=scale,
                 ground_truth=used_labels(settings.crop, bias),
                 bias=bias,
                 estimated_on="-" if bias == "none" else "training set",
             )
-            found = evaluate(predicted["test"], labels["test"], protocol, subjects["test"], biases[bias])
+            train_bias, test = bias_of(bias, predicted["train"], splits["train"].labels_mm), splits["test"]
+            found = evaluate(predicted["test"], test.labels_mm, protocol, test.subject, train_bias)
             curves.append(described(found, name, dataset, dataset.upper()))
-    used = {split: len(crops[split]) for split in crops}
-    return {"curves": curves, "frames": used, "left_out": left_out}
+    return {
+        "curves": curves,
+        "frames": {name: len(split.crops) for name, split in splits.items()},
+        "left_out": {name: split.left_out for name, split in splits.items()},
+    }
+
+
+def read_split(dataset: str, folder: str | Path, split: str, settings: ProtocolSettings) -> Split:
+    """Read and crop "train" or "test" of a data set."""
+    frames = READERS[dataset](folder, split)
+    subject = subjects_of(frames, split)
+    if settings.frames is not None:
+        frames.first(settings.frames)
+    crops, at, left_out = frames.crop(settings.crop)
+    return Split(crops, subset(frames.joints_mm, dataset, TEST_SETS[dataset].joints)[at], subject[at], left_out)
 
 
 def used_labels(crop: str, bias: str) -> str:
-    """Every use of labels but for the evaluation, in words."""
+    """Every use of labels, except for the evaluation."""
     uses = (["crops"] if crop == "label" else []) + ([] if bias == "none" else ["bias"])
     return " and ".join(uses) or "none"
 
 
-def predicted_in(net, hand: HandRig, crops, dataset: str) -> np.ndarray:
-    """What the network predicts in the data set's usual joints, [F, J, 3] mm."""
+def predicted_in(net: PoseNet, hand: HandRig, crops: Crops, dataset: str) -> Float[np.ndarray, "F J 3"]:
+    """The predicted joints, mm, in those of the data set that are usually evaluated."""
     return to_dataset_joints(predict_joints(net, hand, crops).double().numpy(), dataset, TEST_SETS[dataset].joints)
 
 
-def usual_joints(frames: LabelledFrames) -> np.ndarray:
-    """A reader's labels in the joints that everybody evaluates, [F, J, 3] mm."""
-    return subset(frames.joints_mm, frames.dataset, TEST_SETS[frames.dataset].joints)
-
-
-def subjects_of(frames: LabelledFrames, split: str) -> np.ndarray:
-    """[F]: NYU's subject or ICVL's sequence of each test frame (by its number, by its path), 1 of each training frame."""
+def subjects_of(frames: LabelledFrames, split: str) -> Int[np.ndarray, " F"]:
+    """NYU's subject (by number) or ICVL's sequence (by path) of each test frame; 1 for each training frame."""
     if split == "train":
         return np.ones(len(frames), int)
     if frames.dataset == "icvl":
         return np.array([2 if "seq_2" in name else 1 for name in frames.names])
-    return np.where(np.arange(len(frames)) < TEST_SETS["nyu"].subject_frames[0], 1, 2)
+    return TEST_SETS["nyu"].subject[: len(frames)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..datasets.mirror import ORIGINS
+from ..datasets.fetch import registry
 from ..datasets.published import TEST_SETS, Method, methods_on, read_labels, read_predictions
 from ..support import paths
 from .joint_errors import BIASES, THRESHOLDS_MM, Protocol, evaluate, protocols
@@ -38,7 +38,7 @@ def published_curves(dataset: str, methods: list[Method] | None = None) -> list[
                 bias=bias,
             )
             found = evaluate(predicted, true[: len(predicted)], setting, test.subject[: len(predicted)])
-            curves.append(described(found, method.name, dataset, "published", method.paper, dataset in method.in_fig8))
+            curves.append(described(found, method.name, dataset, "published", method.paper, method.in_fig8))
     return curves
 
 
@@ -56,7 +56,7 @@ def published_table() -> dict:
             curves += published_curves(dataset, [method])
             found = protocols(read_predictions(dataset, method.name), true, dataset)
             rows += [{"name": method.name, "dataset": dataset} | row for row in found]
-    origin = ORIGINS["published"]
+    origin = registry()["published"]
     table = {
         "sources": {"predictions and labels": origin.citation, "licence": origin.licence},
         "thresholds_mm": THRESHOLDS_MM.tolist(),

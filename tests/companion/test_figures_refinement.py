@@ -18,19 +18,19 @@ from hrlib.companion.recordings import Recording, one_user, picked, pieces
 from hrlib.evaluation.before_after import (
     apart,
     changes,
-    errors_mm,
     judge,
+    judge_poses,
     led_astray,
     moved_mm,
     spread_mm,
-    success,
     summary,
     telling_frames,
 )
+from hrlib.evaluation.joint_errors import errors_mm, success_curve
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
-from hrlib.network.posenet import PoseNet, Prediction
+from hrlib.network.posenet import PoseNet
 
 
 def net(seed: int = 0) -> PoseNet:
@@ -64,11 +64,9 @@ def test_errors_are_of_the_16_joints_and_success_of_the_worst_of_them():
     tips = [i for i in range(21) if i not in JOINT_POINTS]
     joints[:, tips] = 100.0
     joints[0, JOINT_POINTS[3], 0] = 12.0
-    errors = errors_mm(joints, true_mm)
+    errors = errors_mm(joints, true_mm, JOINT_POINTS)
     assert errors.shape == (2, 16) and errors[0].max() == 12 and errors[1].max() == 0
-    assert success(errors, [0, 1, 12, 13]) == [0.0, 0.5, 0.5, 1.0]
-    with pytest.raises(ValueError, match="two times"):
-        errors_mm(joints, true_mm[:, :16])
+    assert success_curve(errors, [0, 1, 12, 13]).tolist() == [0.5, 0.5, 1.0, 1.0], "at most"
 
 
 def test_spread_is_of_the_fingers_and_not_of_the_view():
@@ -184,11 +182,6 @@ def test_figure_forearm_says_by_how_much_both_errors_change():
 
 def test_a_true_pose_is_judged_perfect():
     batch, hand = clean_batch(), template()
-    true = batch.true_prediction(hand)
-
-    class Knows(torch.nn.Module):
-        def forward(self, image):
-            return Prediction(true.rotations[: len(image)], true.offset[: len(image)])
-
-    errors = errors_mm(judge(Knows(), hand, batch.crops).joints_mm, batch.joints_mm)
+    judged = judge_poses(batch.true_prediction(hand), hand, batch.crops)
+    errors = errors_mm(judged.joints_mm, batch.joints_mm, JOINT_POINTS)
     assert errors.max() < 0.01

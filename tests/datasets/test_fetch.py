@@ -9,8 +9,7 @@ from functools import partial
 import pytest
 
 from hrlib import __main__ as cli
-from hrlib.datasets import mirror
-from hrlib.datasets.fetch import DataSet, Entry, fetch, registry
+from hrlib.datasets.fetch import DataSet, Entry, dataset_folder, fetch, registry
 from hrlib.support import paths
 
 CONTENT = b"1 2 3\n" * 1000
@@ -19,7 +18,7 @@ CONTENT = b"1 2 3\n" * 1000
 @pytest.fixture
 def served(tmp_path, monkeypatch):
     """A data set of two files on a local server, and how often the server was asked."""
-    monkeypatch.delenv(mirror.VARIABLE, raising=False)
+    monkeypatch.delenv(paths.MIRROR_VARIABLE, raising=False)
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "table.txt").write_bytes(CONTENT)
     (tmp_path / "www" / "frame.bin").write_bytes(CONTENT[:100])
@@ -40,7 +39,7 @@ def served(tmp_path, monkeypatch):
         Entry(f"toy/{stored}", f"{address}/{name}", hashlib.sha256(content).hexdigest(), len(content))
         for stored, name, content in (("table.txt.gz", "table.txt", CONTENT), ("frame.bin", "frame.bin", CONTENT[:100]))
     )
-    yield {"toy": DataSet("toy", "nobody", "none", files, None, None, 0)}, asked, tmp_path / "www"
+    yield {"toy": DataSet("toy", "nobody", "none", 0, files)}, asked, tmp_path / "www"
     server.shutdown()
 
 
@@ -62,7 +61,7 @@ def test_the_mirror_comes_first(served, tmp_path, monkeypatch):
     (tmp_path / "mirror" / "toy").mkdir(parents=True)
     (tmp_path / "mirror" / "toy" / "table.txt.gz").write_bytes(gzip.compress(CONTENT))
     (tmp_path / "mirror" / "toy" / "frame.bin").write_bytes(b"not what the registry says")
-    monkeypatch.setenv(mirror.VARIABLE, str(tmp_path / "mirror"))
+    monkeypatch.setenv(paths.MIRROR_VARIABLE, str(tmp_path / "mirror"))
     fetch("toy", tmp_path / "out", False, known)
     assert asked == ["/frame.bin"]
 
@@ -111,9 +110,9 @@ def test_the_mirror_has_what_the_registry_says(tmp_path):
 
 
 def test_fetched_data_are_found(tmp_path, monkeypatch):
-    monkeypatch.delenv(mirror.VARIABLE, raising=False)
+    monkeypatch.delenv(paths.MIRROR_VARIABLE, raising=False)
     monkeypatch.setattr(paths, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError, match="`hrlib fetch sr305` has not fetched it"):
-        mirror.dataset_folder("sr305")
+        dataset_folder("sr305")
     (tmp_path / "cache" / "sr305").mkdir(parents=True)
-    assert mirror.dataset_folder("sr305") == tmp_path / "cache" / "sr305"
+    assert dataset_folder("sr305") == tmp_path / "cache" / "sr305"

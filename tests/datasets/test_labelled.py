@@ -1,11 +1,14 @@
 """Readers of NYU, ICVL and MSRA15 on miniatures in their formats, and on the real NYU frame: joints lie on the hand, a
 damaged file is named and the others are used."""
 
+import weakref
+
 import miniatures
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from hrlib.datasets import labelled
 from hrlib.datasets.icvl import ICVL
 from hrlib.datasets.labelled import side_of, within
 from hrlib.datasets.msra import CUBE_MM, MSRA
@@ -164,3 +167,23 @@ def test_sides_of_the_real_labels():
     assert side_of(read_nyu_36(), "nyu") == "right"
     assert side_of(read_labels("icvl"), "icvl") == "left"
     assert set(TEST_SETS) == {"nyu", "icvl"}
+
+
+def test_no_more_than_a_chunk_of_frames_is_in_memory_at_once(folders, monkeypatch):
+    """All of NYU's training set would take 89 GB."""
+    alive, most = set(), 0
+
+    class Counting(NYU):
+        def read(self, path):
+            nonlocal most
+            depth = super().read(path)
+            alive.add(path)
+            weakref.finalize(depth, alive.remove, path)
+            most = max(most, len(alive))
+            return depth
+
+    _, whole, _ = NYU(folders["nyu"], "train").crop("free")
+    monkeypatch.setattr(labelled, "CHUNK", 2)
+    for by in ("free", "label"):
+        _, at, left_out = Counting(folders["nyu"], "train").crop(by)
+        assert 0 < most <= 2 and at.tolist() == whole.tolist() and not left_out

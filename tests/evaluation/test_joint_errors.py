@@ -4,20 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from hrlib.datasets.published import read_labels, read_predictions
+from hrlib.datasets.published import read_labels, read_predictions, subset
 from hrlib.evaluation.joint_errors import (
     THRESHOLDS_MM,
     Protocol,
     area_under,
+    bias_of,
     errors_mm,
+    errors_without,
     evaluate,
-    offset_bias,
-    paper_bias,
+    joint_error_mm,
     protocols,
     scaled,
-    subset,
     success_curve,
-    without_paper_bias,
 )
 
 PROTOCOL = Protocol("nyu", "test", 2, "labels", "template", "crop centres")
@@ -34,7 +33,11 @@ def two_frames():
 def test_by_hand():
     predicted, true = two_frames()
     np.testing.assert_allclose(errors_mm(predicted, true), [[3, 4], [5, 12]])
-    np.testing.assert_allclose(success_curve([[3, 4], [5, 12]], [3, 4, 11.9, 12]), [0, 0.5, 0.5, 1])
+    np.testing.assert_allclose(joint_error_mm(predicted, true, [1]), [4, 12])
+    of_tensors = errors_mm(torch.tensor(predicted).float(), torch.tensor(true).float())
+    torch.testing.assert_close(of_tensors, torch.tensor([[3.0, 4], [5, 12]]))
+    np.testing.assert_allclose(success_curve(of_tensors, [12]), [1])
+    np.testing.assert_allclose(success_curve(np.array([[3.0, 4], [5, 12]]), [3, 4, 11.9, 12]), [0, 0.5, 0.5, 1])
     assert area_under(np.array([0, 0.5, 1.0]), [0, 10, 20]) == pytest.approx(0.5)
     assert area_under(np.array([0, 0, 1.0]), [0, 10, 20]) == pytest.approx(0.25)
     done = evaluate(torch.tensor(predicted), torch.tensor(true), PROTOCOL, subject=[1, 2])
@@ -47,14 +50,14 @@ def test_by_hand():
 
 
 def test_the_papers_bias_is_a_joints_smallest_error():
-    errors = errors_mm(*two_frames())
-    np.testing.assert_allclose(paper_bias(errors), [3, 4])
-    np.testing.assert_allclose(without_paper_bias(errors, paper_bias(errors)), [[0, 0], [2, 8]])
-    assert (without_paper_bias(errors, np.array([9, 9])) >= 0).all(), "an error is never negative"
+    bias = bias_of("paper", *two_frames())
+    np.testing.assert_allclose(bias, [3, 4])
+    np.testing.assert_allclose(errors_without("paper", *two_frames(), bias), [[0, 0], [2, 8]])
+    assert (errors_without("paper", *two_frames(), np.array([9.0, 9])) >= 0).all(), "an error is never negative"
     here = evaluate(*two_frames(), Protocol("nyu", "test", 2, "labels", "template", "bias", bias="paper"))
     assert here["mean_mm"] == pytest.approx(2.5) and here["protocol"]["estimated_on"] == "the frames evaluated"
     setting = Protocol("nyu", "test", 2, "labels", "template", "bias", bias="paper", estimated_on="train")
-    there = evaluate(*two_frames(), setting, bias=np.array([1, 2]))
+    there = evaluate(*two_frames(), setting, bias=np.array([1.0, 2]))
     assert there["mean_mm"] == pytest.approx(4.5) and there["protocol"]["estimated_on"] == "train"
 
 
@@ -62,7 +65,7 @@ def test_a_constant_offset_is_all_that_offset_bias_removes():
     generator = np.random.default_rng(0)
     true = generator.normal(size=(50, 4, 3)) * 40
     offset = generator.normal(size=(4, 3)) * 10
-    np.testing.assert_allclose(offset_bias(true + offset, true), offset, atol=1e-9)
+    np.testing.assert_allclose(bias_of("offset", true + offset, true), offset, atol=1e-9)
     setting = Protocol("icvl", "test", 4, "labels", "template", "offset", bias="offset")
     assert evaluate(true + offset, true, setting)["mean_mm"] == pytest.approx(0, abs=1e-9)
     noise = generator.normal(size=true.shape) * 5

@@ -32,7 +32,7 @@ def test_joint_error_by_hand():
     joints[0, 0] = torch.tensor([3.0, 4.0, 0.0])
     joints[1, 1] = torch.tensor([0.0, 0.0, -2.0])
     torch.testing.assert_close(joint_error_mm(joints, truth), torch.tensor([2.5, 1.0]))
-    with pytest.raises(ValueError, match=r"two times \[B, J, 3\], got \[2, 2, 3\] and \[1, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"shape of true_mm \[1, 2, 3\], got \[2, 2, 3\]"):
         joint_error_mm(joints, truth[:1])
 
 

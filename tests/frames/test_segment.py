@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from core_fixtures import template
 
+from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
-from hrlib.datasets.mirror import dataset_folder
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, read_depth
 from hrlib.frames.segment import NoHandFound, SegmentSettings, check_mask, possible_hands, segment_hand

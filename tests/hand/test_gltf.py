@@ -195,7 +195,7 @@ def test_surface_samples_are_even_and_repeatable():
 @pytest.fixture(scope="module")
 def webxr():
     """Right and left WebXR hand, float64."""
-    from hrlib.datasets.mirror import dataset_folder
+    from hrlib.datasets.fetch import dataset_folder
 
     folder = dataset_folder("rigs") / "webxr_generic_hand"
     return {
@@ -209,7 +209,7 @@ def webxr():
 def test_webxr_rest_pose_is_the_mesh_of_the_file(webxr, side):
     from pygltflib import GLTF2
 
-    from hrlib.datasets.mirror import dataset_folder
+    from hrlib.datasets.fetch import dataset_folder
 
     hand = webxr[side]
     vertices, _ = posed(hand, hand.rest_rotations[None])

@@ -10,7 +10,7 @@ import torch
 from core_fixtures import clean_batch, template
 
 from hrlib.companion.things import CAMERA, THINGS, film, wall
-from hrlib.datasets.mirror import dataset_folder
+from hrlib.datasets.fetch import dataset_folder
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frames
 from hrlib.frames.folder import DepthFolder
