@@ -49,7 +49,8 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
     truth = "simulated joints, for evaluation only"
     made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL}, truth)
-    users = by_user.read(arguments.out, parameters)
+    kept = by_user.Partial(arguments.out, arguments.users, made)
+    users = kept.read()
     for name in arguments.users:
         if name in users:
             continue
@@ -62,9 +63,9 @@ def main():
             done = refine(net, template, train.crops, settings, progress=False)
             row["rows"][variant] = summary_with_jitter(predict(done.net, test.crops), done.hand, test, EVERY)
         users[name] = row | {"test_frames": len(test.crops[::EVERY]), "seconds": time.perf_counter() - began}
-        by_user.write(arguments.out, arguments.users, parameters, users)
+        kept.write(users)
     if set(users) != set(USERS):
-        return by_user.say_kept(arguments.out, arguments.users)
+        return kept.say_kept()
     users = {name: users[name] for name in USERS}
     metrics = {"users": users}
     for key, number in (("change_mm", "mean16_mm"), ("change_jitter", "jitter")):
@@ -79,7 +80,7 @@ def main():
             print(f"{key}, {variant}:", ", ".join(f"{name} {change:+.2f}" for name, change in changes.items()))
     profile = "quick" if arguments.frames >= 300 else "smoke"
     record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made}
-    by_user.finish(arguments.out, record_)
+    kept.finish(record_)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,23 @@ def main():
     apart = ("out", "users", "processes")
     parameters = {key: value for key, value in vars(arguments).items() if key not in apart}
     data = {"hand": HAND_ASSET, "paper's network": PAPER_MODEL}
-    made = results.provenance(parameters, 0, data, "simulated joints and poses, for evaluation only")
-    users = by_user.read(arguments.out, parameters)
+    recipes = {
+        name: replace(
+            RECIPES[name],
+            learning_rate=arguments.rate,
+            batch=arguments.batch,
+            micro=arguments.batch,
+            epochs=arguments.epochs,
+            turn_deg=arguments.turn_deg,
+            wristband=band,
+            anneal=arguments.anneal,
+        )
+        for name in arguments.recipes
+    }
+    truth = "simulated joints and poses, for evaluation only"
+    made = results.provenance(parameters | {"recipe": recipes}, 0, data, truth)
+    kept = by_user.Partial(arguments.out, arguments.users, made)
+    users = kept.read()
     for name in arguments.users:
         if name in users:
             continue
@@ -64,17 +79,7 @@ def main():
         frames = partial(record, USERS[name], template, processes=arguments.processes, wristband=band)
         train, test = frames(arguments.train), frames(arguments.test, "test")
         row = {"alexnet": measured(predict(paper, test.crops), template, test)}
-        for recipe in arguments.recipes:
-            settings = replace(
-                RECIPES[recipe],
-                learning_rate=arguments.rate,
-                batch=arguments.batch,
-                micro=arguments.batch,
-                epochs=arguments.epochs,
-                turn_deg=arguments.turn_deg,
-                wristband=band,
-                anneal=arguments.anneal,
-            )
+        for recipe, settings in recipes.items():
             done = refine(paper, template, train.crops, settings, device=arguments.device)
             net, cloud_mm = done.net.cpu(), done.cloud_mm.cpu()
             moved = (cloud_mm - template.cloud_mm).norm(dim=-1)
@@ -84,15 +89,15 @@ def main():
             print("{}, {}: hand's MSE {hand_mse:.5f}, joints {mean16:.1f} mm".format(name, recipe, **row[recipe]))
         row["seconds"] = time.perf_counter() - began
         users[name] = row
-        by_user.write(arguments.out, arguments.users, parameters, users)
-    if set(arguments.users) != set(USERS):
-        return by_user.say_kept(arguments.out, arguments.users)
+        kept.write(users)
+    if set(users) != set(USERS):
+        return kept.say_kept()
     users = {name: users[name] for name in USERS}
     record_ = {"name": arguments.out.stem, "profile": "full", "metrics": {"users": users}}
     record_["claims"] = make_claims(users, band)
     for claim in record_["claims"]:
         print(claim.verdict())
-    by_user.finish(arguments.out, record_ | {"provenance": made})
+    kept.finish(record_ | {"provenance": made})
 
 
 def make_claims(users: dict, wristband: bool) -> list[results.Claim]:

@@ -7,17 +7,17 @@ the published labels (HRLIB_DATA_MIRROR). About 15 minutes a data set on one cor
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import by_user
 import numpy as np
 import torch
 
 from hrlib.companion import results
 from hrlib.datasets.fetch import dataset_folder
-from hrlib.datasets.pseudo import PSEUDO_SETS, pseudo_frames, real_labels, real_poses, split_frames
+from hrlib.datasets.pseudo import NYU_POSES, PSEUDO_SETS, pseudo_frames, real_labels, real_poses, split_frames
 from hrlib.datasets.published import TEST_SETS, subset
 from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, errors_mm, evaluate
 from hrlib.evaluation.published_curves import described
@@ -26,7 +26,6 @@ from hrlib.hand.rig import load_hand
 from hrlib.method import predict_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, refine
-from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 
 PERCENTILES = (5, 25, 50, 75, 90, 95, 99)
@@ -133,19 +132,18 @@ def main():
     net = load_network(template, arguments.base)[0]
     settings = replace(RECIPES["best"], frames=arguments.train, steps=arguments.steps, seed=arguments.seed)
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "base", "datasets")}
-    data = {"hand": HAND_ASSET, "base model": arguments.base, "published labels": dataset_folder("published")}
+    data = {"hand": HAND_ASSET, "base model": arguments.base, "poses of NYU": NYU_POSES}
+    data["published labels"] = dataset_folder("published")
     truth = (
         "real labels, for the poses that are drawn; their joints, for evaluation only, and for the bias where removed"
     )
-    made = results.provenance(parameters, arguments.seed, data, truth)
-    key = {"parameters": parameters, "data": made["data_sha256"]}
-    sets, partial = {}, arguments.out.with_suffix(".partial.json")
-    if partial.exists() and (old := json.loads(partial.read_text()))["key"] == key:
-        sets = old["sets"]
+    made = results.provenance(parameters | {"recipe": settings}, arguments.seed, data, truth)
+    kept = by_user.Partial(arguments.out, "-".join(arguments.datasets), made)
+    sets = kept.read()
     for dataset in arguments.datasets:
         if dataset not in sets:
             sets[dataset] = measured(dataset, net, template, settings, arguments.train, arguments.test)
-            write_json(partial, {"key": key, "sets": sets})
+            kept.write(sets)
     sets = {dataset: sets[dataset] for dataset in arguments.datasets}
     curves = [curve for found in sets.values() for curve in found["curves"]]
     rest = {dataset: {k: v for k, v in found.items() if k != "curves"} for dataset, found in sets.items()}
@@ -155,9 +153,7 @@ def main():
     record = {"name": "pseudo", "profile": "quick" if whole else "smoke", "metrics": metrics, "claims": claims}
     for claim in claims:
         print(claim.verdict())
-    write_json(arguments.out, record | {"provenance": made})
-    partial.unlink(missing_ok=True)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+    kept.finish(record | {"provenance": made})
 
 
 if __name__ == "__main__":

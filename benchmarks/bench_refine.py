@@ -81,8 +81,11 @@ def main():
     base = load_network(template)[0]
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users", "processes")}
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
-    made = results.provenance(parameters, 0, data, "simulated joints, for evaluation only (and to train the oracles)")
-    metrics = {"users": by_user.read(arguments.out, parameters)}
+    recipe = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps)
+    truth = "simulated joints, for evaluation only (and to train the oracles)"
+    made = results.provenance(parameters | {"recipe": recipe}, 0, data, truth)
+    kept = by_user.Partial(arguments.out, arguments.users, made)
+    metrics = {"users": kept.read()}
     for name in arguments.users:
         if name in metrics["users"]:
             continue
@@ -97,8 +100,7 @@ def main():
         )
         runs, once, fitted = [], [], []
         for seed in range(arguments.seeds):
-            settings = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps, seed=seed)
-            done = refine(base, template, train.crops, settings, device=arguments.device)
+            done = refine(base, template, train.crops, replace(recipe, seed=seed), device=arguments.device)
             done = replace(done, net=done.net.cpu(), hand=done.hand.to("cpu"))
             seen = predict_turned(done.net, test.crops)  # as `hrlib predict` does
             found = measured(seen, done.hand, test) | {"warnings": list(done.warnings)}
@@ -115,9 +117,9 @@ def main():
             row[key] = {number: [run[number] for run in several] for number in several[0]}
         row["seconds"] = time.perf_counter() - began
         metrics["users"][name] = row
-        by_user.write(arguments.out, arguments.users, parameters, metrics["users"])
-    if set(arguments.users) != set(USERS):
-        return by_user.say_kept(arguments.out, arguments.users)
+        kept.write(metrics["users"])
+    if set(metrics["users"]) != set(USERS):
+        return kept.say_kept()
     metrics["users"] = {name: metrics["users"][name] for name in USERS}
     oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
     for name, row in metrics["users"].items():
@@ -142,7 +144,7 @@ def main():
     record_ = {"name": "refine", "profile": profile, "metrics": metrics, "claims": make_claims(metrics)}
     for claim in record_["claims"]:
         print(claim.verdict())
-    by_user.finish(arguments.out, record_ | {"provenance": made})
+    kept.finish(record_ | {"provenance": made})
 
 
 def jitter_lowered(rows, refined: str, base: str) -> float:

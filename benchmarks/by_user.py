@@ -1,50 +1,70 @@
-"""What a benchmark has measured of some users, kept beside its result file until a run has all of them."""
+"""What a benchmark has measured of some users (or data sets), kept beside its result file until a run has all of them."""
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from hrlib.companion.results import content_hash
 from hrlib.support.files import write_json
-from hrlib.support.paths import BASE_MODEL, HAND_ASSET
+from hrlib.support.paths import ROOT
 
 
-def read(out: Path, parameters: dict) -> dict:
-    """Users of stopped runs and of runs for other users, with the same parameters, hand and base model: name -> what was
-    measured."""
-    users, same = {}, _conditions(parameters)
-    for file in _files(out):
-        old = json.loads(file.read_text())
-        if all(old.get(key) == value for key, value in same.items()):
-            users |= old["users"]
-    return users
+@dataclass(frozen=True)
+class Partial:
+    """Rows of stopped runs, and of runs for other users, which may go on only under the same conditions.
+
+    These are the parameters with the recipe, every file that was read (networks among them), and the code: its content and
+    not its commit, which says nothing about changed files and changes with every text.
+    """
+
+    out: Path  # the result file
+    names: str  # the users of this run
+    provenance: dict  # of `hrlib.companion.results.provenance`
+
+    @property
+    def place(self) -> Path:
+        """Where this run keeps its rows."""
+        return self.out.with_name(f"{self.out.stem}.{self.names}.partial.json")
+
+    def read(self) -> dict:
+        """The rows of all runs under the same conditions, by user. Says which files are of other conditions."""
+        rows = {}
+        for file, old in self._files().items():
+            differs = [key for key, value in self._conditions().items() if old.get(key) != value]
+            if differs:
+                print(f"{file.name} is of another run ({', '.join(differs)}): not used")
+            else:
+                rows |= old["rows"]
+        return rows
+
+    def write(self, rows: dict):
+        """Keep the rows of this run so far."""
+        write_json(self.place, self._conditions() | {"rows": rows})
+
+    def say_kept(self):
+        """The last words of a run that has not all users."""
+        print(f"kept in {self.place.name}; a run with all of them puts them together")
+
+    def finish(self, record: dict):
+        """Write the result file, which has all users; the rows beside it that it was made of go."""
+        write_json(self.out, record)
+        for file, old in self._files().items():
+            if self._conditions().items() <= old.items():
+                file.unlink()
+        print(f"written to {self.out.name} in {self.out.parent.name}/")
+
+    def _conditions(self) -> dict:
+        return {key: self.provenance[key] for key in ("parameters", "data_sha256")} | {"code_sha256": code_hash()}
+
+    def _files(self) -> dict[Path, dict]:
+        files = sorted(self.out.parent.glob(f"{self.out.stem}.*.partial.json"))
+        return {file: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
-def place(out: Path, names: str) -> Path:
-    """Where a run for the users `names` keeps what it has."""
-    return out.with_name(f"{out.stem}.{names}.partial.json")
-
-
-def write(out: Path, names: str, parameters: dict, users: dict):
-    """Keep what a run for the users `names` has so far."""
-    write_json(place(out, names), _conditions(parameters) | {"users": users})
-
-
-def say_kept(out: Path, names: str):
-    """What a run ends with that has not all users."""
-    print(f"kept in {place(out, names).name}; a run without --users puts all of them together")
-
-
-def finish(out: Path, record: dict):
-    """Write the result file, which has all users; what was kept beside it goes."""
-    write_json(out, record)
-    for file in _files(out):
-        file.unlink()
-    print(f"written to {out.name} in {out.parent.name}/")
-
-
-def _conditions(parameters: dict) -> dict:
-    return {"parameters": parameters, "data_sha256": [content_hash(file) for file in (HAND_ASSET, BASE_MODEL)]}
-
-
-def _files(out: Path) -> list[Path]:
-    return list(out.parent.glob(f"{out.stem}.*.partial.json"))
+def code_hash() -> str:
+    """SHA-256 of the library's and the benchmarks' sources."""
+    digest = hashlib.sha256()
+    for file in sorted(path for folder in ("hrlib", "benchmarks") for path in (ROOT / folder).rglob("*.py")):
+        digest.update(f"{file.relative_to(ROOT).as_posix()}\0{content_hash(file)}\n".encode())
+    return digest.hexdigest()
