@@ -26,6 +26,7 @@ from hrlib.hand.rig import load_hand  # noqa: E402
 from hrlib.method import predict_joints  # noqa: E402
 from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
 from hrlib.support.files import write_json  # noqa: E402
+from hrlib.support.paths import HAND_ASSET  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings  # noqa: E402
 from hrlib.training.pretrain import Batches, PretrainSettings, ahead, learning_rate  # noqa: E402
 from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
@@ -120,7 +121,7 @@ def main():
     provenance = results.provenance(
         parameters,
         settings.seed,
-        {"hand": ROOT / "data/hand"},
+        {"hand": HAND_ASSET},
         "simulated poses and joints, for training and evaluation",
     )
     profile = "quick" if settings.steps >= 300 else "smoke"

@@ -24,6 +24,7 @@ from hrlib.companion import results  # noqa: E402
 from hrlib.hand.rig import load_hand  # noqa: E402
 from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
 from hrlib.support.files import write_json  # noqa: E402
+from hrlib.support.paths import HAND_ASSET  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser  # noqa: E402
 from hrlib.training.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
 from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
@@ -98,7 +99,7 @@ def main():
     provenance = results.provenance(
         {"turns": arguments.turns, "steps": arguments.steps, "batch": settings.batch},
         settings.seed,
-        {"hand": ROOT / "data/hand"},
+        {"hand": HAND_ASSET},
         "simulated poses, for training",
     )
     profile = "quick" if arguments.turns * arguments.steps >= 36 else "smoke"

@@ -1,4 +1,4 @@
-"""Train data/recognise/hand.safetensors: the network of `hrlib.frames.recognise` that tells hands from other things.
+"""Train hrlib/assets/recogniser.safetensors: the network of `hrlib.frames.recognise` that tells hands from other things.
 
     python data/recognise/build.py [--images 16000] [--epochs 8]
     python data/recognise/build.py --judge
@@ -26,18 +26,19 @@ from hrlib.frames.crop import crop_batch
 from hrlib.frames.crops import Crops, concatenate
 from hrlib.frames.find import crop_frame
 from hrlib.frames.frame import Frame
-from hrlib.frames.recognise import WEIGHTS, HandOrNot, recogniser, small
+from hrlib.frames.recognise import HandOrNot, recogniser, small
 from hrlib.hand.rig import load_hand
 from hrlib.hand.rotations import from_euler
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine.confidence import confidence
+from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
-FIGURES = WEIGHTS.with_suffix(".json")
+FIGURES = paths.DATA / "recognise" / "hand.json"
 WINDOW = 224  # px
 DISTANCE_MM, CUBE_PX = (350.0, 900.0), (100.0, 200.0)  # of all; CUBE_PX: how many pixels 250 mm there span
 SEEDS = {
@@ -203,7 +204,7 @@ def built(n: int, epochs: int) -> dict:
     images = torch.cat([inputs(first(n, crops), SEEDS[f"spoilt {name}"]) for name, crops in images.items()])
     net = train(images, (torch.arange(2 * n) < n).float(), epochs)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    write_bytes_atomically(WEIGHTS, save(tensors))
+    write_bytes_atomically(paths.RECOGNISER, save(tensors))
     return {"images": 2 * n, "epochs": epochs, "seeds": SEEDS}
 
 

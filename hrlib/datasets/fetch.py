@@ -18,8 +18,6 @@ from tqdm import tqdm
 from ..support import paths
 from ..support.files import write_bytes_atomically
 
-REGISTRY = paths.DATA / "registry.json"
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -44,7 +42,7 @@ class DataSet:
     put: str | None = None  # and what to unpack
 
 
-def registry(file: Path = REGISTRY) -> dict[str, DataSet]:
+def registry(file: Path = paths.REGISTRY) -> dict[str, DataSet]:
     """Every known data set, by name."""
     known = {}
     for name, entry in json.loads(file.read_text(encoding="utf-8")).items():
@@ -64,7 +62,7 @@ def dataset_folder(name: str) -> Path:
     if name not in known:
         raise ValueError(f"dataset must be one of {', '.join(known)}, got {name!r}")
     root = os.environ.get(variable)
-    for folder in ([Path(root) / name] if root else []) + [paths.DATA / "cache" / name]:
+    for folder in ([Path(root) / name] if root else []) + [paths.FETCHED / name]:
         if folder.is_dir():
             return folder
     looked = f"{Path(root) / name} is no folder" if root else f"{variable} is not set"
@@ -80,14 +78,14 @@ def fetch(name: str, out: Path | None = None, progress: bool = True, known: dict
     A file that is there already, or in the mirror, is not downloaded again. After an error, finished files are kept.
 
     Args:
-        out: the folder, by default data/cache in the repository.
+        out: the folder, by default data/cache in the repository (without it, the cache folder of this user).
         known: data sets by name, by default those of the registry.
     Raises:
         ValueError: an unknown name, a data set that cannot be fetched (the message says how to get it), or content that
             differs from the registry's.
         OSError: the net or the disk fails.
     """
-    known, out = known or registry(), Path(out or paths.DATA / "cache")
+    known, out = known or registry(), Path(out or paths.FETCHED)
     if name not in known:
         raise ValueError(f"unknown data set {name!r}; there are: {', '.join(known)}")
     data, root = known[name], os.environ.get(paths.MIRROR_VARIABLE)

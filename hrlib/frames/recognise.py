@@ -13,10 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
-from ..support.paths import DATA
+from ..support.paths import RECOGNISER
 from .crops import Crops
-
-WEIGHTS = DATA / "recognise" / "hand.safetensors"
 
 
 class HandOrNot(nn.Module):
@@ -50,13 +48,11 @@ def small(image: Tensor) -> Tensor:
 def recogniser() -> HandOrNot:
     """The network that comes with the repository."""
     try:
-        stored = load_file(WEIGHTS)
+        stored = load_file(RECOGNISER)
         net = HandOrNot()
         net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in stored.items()})
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"{WEIGHTS} cannot be read ({error}); restore it (git checkout -- data/recognise) or build it again"
-        ) from error
+        raise ValueError(f"{RECOGNISER} cannot be read ({error}); install hrlib again") from error
     return net.eval()
 
 

@@ -266,7 +266,9 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no hand asset at {path}; it is part of the repository (git checkout -- data/hand)")
+        raise FileNotFoundError(
+            f"no hand asset at {path}; the template is part of the package (hrlib/assets): install hrlib again"
+        )
     try:
         with safe_open(path, "pt") as file:
             meta, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}

@@ -35,7 +35,7 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; the shipped one comes with the repository under data/base")
+        raise FileNotFoundError(f"no checkpoint at {path}; the shipped one is part of the package (hrlib/assets)")
     try:
         with safe_open(path, "pt") as file:
             meta, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}

@@ -111,7 +111,7 @@ def test_the_mirror_has_what_the_registry_says(tmp_path):
 
 def test_fetched_data_are_found(tmp_path, monkeypatch):
     monkeypatch.delenv(paths.MIRROR_VARIABLE, raising=False)
-    monkeypatch.setattr(paths, "DATA", tmp_path)
+    monkeypatch.setattr(paths, "FETCHED", tmp_path / "cache")
     with pytest.raises(FileNotFoundError, match="`hrlib fetch sr305` has not fetched it"):
         dataset_folder("sr305")
     (tmp_path / "cache" / "sr305").mkdir(parents=True)

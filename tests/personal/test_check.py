@@ -15,12 +15,13 @@ from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frames
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.frame import Frame
-from hrlib.frames.recognise import WEIGHTS, looks_like_a_hand
+from hrlib.frames.recognise import looks_like_a_hand
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.personal import check as checking
 from hrlib.personal.check import Check, as_text, look_over, relief_mm, summary
 from hrlib.personal.stream import in_chunks
+from hrlib.support import paths
 
 BASE = (load_network(template())[0], template())
 
@@ -99,7 +100,7 @@ def test_synthetic_hands_look_like_hands():
 
 
 def test_the_threshold_is_the_one_of_the_held_out_figures():
-    made = json.loads(WEIGHTS.with_suffix(".json").read_text())
+    made = json.loads((paths.DATA / "recognise" / "hand.json").read_text())
     assert pytest.approx(made["undecided"], abs=5e-4) == checking.UNDECIDED
     assert made["auc_recogniser"] > 0.95 and made["auc_with_base_model"] > 0.95
     assert made["hands_refused"] < 0.06 and made["things_refused"] > 0.75
