@@ -6,14 +6,10 @@ with their protocol: a number without its protocol cannot be compared.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from ..datasets.published import TEST_SETS, subset
-from ..hand.joints import JOINT_COUNTS
 
 THRESHOLDS_MM = np.arange(81.0)  # Fig. 8 runs from 0 to 80 mm
 BIASES = ("none", "paper", "offset")
@@ -125,18 +121,6 @@ def errors_without(
     return np.maximum(errors - bias, 0) if kind == "paper" else errors_mm(predicted_mm - bias, true_mm)
 
 
-def scaled(predicted_mm: Points, true_mm: Points) -> tuple[Float[np.ndarray, "F J 3"], float]:
-    """Predictions of one subject with the labels' hand size, mm, and the factor.
-
-    Each frame is scaled about its own mean joint, all by one factor: that which fits the labels best (least squares).
-    """
-    predicted, true = _array(predicted_mm), _array(true_mm)
-    middle = predicted.mean(1, keepdims=True)
-    own, theirs = predicted - middle, true - true.mean(1, keepdims=True)
-    factor = float((own * theirs).sum() / (own * own).sum())
-    return middle + factor * own, factor
-
-
 # -- evaluation ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,32 +164,6 @@ def evaluate(
         "frames": len(errors),
         "protocol": asdict(protocol),
     }
-
-
-def protocols(predicted_mm: Points, true_mm: Points, dataset: str) -> list[dict]:
-    """The same predictions under every protocol of a test set: joint subsets x subjects x scale x bias.
-
-    Args:
-        predicted_mm: mm, for the first frames of the test set, in its usual joints (14 or 16).
-        true_mm: labels of the whole test set, mm.
-    Returns:
-        Rows {"joints", "subject", "scale", "bias", "frames", "mean_mm", "auc"}. Scale "given" means `scaled` for each
-        subject. Biases are estimated on the frames that they are removed from.
-    """
-    test, rows = TEST_SETS[dataset], []
-    ids = test.subject[: len(predicted_mm)]
-    predicted, true = _array(predicted_mm), _array(true_mm)[: len(predicted_mm)]
-    given = np.concatenate([scaled(predicted[ids == s], true[ids == s])[0] for s in np.unique(ids)])
-    every = np.arange(test.joints)[None, :, None]
-    scales = {"as predicted": predicted, "given": given}
-    for (scale, points), who, bias in product(scales.items(), ("all", *map(str, np.unique(ids))), BIASES):
-        at = slice(None) if who == "all" else ids == int(who)
-        errors = errors_without(bias, points[at], true[at])
-        for joints in (count for count in JOINT_COUNTS[dataset] if count <= test.joints):
-            part = errors[:, subset(every, dataset, joints)[0, :, 0]]
-            row = {"joints": joints, "subject": who, "scale": scale, "bias": bias, "frames": len(part)}
-            rows.append(row | {"mean_mm": float(part.mean()), "auc": area_under(success_curve(part))})
-    return rows
 
 
 def _array(values: np.ndarray | Tensor) -> np.ndarray:

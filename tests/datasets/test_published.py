@@ -6,7 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from hrlib.datasets.published import TEST_SETS, methods_on, read_labels, read_nyu_36, read_nyu_centres, read_predictions
+from hrlib.datasets.published import (
+    TEST_SETS,
+    methods_on,
+    read_labels,
+    read_nyu_36,
+    read_nyu_centres,
+    read_predictions,
+    subset,
+)
 from hrlib.evaluation.joint_errors import errors_mm
 from hrlib.hand.joints import NYU_SUBSETS
 
@@ -90,3 +98,14 @@ def test_unknown_names_are_refused():
         read_predictions("nyu", "LRF")
     with pytest.raises(ValueError, match=r"dataset must be one of nyu, icvl, got 'msra'"):
         read_labels("msra")
+
+
+def test_subsets_of_joints():
+    points = np.arange(36.0)[None, :, None].repeat(3, 2)
+    assert subset(points, "nyu", 14)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32]
+    assert subset(subset(points, "nyu", 14), "nyu", 11)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27]
+    assert subset(subset(points, "nyu", 14), "nyu", 12)[0, -1, 0] == 32
+    with pytest.raises(ValueError, match="16 joints of nyu are not among the 14 given"):
+        subset(points[:, :14], "nyu", 16)
+    with pytest.raises(ValueError, match="joints of icvl must be one of 16, got 14"):
+        subset(points, "icvl", 14)

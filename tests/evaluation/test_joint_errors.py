@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from hrlib.datasets.published import read_labels, read_predictions, subset
 from hrlib.evaluation.joint_errors import (
     THRESHOLDS_MM,
     Protocol,
@@ -14,8 +13,6 @@ from hrlib.evaluation.joint_errors import (
     errors_without,
     evaluate,
     joint_error_mm,
-    protocols,
-    scaled,
     success_curve,
 )
 
@@ -73,16 +70,6 @@ def test_a_constant_offset_is_all_that_offset_bias_removes():
     assert removed == pytest.approx(np.linalg.norm(noise, axis=-1).mean(), rel=0.05)
 
 
-def test_scale_is_found_and_keeps_the_place():
-    generator = np.random.default_rng(1)
-    true = generator.normal(size=(20, 5, 3)) * 40 + (0, 0, 700)
-    middle = true.mean(1, keepdims=True)
-    predicted = middle + (true - middle) / 0.8 + (5, 0, 0)
-    again, factor = scaled(predicted, true)
-    assert factor == pytest.approx(0.8)
-    np.testing.assert_allclose(again, true + (5, 0, 0), atol=1e-9)
-
-
 def test_wrong_input_is_named():
     predicted, true = two_frames()
     with pytest.raises(ValueError, match=r"shape of true_mm \[2, 2, 3\], got \[1, 2, 3\]: evaluate the same frames"):
@@ -101,32 +88,3 @@ def test_wrong_input_is_named():
         Protocol("nyu", "test", 2, "labels", "template", "none", bias="mean")
     with pytest.raises(ValueError, match="ground_truth must say"):
         Protocol("nyu", "test", 2, "labels", "template", " ")
-
-
-def test_subsets_of_joints():
-    points = np.arange(36.0)[None, :, None].repeat(3, 2)
-    assert subset(points, "nyu", 14)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27, 30, 31, 32]
-    assert subset(subset(points, "nyu", 14), "nyu", 11)[0, :, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24, 25, 27]
-    assert subset(subset(points, "nyu", 14), "nyu", 12)[0, -1, 0] == 32
-    with pytest.raises(ValueError, match="16 joints of nyu are not among the 14 given"):
-        subset(points[:, :14], "nyu", 16)
-    with pytest.raises(ValueError, match="joints of icvl must be one of 16, got 14"):
-        subset(points, "icvl", 14)
-
-
-@pytest.mark.mirror
-def test_the_protocol_changes_the_number():
-    rows = protocols(read_predictions("nyu", "DeepModel"), read_labels("nyu"), "nyu")
-
-    def mean(**wanted):
-        (row,) = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
-        return row["mean_mm"]
-
-    plain = {"subject": "all", "scale": "as predicted", "bias": "none"}
-    assert mean(joints=14, **plain) == pytest.approx(17.04, abs=0.01)
-    assert mean(joints=11, **plain) == pytest.approx(19.22, abs=0.01)
-    by_subject = [mean(joints=14, **(plain | {"subject": who})) for who in "12"]
-    assert np.average(by_subject, weights=[2440, 5812]) == pytest.approx(mean(joints=14, **plain))
-    assert mean(joints=14, **(plain | {"bias": "paper"})) < mean(joints=14, **plain)
-    rows = protocols(read_predictions("icvl", "V2V-PoseNet"), read_labels("icvl"), "icvl")
-    assert mean(joints=16, **(plain | {"bias": "offset"})) == pytest.approx(5.18, abs=0.01)

@@ -5,6 +5,7 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from bench_published import rounded, write_table
 
 from hrlib.companion.figures.state_of_the_art import (
     curve_claims,
@@ -23,8 +24,6 @@ from hrlib.evaluation.published_curves import (
     published_curves,
     read_ours,
     read_table,
-    rounded,
-    write_table,
 )
 
 
@@ -114,11 +113,11 @@ def test_tables_are_written_and_read_whole(tmp_path, table):
     (tmp_path / "table.json").write_text((tmp_path / "table.json").read_text()[:-500])
     with pytest.raises(ValueError, match=r"table.json is no table of curves .*; run benchmarks/bench_published.py"):
         read_table(tmp_path / "table.json")
-    assert read_ours(tmp_path / "pseudo.json") == []
+    assert read_ours(tmp_path / "pseudo.json") == ([], {})
     metrics = {"thresholds_mm": THRESHOLDS_MM.tolist(), "curves": ours()}
     (tmp_path / "pseudo.json").write_text(json.dumps({"metrics": metrics}))
-    assert read_ours(tmp_path / "pseudo.json") == ours()
+    assert read_ours(tmp_path / "pseudo.json") == (ours(), {})
     del metrics["curves"][0]["fraction"]
     (tmp_path / "pseudo.json").write_text(json.dumps({"metrics": metrics}))
-    with pytest.raises(ValueError, match="pseudo.json holds no curves of ours"):
+    with pytest.raises(ValueError, match="pseudo.json is no table of curves .*; run benchmarks/bench_pseudo.py"):
         read_ours(tmp_path / "pseudo.json")

@@ -19,7 +19,7 @@ from ..results import Claim
 NAMES = {"nyu": "NYU", "icvl": "ICVL"}
 COMPARED = ("#2a7f9e", "#6aa84f", "#a64d79", "#3d85c6", "#8a6d3b", "#e0a030", "#5b5ea6")  # the paper's comparisons
 SINCE = ("#b9c2cb", "#98a4b0", "#76838f", "#515d68")  # methods published since
-COLUMNS = (  # of the protocol table: head, and which row of `hrlib.evaluation.joint_errors.protocols`
+COLUMNS = (  # of the protocol table: head, and which row of `protocols` in benchmarks/bench_published.py
     ("usual", {}),
     ("12 joints", {"joints": 12}),
     ("11 joints", {"joints": 11}),
