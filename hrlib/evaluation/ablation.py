@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..frames.crops import Crops
@@ -17,26 +18,25 @@ from ..refine.confidence import confidence
 from ..synthetic.frames import SyntheticBatch
 from .before_after import judge_poses
 from .joint_errors import joint_error_mm
-from .metrics import gap_closed, spearman
+from .metrics import acceleration_mm, gap_closed, spearman
 
 ALL_PARTS = "all parts"
-GAP_MM = 15.0  # true joints that accelerate by more a frame^2 are those of two recordings
-TELLS_MM = 0.3  # differences below this are not told from those between seeds (benchmarks/bench_refine.py has three)
+GAP_MM = 15.0  # a frame^2; true joints that accelerate by more belong to two recordings
+TELLS_MM = 0.3  # smaller differences are found between seeds, too (benchmarks/bench_refine.py has three)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of each test frame, [B]: mean error of 16 joints (mm), MSE of the synthesized image, and confidence; joints_mm
-    [B, 21, 3]; terms: Eq. 7 (mm) and Eq. 8 (rad) of each, [B]."""
+    """Predicted poses on test frames with truth."""
 
-    error_mm: Tensor
-    mse: Tensor
-    confidence: Tensor
-    joints_mm: Tensor
-    terms: dict[str, Tensor]
+    error_mm: Float[Tensor, " B"]  # mean of 16 joints
+    mse: Float[Tensor, " B"]  # of the synthesized image
+    confidence: Float[Tensor, " B"]
+    joints_mm: Float[Tensor, "B 21 3"]  # camera frame
+    terms: dict[str, Float[Tensor, " B"]]  # "collision" in mm (Eq. 7), "physical" in rad (Eq. 8)
 
     def summary(self) -> dict[str, float]:
-        """The means, and how well confidence ranks the frames: its rank correlation with minus the error."""
+        """Means, a median, and the rank correlation of confidence with accuracy."""
         return {
             "mean16_mm": self.error_mm.mean().item(),
             "median16_mm": self.error_mm.median().item(),
@@ -45,9 +45,10 @@ class Measured:
         }
 
 
-def measure(prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_mm: Tensor | None = None) -> Measured:
-    """Predicted poses of `hand` (with the cloud P, None: its own) on frames with truth. Their joints are looked at here
-    and nowhere else."""
+def measure(
+    prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_mm: Float[Tensor, "N 3"] | None = None
+) -> Measured:
+    """Compare predicted poses of a hand, with cloud P (None: its own), with the truth: the only use of the frames' joints."""
     found = judge_poses(prediction, hand, test.crops, cloud_mm)
     error_mm = joint_error_mm(found.joints_mm, test.joints_mm, JOINT_POINTS)
     terms = {"collision": found.collision_mm, "physical": found.physical_rad}
@@ -57,7 +58,7 @@ def measure(prediction: Prediction, hand: HandRig, test: SyntheticBatch, cloud_m
 def refine_and_measure(
     net: PoseNet, hand: HandRig, crops: Crops, settings: BestSettings, test: SyntheticBatch
 ) -> Measured:
-    """What refinement on `crops`, which have no labels, is worth on `test`, on which nothing is refined."""
+    """Refine on `crops`, which have no labels, and measure on `test`, which refinement does not see."""
     done = refine(net, hand, crops, settings, progress=False)
     return measure(predict(done.net, test.crops), done.hand, test)
 
@@ -71,14 +72,12 @@ def summary_with_jitter(
     return measure(prediction[some], hand, test[some]).summary() | {"jitter": trembles}
 
 
-def jitter(joints_mm: Tensor, true_mm: Tensor) -> tuple[float, float]:
-    """Mean acceleration (mm a frame^2) of predicted and true joints [B, 21, 3], where three frames follow one another.
+def jitter(joints_mm: Float[Tensor, "B 21 3"], true_mm: Float[Tensor, "B 21 3"]) -> tuple[float, float]:
+    """Mean `acceleration_mm` of predicted and of true joints, where three frames follow one another.
 
     Frames without a usable hand are left out of a recording, so a large true acceleration is a gap, not a movement.
     """
-    predicted, true = (
-        (joints[2:] - 2 * joints[1:-1] + joints[:-2]).norm(dim=-1).mean(1) for joints in (joints_mm, true_mm)
-    )
+    predicted, true = acceleration_mm(joints_mm), acceleration_mm(true_mm)
     unbroken = true < GAP_MM
     return predicted[unbroken].mean().item(), true[unbroken].mean().item()
 
@@ -104,34 +103,34 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
 
 def verdicts(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     """A sentence on each part that was left out; rows as in `figure_ablation`."""
-    whole, said = rows[ALL_PARTS]["mean16_mm"], []
+    lines = []
     for name, row in rows.items():
-        if name == ALL_PARTS:
-            continue
-        worse = row["mean16_mm"] - whole
-        judged = "it helps" if worse > TELLS_MM else "it hurts here" if worse < -TELLS_MM else "it did not help here"
-        said.append(f"{name}: {worse:+.1f} mm, {judged}")
-    return said
+        worse = row["mean16_mm"] - rows[ALL_PARTS]["mean16_mm"]
+        verdict = "it helps" if worse > TELLS_MM else "it hurts here" if worse < -TELLS_MM else "it did not help here"
+        if name != ALL_PARTS:
+            lines.append(f"{name}: {worse:+.1f} mm, {verdict}")
+    return lines
 
 
 def gaps_closed(users: Mapping[str, Mapping]) -> dict[str, list[float]]:
-    """The share of the way from base to oracle that each seed of `best` goes; users as in `figure_gap`."""
-    return {
-        name: [
-            gap_closed(_numbers(row["base"])[0], mm, _numbers(row["oracle"])[0]) for mm in _numbers(row["best"])
-        ]
-        for name, row in users.items()
-    }  # fmt: skip
+    """`gap_closed` of each seed of `best`, by user; users as in `figure_gap`."""
+    closed = {}
+    for name, row in users.items():
+        (base, *_), (oracle, *_) = numbers(row["base"]), numbers(row["oracle"])
+        closed[name] = [gap_closed(base, mm, oracle) for mm in numbers(row["best"])]
+    return closed
 
 
-def coverage(error_mm: Tensor, order_by: Tensor) -> Tensor:
-    """Median error of the k frames with the largest `order_by`, for k = 1 ... B; [B]. The median, since a frame on
-    which segmentation took something else for the hand is off by 200 mm, and few of those outweigh the others' mean."""
-    ordered = error_mm[order_by.argsort(descending=True, stable=True)]
-    return torch.stack([ordered[:k].quantile(0.5) for k in range(1, len(ordered) + 1)])
-
-
-def _numbers(part: Mapping) -> list[float]:
-    """The errors of one part: one a seed, or a single number."""
+def numbers(part: Mapping) -> list[float]:
+    """The errors of one part of a user's row: one for each seed, or a single one."""
     value = part["mean16"]
     return [float(x) for x in value] if isinstance(value, Sequence) else [float(value)]
+
+
+def coverage(error_mm: Float[Tensor, " B"], order_by: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Median error of the k frames with the largest `order_by`, for k = 1 ... B.
+
+    A mean would tell of few frames alone: those in which something else was taken for the hand are off by 200 mm.
+    """
+    ordered = error_mm[order_by.argsort(descending=True, stable=True)]
+    return torch.stack([ordered[:k].quantile(0.5) for k in range(1, len(ordered) + 1)])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from ...drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED
-from ...evaluation.ablation import ALL_PARTS, TELLS_MM, Measured, _numbers, coverage, gaps_closed
+from ...evaluation.ablation import ALL_PARTS, TELLS_MM, Measured, coverage, gaps_closed, numbers
 from ...evaluation.metrics import spearman
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -151,25 +151,25 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
     {"mean16": one number, or one a seed}."""
     figure, axes = plt.subplots(figsize=(9.5, 1.5 + 0.95 * len(users)), layout="constrained")
     closed, drawn = gaps_closed(users), {}
-    every = [mm for row in users.values() for part in _parts(row) for mm in _numbers(part)]
+    every = [mm for row in users.values() for part in _parts(row) for mm in numbers(part)]
     left, right = min(every) - 0.1 * max(every), 1.25 * max(every)
 
     def dots(values, y, label, marker, **style):
         drawn[label] = axes.plot(values, [y] * len(values), marker, label=label, zorder=3, **style)[0]
 
     for y, (name, row) in enumerate(users.items()):
-        base, oracle, best = (_numbers(row[key]) for key in ("base", "oracle", "best"))
+        base, oracle, best = (numbers(row[key]) for key in ("base", "oracle", "best"))
         own, theirs = y - 0.14, y + 0.2
         axes.plot([oracle[0], base[0]], [own, own], color=MUTED, lw=2.5, alpha=0.6, solid_capstyle="round")
         dots(base, own, "base model", "o", color=ACCENT, ms=9)
         dots(oracle, own, "supervised oracle", "D", color=INK, ms=7)
         dots(best, own, "refined, `best` (a dot a seed)", "o", color=GOOD, ms=8, mec="white", mew=0.8, alpha=0.85)
         if "best_fitted" in row:
-            fitted = _numbers(row["best_fitted"])
+            fitted = numbers(row["best_fitted"])
             dots(fitted, own, "... and each frame fitted", "P", color=FINGER_COLOURS[3], ms=8, mec="white", mew=0.8)
-        paper = _numbers(row["paper"])
+        paper = numbers(row["paper"])
         if "alexnet" in row:
-            start = _numbers(row["alexnet"])
+            start = numbers(row["alexnet"])
             axes.plot([paper[0], start[0]], [theirs, theirs], color=MUTED, lw=1.2, alpha=0.6)
             dots(start, theirs, "the paper's network", "o", color=ACCENT, ms=6, mfc="white")
         dots(paper, theirs, "refined, `paper`", "s", color=GOOD, ms=6, mfc="white")
