@@ -27,7 +27,7 @@ from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
 from hrlib.refine import best as refine_best
 from hrlib.refine import paper as refine_paper
-from hrlib.refine.best import _corrected, _disagreement, _unevenness
+from hrlib.refine.best import _corrected, _disagreement, _unevenness, draw_seed
 from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import BundleSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
@@ -290,6 +290,14 @@ def test_the_best_recipe_goes_on_after_a_stop(net, frames, two_rounds, tmp_path,
     assert same_weights(resumed.net, whole.net) and resumed.hand.fingerprint == whole.hand.fingerprint
     finished = run(net, frames.crops, settings, tmp_path)
     assert finished.curve == whole.curve and finished.hand.fingerprint == whole.hand.fingerprint
+
+
+def test_no_two_draws_of_any_runs_share_their_random_numbers():
+    draws = [("correction",), *(("segmented", turn) for turn in range(-1, 2))]
+    draws += [("step", turn, step) for turn in range(-1, 2) for step in (*range(20), *range(8190, 8210))]
+    seeds = [draw_seed(seed, *draw) for seed in (0, 1, -1, 64, 512, 2**33) for draw in draws]
+    assert len({seed & 0xFFFFFFFF for seed in seeds}) == len(seeds), "torch's generator takes 32 bits of a seed"
+    assert draw_seed(3, "step", 1, 2) == 0x4C21642322FE5FB9  # the same on any machine
 
 
 def test_the_network_learns_that_a_hand_moves_evenly(net, others):
