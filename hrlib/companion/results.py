@@ -14,27 +14,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from .. import __version__
 from ..support import paths
-from ..support.files import _json_bytes, _plain, _write_together
+from ..support.files import _json_bytes, _plain, _write_together, write_bytes_atomically
 
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
+DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
+MOST_BYTES = 300_000  # of a picture: a clone downloads every version of every figure
+SMALLER = 0.95  # at most this share of a side is left in a step towards `MOST_BYTES`: each step tells
+LOOKS_THE_SAME = 1.5  # of 255: up to this mean difference a picture in 256 colours looks like the original
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One checkable statement. `id`: short and unique, e.g. "fig3.converges"; `paper`: where the paper says it, or "-";
-    `target`: what is wanted, in words with the number, e.g. "< 10 mm"; `value`: what was measured; `holds`: whether."""
+    """One checkable statement about a result."""
 
-    id: str
-    claim: str
-    paper: str
-    target: str
-    value: Any
+    id: str  # short and unique, e.g. "fig3.converges"
+    claim: str  # the statement
+    paper: str  # where the paper says it, or "-"
+    target: str  # in words with the number, e.g. "< 10 mm"
+    value: Any  # what was measured
     holds: bool
 
     def verdict(self) -> str:
@@ -42,23 +48,30 @@ class Claim:
         return f"{self.id}: {self.value:.3g} (target {self.target}) {'holds' if self.holds else 'FAILS'}"
 
 
-# ---- files, whole or not at all
-
-
 # ---- provenance
 
 
 def provenance(
-    parameters: Mapping[str, Any], seed: int | None, data: Mapping[str, str | Path] | None, ground_truth: str
-) -> dict:
+    parameters: Mapping[str, Any],
+    seed: int | Mapping[str, int] | None,
+    data: Mapping[str, str | Path] | None,
+    ground_truth: str,
+) -> dict[str, Any]:
     """What one needs to get the same numbers again, without anything that identifies the computer or its user.
 
-    parameters: of the run. seed: of its generators, None where nothing is random. data: name -> file or folder that
-    was read, recorded as SHA-256. ground_truth: which ground truth was used anywhere, e.g. "none" or "simulated
-    joints, for evaluation only". ValueError where that is empty, FileNotFoundError where data is missing.
+    Args:
+        parameters: of the run.
+        seed: of its generators; None if nothing is random.
+        data: name -> file or folder that was read; recorded as SHA-256.
+        ground_truth: which ground truth was used anywhere, e.g. "none" or "simulated joints, for evaluation only".
+
+    Raises:
+        ValueError: `ground_truth` is empty.
+        FileNotFoundError: data is missing.
     """
     if not isinstance(ground_truth, str) or not ground_truth.strip():
         raise ValueError(f'ground_truth must say which ground truth was used anywhere ("none"), got {ground_truth!r}')
+    torch = sys.modules.get("torch")  # a run without torch need not load it to say so
     return {
         "ground_truth": ground_truth,
         "parameters": _plain(parameters, "parameters"),
@@ -66,12 +79,14 @@ def provenance(
         "data_sha256": {name: content_hash(path) for name, path in (data or {}).items()},
         "commit": _commit(),
         "date_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"),
-        "versions": {"hrlib": __version__, "python": platform.python_version(), **_package_versions()},
+        "versions": {"hrlib": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in RECORDED_PACKAGES},
         "platform": {
             "os": f"{platform.system()} {platform.machine()}",
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
-            **_compute(),
+            "threads": torch.get_num_threads() if torch else None,
+            "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         },
     }
 
@@ -115,24 +130,9 @@ def _commit() -> dict:
         return {"id": "unknown", "dirty": None}
 
 
-def _package_versions() -> dict[str, str | None]:
-    found = {}
-    for name in RECORDED_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _compute() -> dict:
-    torch = sys.modules.get("torch")  # a run without torch need not load it to say so
-    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
-    return {"threads": torch.get_num_threads() if torch else None, "gpu": gpu}
-
-
 @lru_cache
 def cpu_model() -> str:
+    """The processor's name, as the operating system has it."""
     try:
         if platform.system() == "Linux":
             lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -151,10 +151,16 @@ def cpu_model() -> str:
 def save_figure(
     figure, name: str, metrics: Mapping[str, Any], claims: Iterable[Claim], provenance: Mapping[str, Any], profile: str
 ) -> None:
-    """Write <name>.png, .svg and .json of a matplotlib figure: figures/, or build/smoke/ in the smoke profile.
+    """Write <name>.png and <name>.json of a matplotlib figure to figures/, or to build/smoke/ in the smoke profile.
 
-    metrics: the numbers that the figure shows, named with their units. provenance: what `provenance()` returned. The
-    same figure gives the same bytes. ValueError where a number is not finite or two claims share an id.
+    The same figure gives the same bytes.
+
+    Args:
+        metrics: the numbers that the figure shows, named with their units.
+        provenance: what `provenance()` returned.
+
+    Raises:
+        ValueError: a number is not finite, or two claims share an id.
     """
     claims = list(claims)
     ids = [claim.id for claim in claims]
@@ -166,32 +172,39 @@ def save_figure(
         )
     record = {"metrics": metrics, "claims": claims, "provenance": provenance}
     record = {"name": name, "profile": profile} | {key: _plain(value, key) for key, value in record.items()}
-    folder = paths.figures(profile)
-    _write_together(
-        {
-            folder / f"{name}.png": _picture(figure, name, "png"),
-            folder / f"{name}.svg": _picture(figure, name, "svg"),
-            folder / f"{name}.json": _json_bytes(record),
-        }
-    )
-    print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .svg, .json")
+    folder, picture = paths.figures(profile), io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": _json_bytes(record)}
+    _write_together(files)
+    print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")
 
 
-def _picture(figure, name: str, kind: str) -> bytes:
-    import matplotlib
+def small_png(picture: Image.Image) -> bytes:
+    """The picture as a PNG of at most `MOST_BYTES`: in 256 colours where that looks the same, reduced if need be."""
+    picture = picture.convert("RGB")
+    while True:
+        # the palette of largest coverage keeps rare colours (a thin line), which a median cut would lose
+        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        difference = np.abs(np.asarray(palette.convert("RGB"), np.int16) - np.asarray(picture, np.int16))
+        buffer = io.BytesIO()
+        (palette if difference.mean() <= LOOKS_THE_SAME else picture).save(buffer, "png", optimize=True)
+        if buffer.tell() <= MOST_BYTES:
+            return buffer.getvalue()
+        share = min(SMALLER, (MOST_BYTES / buffer.tell()) ** 0.5)  # as if bytes went with the pixels
+        picture = picture.resize([round(share * side) for side in picture.size], Image.Resampling.LANCZOS)
 
-    buffer = io.BytesIO()
-    # 200 dots per inch: a 10 inch figure fills a slide. Salt and no date: same figure, same bytes
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(buffer, format=kind, dpi=200, bbox_inches="tight", metadata=metadata)
-    return buffer.getvalue()
+
+def shrink(path: Path) -> None:
+    """Write a PNG again as `small_png` does, unless it would get no smaller."""
+    data = small_png(Image.open(path))
+    if len(data) < path.stat().st_size:
+        write_bytes_atomically(path, data)
 
 
 def assert_claims(claims: Iterable[Claim], profile: str = "quick") -> None:
-    """The last line of a notebook: AssertionError lists each claim that does not hold, with value and target.
+    """Raise AssertionError with value and target of each claim that fails: the last line of a notebook.
 
-    In the smoke profile, which is too short for the claims, they are only printed.
+    The smoke profile is too short for the claims: there they are only printed.
     """
     failed = [claim for claim in claims if not claim.holds]
     if not failed:
@@ -203,11 +216,13 @@ def assert_claims(claims: Iterable[Claim], profile: str = "quick") -> None:
     print(f"(smoke profile, too short to tell) {message}")
 
 
-def read_results(*folders: str | Path) -> list[dict]:
-    """The results (`{"name", "profile", "metrics", "claims", "provenance"}`) of all *.json in the folders, by name.
+def read_results(*folders: str | Path) -> list[dict[str, Any]]:
+    """The results in the folders' *.json, by name, each `{"name", "profile", "metrics", "claims", "provenance"}`.
 
-    Folders that do not exist count as empty, and *.partial.json, which unfinished benchmarks keep there, as absent.
-    ValueError names a file that is no result.
+    Folders that do not exist count as empty. Unfinished benchmarks (*.partial.json) are skipped.
+
+    Raises:
+        ValueError: a file is no result; names it.
     """
     results = []
     for folder in folders:
@@ -221,7 +236,7 @@ def read_results(*folders: str | Path) -> list[dict]:
     return results
 
 
-def gather_claims(*folders: str | Path) -> list[dict]:
+def gather_claims(*folders: str | Path) -> list[dict[str, Any]]:
     """The claims of all result files in the folders, each with `result`: the name of the figure or benchmark."""
     results = read_results(*(folders or (paths.FIGURES, paths.BENCHMARKS)))
     return [{"result": result["name"], **claim} for result in results for claim in result["claims"]]

@@ -14,6 +14,5 @@ STYLE = {
     "axes.edgecolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "svg.hashsalt": "hrlib",
 }
 plt.rcParams.update(STYLE)

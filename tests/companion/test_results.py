@@ -1,6 +1,7 @@
 """hrlib.companion.results: whole files or the old ones, honest records, claims."""
 
 import errno
+import io
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from hrlib.companion import claims as claims_table
 from hrlib.companion import results
@@ -52,18 +54,49 @@ def test_a_figure_lies_beside_its_numbers(folders, capsys):
         "holds": True,
     }
     assert (folders / "figures/fig3.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(p.name for p in (folders / "figures").iterdir()) == ["fig3.json", "fig3.png", "fig3.svg"]
+    assert sorted(p.name for p in (folders / "figures").iterdir()) == ["fig3.json", "fig3.png"]
     assert "figures/fig3.png" in capsys.readouterr().out
 
 
 def test_the_same_figure_gives_the_same_bytes(folders):
     def saved(height):
         save_figure(drawing(height), "fig3", {}, [], ORIGIN, "quick")
-        return [(folders / f"figures/fig3.{kind}").read_bytes() for kind in ("png", "svg")]
+        return (folders / "figures/fig3.png").read_bytes()
 
     first, again, other = saved(1.0), saved(1.0), saved(2.0)
     assert first == again
-    assert first[0] != other[0] and first[1] != other[1]
+    assert first != other
+
+
+def gradient(height: int, width: int) -> np.ndarray:
+    v, u = np.mgrid[:height, :width] / max(height, width)
+    return (255 * np.stack([u, v, 1 - u], -1)).astype(np.uint8)
+
+
+def test_pictures_are_small_and_look_the_same():
+    seen = np.full((400, 600, 3), 255, np.uint8)
+    seen[100:300, 100:500] = gradient(200, 400) // 64 * 64
+    seen[50, 20:580] = (200, 85, 61)  # a thin line of a rare colour
+    picture = Image.open(io.BytesIO(results.small_png(Image.fromarray(seen))))
+    assert picture.mode == "P" and picture.size == (600, 400), "few colours: a palette, at full size"
+    assert np.abs(np.asarray(picture.convert("RGB"), int) - seen).max() == 0
+
+
+def test_pictures_that_a_palette_would_spoil_keep_their_colours():
+    colours = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    picture = Image.open(io.BytesIO(results.small_png(Image.fromarray(colours))))
+    assert picture.mode == "RGB" and (np.asarray(picture) == colours).all()
+
+
+def test_large_pictures_are_reduced_until_they_are_small(folders, monkeypatch):
+    monkeypatch.setattr(results, "MOST_BYTES", 5_000)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(noise).save(folders / "noise.png")
+    results.shrink(folders / "noise.png")
+    data, picture = (folders / "noise.png").read_bytes(), Image.open(folders / "noise.png")
+    assert 2_500 < len(data) <= results.MOST_BYTES and picture.width / picture.height == pytest.approx(4 / 3, rel=0.02)
+    results.shrink(folders / "noise.png")
+    assert (folders / "noise.png").read_bytes() == data, "small already"
 
 
 def test_smoke_runs_do_not_touch_the_committed_figures(folders):
@@ -91,13 +124,13 @@ def test_a_full_disk_keeps_every_old_file(folders, monkeypatch):
 
     real, calls = os.fsync, []
 
-    def full_at_the_third_file(descriptor):
+    def full_at_the_second_file(descriptor):
         calls.append(descriptor)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(results.os, "fsync", full_at_the_third_file)
+    monkeypatch.setattr(results.os, "fsync", full_at_the_second_file)
     with pytest.raises(OSError, match=r"fig3\.json .*No space left.*free some space.*is kept"):
         save_figure(drawing(3.0), "fig3", {"run": 2}, [], ORIGIN, "quick")
     assert {path.name: path.read_bytes() for path in (folders / "figures").iterdir()} == old
