@@ -18,7 +18,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, refine
-from hrlib.refine.explain import BundleSettings
+from hrlib.refine.explain import ExplainSettings
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
 
@@ -29,7 +29,7 @@ SHORT = BestSettings(
     synthetic=50,
     segmented=300,
     runs=8,
-    bundle=BundleSettings(iterations=30, shape_frames=100),
+    explain=ExplainSettings(iterations=30, shape_frames=100),
 )
 EVERY = 3  # test frame: neighbours in a recording say the same
 

@@ -26,7 +26,7 @@ from hrlib.method import evaluate_step, splat_target
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings
-from hrlib.refine.explain import CHUNK, BundleSettings, fit_poses
+from hrlib.refine.explain import CHUNK, ExplainSettings, fit_to_depth
 from hrlib.refine.single_frame import bounded
 from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
@@ -156,9 +156,9 @@ def memory(net, hand, crops) -> dict:
 
 
 def fit_seconds(net, hand, crops, repeats: int, iterations: int = 10) -> list[float]:
-    """Seconds of one iteration of the bundle fit on 100 frames, the start of the fit included."""
-    guess, settings = predict(net, crops), BundleSettings(iterations=iterations)
-    run = lambda: fit_poses(hand, crops, guess, settings, progress=False)  # noqa: E731
+    """Seconds of one iteration of the fit on 100 frames, the start of the fit included."""
+    guess, settings = predict(net, crops), ExplainSettings(iterations=iterations)
+    run = lambda: fit_to_depth(hand, crops, guess, settings, progress=False)  # noqa: E731
     return [t / iterations for t in alternate({"fit": run}, repeats, warm_up=1)["fit"]]
 
 

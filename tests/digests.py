@@ -19,7 +19,7 @@ from hrlib.hand.skinning import skinning_transforms
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
-from hrlib.refine.explain import BundleSettings
+from hrlib.refine.explain import ExplainSettings
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.people import USERS
@@ -72,8 +72,8 @@ def refined(model: Path, settings):
 
 
 def refined_by_best():
-    fit = BundleSettings(iterations=6, points=128)
-    settings = BestSettings(rounds=2, steps=6, prepare=2, synthetic=20, segmented=12, bundle=fit)
+    fit = ExplainSettings(iterations=6, points=128)
+    settings = BestSettings(rounds=2, steps=6, prepare=2, synthetic=20, segmented=12, explain=fit)
     return refined(paths.BASE_MODEL, settings)
 
 

@@ -86,7 +86,7 @@ def variants(full: BestSettings) -> dict[str, BestSettings]:
     """The recipe, and the recipe without one of its parts each."""
 
     def fit(**parts):
-        return replace(full, bundle=replace(full.bundle, **parts))
+        return replace(full, explain=replace(full.explain, **parts))
 
     return {
         ALL_PARTS: full,

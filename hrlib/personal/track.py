@@ -33,7 +33,7 @@ class Tracked:
 
 
 def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False) -> Tracked:
-    """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`bundle.explain`)."""
+    """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`explain.explain`)."""
     prediction = predict_turned(net, crops)
     if fit:
         prediction = explain(hand, crops, prediction, progress=len(crops) > 200).prediction

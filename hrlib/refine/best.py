@@ -26,11 +26,11 @@ from ..network.predict import predict
 from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
-from .explain import BundleSettings, Explained, evenly, explain, fit_hand, fit_poses, surprise
+from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth, surprise
 from .state import Refined, State
 
 FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
-RUN = 100  # frames in a row that are learnt from: `bundle` evens the movement in so many
+RUN = 100  # frames in a row that are learnt from: `explain` evens the movement in so many
 TURN_DEG = 30.0  # by which the camera turns at most where the hand is to be seen to turn with it
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
 
@@ -70,7 +70,7 @@ class BestSettings:
     reshape: bool = True
     correct: bool = True
     neighbours: bool = True
-    bundle: BundleSettings = BundleSettings()
+    explain: ExplainSettings = ExplainSettings()
     # segmentation may leave as much forearm as the cube holds; a sensor sees more
     synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)
     arms: SyntheticSettings = SyntheticSettings(forearm_share=1.0, forearm_mm=300.0, window_px=320)
@@ -151,7 +151,7 @@ def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandSha
     """The user's hand, and the pose of each frame."""
     guess = predict(net, crops)
     # a network that knows nothing but the template sees its bones in anybody's hand
-    bundle = replace(s.bundle, seen=0.0) if first else s.bundle
+    bundle = replace(s.explain, seen=0.0) if first else s.explain
     if s.reshape:
         found = fit_hand(hand, crops, guess, bundle)
         shape = _corrected(net, hand, crops, guess, bundle, s, found, found if first else shape) if s.correct else found
@@ -168,7 +168,7 @@ def _corrected(net, hand, crops, guess, bundle, s, found: HandShape, known: Hand
     """
     own, some = shaped(hand, known), evenly(len(crops), bundle.shape_frames)
     crops, guess = crops[some], guess[some]
-    fits = fit_poses(own, crops, guess, replace(bundle, smooth=0.0), progress=False)
+    fits = fit_to_depth(own, crops, guess, replace(bundle, smooth=0.0), progress=False)
     clear = fits.loss.argsort()[: max(1, round(s.keep * len(crops)))].sort().values
     poses, generator = fits.prediction[clear], torch.Generator().manual_seed(draw_seed(s.seed, "correction"))
     maker, wrist_mm = (
@@ -301,7 +301,7 @@ def _poses(maker: Synthesiser, poses: Tensor | None, count: int, generator) -> t
 
 
 def _surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:
-    return surprise(hand, crops, predict(net, crops), s.bundle).mean().item()
+    return surprise(hand, crops, predict(net, crops), s.explain).mean().item()
 
 
 def _alarms(rounds: list[dict], frames: int) -> list[str]:

@@ -18,7 +18,7 @@ USUAL_AREA = 0.12  # share of the crop that a hand covers
 def confidence(net_prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
     """How far to trust each prediction, [B] in (0, 1], without any label.
 
-    It falls with how badly the posed hand explains the frame (`bundle.surprise`), and with the mean distance between the
+    It falls with how badly the posed hand explains the frame (`explain.surprise`), and with the mean distance between the
     joints of the posed hand and the points that the network votes for, which know nothing of bones: where the two
     disagree, one is wrong. A network that does not vote is judged by the former alone. Both count more where less of the
     hand is seen: a fist from the side explains itself with few pixels. (That form was found on simulated users.)

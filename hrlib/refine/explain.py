@@ -28,7 +28,7 @@ SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a
 
 
 @dataclass(frozen=True)
-class BundleSettings:
+class ExplainSettings:
     """iterations of Adam for each frame. rotation_rate: step of a quaternion's numbers, offset_rate: of the hand's place in
     units of the cube, shape_rate: of `HandShape`; all fall along a cosine. shape_frames: frames that tell the shape.
 
@@ -84,7 +84,7 @@ class Explained:
 
 
 def fit_hand(
-    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings = ExplainSettings()
 ) -> HandShape:
     """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
 
@@ -114,7 +114,7 @@ def explain(
     hand: HandRig,
     crops: Crops,
     prediction: Prediction,
-    settings: BundleSettings = BundleSettings(),
+    settings: ExplainSettings = ExplainSettings(),
     neighbours: bool = True,
     progress: bool = True,
 ) -> Explained:
@@ -123,18 +123,18 @@ def explain(
     Then the worst fits begin again from their neighbours' poses (`neighbours`), and all go on together with more weight on
     an even movement. Without labels, and about 100 ms a frame on one core. Raises ValueError for no frames.
     """
-    fits = fit_poses(hand, crops, prediction, settings, progress)
+    fits = fit_to_depth(hand, crops, prediction, settings, progress)
     if neighbours:
         fits = again_from_neighbours(hand, crops, fits, settings)
     settings = replace(settings, smooth=3 * settings.smooth, iterations=-(-settings.iterations // 2))
-    return fit_poses(hand, crops, fits.prediction, settings, progress)
+    return fit_to_depth(hand, crops, fits.prediction, settings, progress)
 
 
-def fit_poses(
+def fit_to_depth(
     hand: HandRig,
     crops: Crops,
     prediction: Prediction,
-    settings: BundleSettings = BundleSettings(),
+    settings: ExplainSettings = ExplainSettings(),
     progress: bool = True,
 ) -> Explained:
     """The pose of each frame, from the predicted one on. Frames are taken for one after the other.
@@ -155,7 +155,7 @@ def fit_poses(
 
 
 def again_from_neighbours(
-    hand: HandRig, crops: Crops, first: Explained, settings: BundleSettings = BundleSettings(), share: float = 0.4
+    hand: HandRig, crops: Crops, first: Explained, settings: ExplainSettings = ExplainSettings(), share: float = 0.4
 ) -> Explained:
     """Fit the worst `share` of the frames once more, from the best pose within five frames; what explains better stays."""
     bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
@@ -167,7 +167,7 @@ def again_from_neighbours(
     # the neighbour's place in the camera's frame, counted from this frame's crop
     offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
     start = Prediction(near.rotations[best], offset, None if near.points is None else near.points[bad])
-    second = fit_poses(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
+    second = fit_to_depth(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
     better = second.loss < first.loss[bad]
     rotations, offset = near.rotations.clone(), near.offset.clone()
     loss, joints = first.loss.clone(), first.joints_mm.clone()
@@ -184,7 +184,7 @@ def _require(crops: Crops, prediction: Prediction):
         raise ValueError("prediction must say where the hand is: take a network with offset=True")
 
 
-def _descend(hand, crops, prediction, s: BundleSettings, shape: HandShape | None = None) -> Explained:
+def _descend(hand, crops, prediction, s: ExplainSettings, shape: HandShape | None = None) -> Explained:
     """Adam on the poses and, where one is given, on the shape of `hand`."""
     rotations = prediction.rotations.detach().clone().requires_grad_(True)
     offset = prediction.offset.detach().clone().requires_grad_(True)
@@ -219,7 +219,7 @@ def _descend(hand, crops, prediction, s: BundleSettings, shape: HandShape | None
 
 @torch.no_grad()
 def surprise(
-    hand: HandRig, crops: Crops, prediction: Prediction, settings: BundleSettings = BundleSettings()
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings = ExplainSettings()
 ) -> Tensor:
     """How badly each prediction explains its frame, [B]: the depth and data terms of a fit, weighted, without fitting."""
     _require(crops, prediction)
@@ -233,7 +233,7 @@ def surprise(
 class _Frames:
     """Frames to explain, and what of them depends on the pose but is not worth computing anew in each iteration."""
 
-    def __init__(self, crops: Crops, settings: BundleSettings):
+    def __init__(self, crops: Crops, settings: ExplainSettings):
         self.crops, self.settings, self.data = crops, settings, spread_out(crops, settings.points)
 
     def explained_by(self, prediction: Prediction, hand: HandRig, anew: int = 0) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from core_fixtures import clean_batch, template
 from hrlib.companion.figures import beyond as best
 from hrlib.evaluation import ablation
 from hrlib.refine import BestSettings
-from hrlib.refine.explain import BundleSettings
+from hrlib.refine.explain import ExplainSettings
 
 
 @pytest.fixture(autouse=True)
@@ -23,16 +23,16 @@ def measured(error, confidence):
 
 
 def test_each_variant_lacks_one_part():
-    full = BestSettings(synthetic=50, bundle=BundleSettings(iterations=7))
+    full = BestSettings(synthetic=50, explain=ExplainSettings(iterations=7))
     variants = ablation.variants(full)
     whole = variants.pop(ablation.ALL_PARTS)
     assert whole == full and len(set(variants.values())) == len(variants) == 8 and full not in variants.values()
     for settings in variants.values():
-        assert settings.synthetic == 50 and settings.bundle.iterations == 7
+        assert settings.synthetic == 50 and settings.explain.iterations == 7
     bare = variants["without segmented arms"]
     assert bare.prepare == bare.segmented == 0 == variants["without even movement"].steady
     assert (
-        variants["without data-to-model term"].bundle.data == 0 == variants["without smoothing in time"].bundle.smooth
+        variants["without data-to-model term"].explain.data == 0 == variants["without smoothing in time"].explain.smooth
     )
 
 

@@ -23,14 +23,14 @@ from hrlib.method import (
 )
 from hrlib.network.posenet import Prediction
 from hrlib.refine.explain import (
-    BundleSettings,
     Explained,
+    ExplainSettings,
     _Frames,
     acceleration,
     again_from_neighbours,
     explain,
     fit_hand,
-    fit_poses,
+    fit_to_depth,
     from_votes,
     measured_cloud,
     nearest_points,
@@ -40,7 +40,7 @@ from hrlib.refine.explain import (
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0, window_px=96, focal_px=180.0)
-SHORT = BundleSettings(iterations=15, smooth=0.0)
+SHORT = ExplainSettings(iterations=15, smooth=0.0)
 
 
 def beside(true: Prediction, far_mm: float, turned_deg: float, seed: int = 0) -> Prediction:
@@ -67,7 +67,7 @@ def frames():
     """Six frames, where a bad guess puts the hand, and the fit from there."""
     batch = Synthesiser(template(), CLEAN).batch(6, 3)
     start = beside(batch.true_prediction(template()), 15.0, 12.0)
-    return batch, start, fit_poses(template(), batch.crops, start, SHORT)
+    return batch, start, fit_to_depth(template(), batch.crops, start, SHORT)
 
 
 def test_fitted_poses_explain_the_frames_and_are_nearer_to_the_truth(frames):
@@ -92,9 +92,9 @@ def test_a_fit_leaves_its_start_alone_and_takes_frames_in_any_portion(frames, mo
     again = beside(batch.true_prediction(template()), 15.0, 12.0)
     assert torch.equal(start.rotations, again.rotations) and torch.equal(start.offset, again.offset)
     monkeypatch.setattr("hrlib.refine.explain.CHUNK", 4)
-    parts = fit_poses(template(), batch.crops, start, replace(SHORT, iterations=3))
+    parts = fit_to_depth(template(), batch.crops, start, replace(SHORT, iterations=3))
     monkeypatch.undo()
-    whole = fit_poses(template(), batch.crops, start, replace(SHORT, iterations=3))
+    whole = fit_to_depth(template(), batch.crops, start, replace(SHORT, iterations=3))
     # frames are alone without the smooth term; sums of float32 in another order, and Adam divides small gradients by
     # their own size
     torch.testing.assert_close(parts.joints_mm, whole.joints_mm, rtol=0, atol=0.05)
@@ -116,7 +116,9 @@ def test_fits_stay_nearer_to_the_votes_the_more_these_count(frames):
     seen = (batch.joints_mm - batch.crops.centre_mm[:, None]) / batch.crops.cube_mm  # as if the network saw all joints
     start = Prediction(start.rotations, start.offset, seen)
     errors = [
-        apart(fit_poses(template(), batch.crops, start, replace(SHORT, seen=weight)).joints_mm, batch.joints_mm).mean()
+        apart(
+            fit_to_depth(template(), batch.crops, start, replace(SHORT, seen=weight)).joints_mm, batch.joints_mm
+        ).mean()
         for weight in (0.0, 2.0)
     ]
     assert errors[1] < 0.9 * errors[0]
@@ -125,7 +127,7 @@ def test_fits_stay_nearer_to_the_votes_the_more_these_count(frames):
 def test_the_voted_points_are_handed_on(frames):
     batch, start, _ = frames
     voted = torch.randn(6, 21, 3, generator=torch.Generator().manual_seed(1))
-    fit = fit_poses(template(), batch.crops, replace(start, points=voted), replace(SHORT, iterations=1))
+    fit = fit_to_depth(template(), batch.crops, replace(start, points=voted), replace(SHORT, iterations=1))
     assert torch.equal(fit.prediction.points, voted)
 
 
@@ -133,7 +135,7 @@ def test_fit_hand_finds_the_size():
     small = template().morphed({}, 0.85)
     batch = Synthesiser(small, CLEAN).batch(24, 4)
     start = beside(batch.true_prediction(small), 3.0, 3.0)
-    settings = BundleSettings(iterations=40, shape_rate=0.02)
+    settings = ExplainSettings(iterations=40, shape_rate=0.02)
     shape = fit_hand(template(), batch.crops, start, settings)
     assert shape.log_scale.item() == pytest.approx(math.log(0.85), abs=0.05)
     assert not any(part.requires_grad for part in shape.parts())
@@ -160,13 +162,13 @@ def test_neighbours_mend_a_frame_and_never_make_one_worse(frames):
 def test_no_frames_are_refused(frames):
     batch, start, _ = frames
     nothing, none = batch.crops[[]], Prediction(start.rotations[:0], start.offset[:0])
-    for call in (fit_hand, fit_poses, surprise):
+    for call in (fit_hand, fit_to_depth, surprise):
         with pytest.raises(ValueError, match="crops must hold at least one frame, got none"):
             call(template(), nothing, none)
     with pytest.raises(ValueError, match="take a network with offset=True"):
-        fit_poses(template(), batch.crops, Prediction(start.rotations, None))
+        fit_to_depth(template(), batch.crops, Prediction(start.rotations, None))
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
-        BundleSettings(iterations=0)
+        ExplainSettings(iterations=0)
 
 
 def test_nearest_points():

@@ -29,7 +29,7 @@ from hrlib.refine import best as refine_best
 from hrlib.refine import paper as refine_paper
 from hrlib.refine.best import _corrected, _disagreement, _unevenness, draw_seed
 from hrlib.refine.confidence import confidence
-from hrlib.refine.explain import BundleSettings, surprise
+from hrlib.refine.explain import ExplainSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, rolled
@@ -268,7 +268,7 @@ def test_the_best_recipe_adapts_hand_and_network(net, others, best):
     assert torch.equal(best.cloud_mm, best.hand.cloud_mm)
     assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
     # what the curve says is what the results do
-    again = surprise(best.hand, others.crops, predict(best.net, others.crops), BEST.bundle).mean().item()
+    again = surprise(best.hand, others.crops, predict(best.net, others.crops), BEST.explain).mean().item()
     assert again == pytest.approx(best.curve[-1]["surprise"], rel=1e-4)
 
 
@@ -360,12 +360,12 @@ def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames
 
     monkeypatch.setattr("hrlib.refine.best.fit_hand", fit)
     crops, guess = frames.crops[:6], predict(net, frames.crops[:6])
-    corrected = _corrected(net, template(), crops, guess, BEST.bundle, BEST, add(true, bias), known)
+    corrected = _corrected(net, template(), crops, guess, BEST.explain, BEST, add(true, bias), known)
     for found, expected in zip(corrected.parts(), true.parts(), strict=True):
         torch.testing.assert_close(found, expected)
     assert len(shown) == 1 and 1 <= len(shown[0]) <= 4, "of the frames that are explained best"
     nowhere = replace(guess, offset=guess.offset + 100.0)
-    found = _corrected(net, template(), crops, nowhere, BEST.bundle, BEST, known, known)
+    found = _corrected(net, template(), crops, nowhere, BEST.explain, BEST, known, known)
     assert found is known and len(shown) == 1, "no hand can be drawn there"
 
 
@@ -383,13 +383,13 @@ def test_a_stop_while_frames_are_explained_acts_at_once(net, frames, tmp_path, m
     + [{key: False} for key in ("reshape", "correct", "neighbours")],
 )
 def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
-    short = replace(BEST, steps=1, bundle=replace(BEST.bundle, iterations=1), **off)
+    short = replace(BEST, steps=1, explain=replace(BEST.explain, iterations=1), **off)
     refined = run(net, frames.crops[:6], short)
     assert (refined.curve[-1]["log_scale"] == 0) == ("reshape" in off)
 
 
 def test_the_hand_of_a_run_without_reshaping_is_the_template(net, frames):
-    short = replace(BEST, steps=1, reshape=False, bundle=replace(BEST.bundle, iterations=1))
+    short = replace(BEST, steps=1, reshape=False, explain=replace(BEST.explain, iterations=1))
     assert (run(net, frames.crops[:6], short).cloud_mm - template().cloud_mm).abs().max() < 1e-3
 
 
@@ -405,7 +405,7 @@ def ball(radius_mm: float, z_mm: float, camera: Camera, size: int = 240) -> np.n
 def test_frames_of_no_hand_raise_an_alarm_and_frames_of_a_hand_do_not(net, frames):
     camera = Camera(300.0, 300.0, 119.5, 119.5)
     balls = concatenate([crop_hand(ball(90.0, 500.0 + 5 * i, camera), camera) for i in range(6)])
-    settings = replace(BEST, steps=1, neighbours=False, bundle=BundleSettings(iterations=30))
+    settings = replace(BEST, steps=1, neighbours=False, explain=ExplainSettings(iterations=30))
     said, hands = (run(net, crops, settings).warnings for crops in (balls, frames.crops[:6]))
     assert any("the frames do not look like a hand" in warning for warning in said)
     assert not any("look like a hand" in warning for warning in hands)
