@@ -259,7 +259,7 @@ def _predict() -> Callable[..., int]:
 
         from .hand.rig import load_hand
         from .network.checkpoint import load_network
-        from .personal.joint_files import JointFiles
+        from .personal.joint_files import joint_files
         from .personal.run import user_frames
         from .personal.track import from_mirror, track
         from .refine.saved import load_refined, refined_side
@@ -269,7 +269,7 @@ def _predict() -> Callable[..., int]:
         side = side or ("right" if model is None else refined_side(model))
         images = user_frames(folder, camera, unit_mm, side, files, masks, colour)
         sure, left_out = [], {}
-        with JointFiles(out, json) as joints, tqdm(total=len(images), desc="predict", disable=len(images) < 50) as bar:
+        with joint_files(out, json) as joints, tqdm(total=len(images), desc="predict", disable=len(images) < 50) as bar:
             for shots, lost in track(net, hand, images, fit=fit):
                 left_out |= lost
                 joints.leave_out(lost)

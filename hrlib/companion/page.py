@@ -1,24 +1,12 @@
 """All figures with their claims and numbers on one HTML page, in one file that can be sent around."""
 
-import base64
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..drawing.page import embedded_picture, html_page
 from ..support.files import write_bytes_atomically
 from .results import read_results
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-section { border-top: 1px solid #8886; margin-top: 3rem; }
-img { width: 100%; background: white; border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8883; vertical-align: top; }
-.holds { color: #188038; } .fails { color: #c5221f; font-weight: bold; }
-.small { color: #777; font-size: .85rem; }
-summary { cursor: pointer; }
-"""
 
 
 def write_page(folder: Path, out: Path) -> Path | None:
@@ -29,19 +17,13 @@ def write_page(folder: Path, out: Path) -> Path | None:
     links = " · ".join(f'<a href="#{escape(r["name"])}">{escape(r["name"])}</a>' for r in results)
     holding = [claim["holds"] for result in results for claim in result["claims"]]
     body = "".join(_section(result, folder / f"{result['name']}.png") for result in results)
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>hrlib: figures</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{STYLE}</style><h1>Figures</h1><p>{links}</p>"
-        f"<p>{sum(holding)} of {len(holding)} claims hold.</p>{body}</html>\n"
-    )
-    write_bytes_atomically(out, page.encode())
+    head = f"<h1>Figures</h1><p>{links}</p><p>{sum(holding)} of {len(holding)} claims hold.</p>"
+    write_bytes_atomically(out, html_page("hrlib: figures", head + body))
     return out
 
 
 def _section(result: dict, picture: Path) -> str:
     name, provenance = result["name"], result.get("provenance", {})
-    image = base64.b64encode(picture.read_bytes()).decode()
     commit = provenance.get("commit", {})
     origin = [
         f"profile {result.get('profile', '?')}",
@@ -58,7 +40,7 @@ def _section(result: dict, picture: Path) -> str:
     )
     return (
         f'<section id="{escape(name)}"><h2>{escape(name)}</h2>'
-        f'<img alt="{escape(name)}" src="data:image/png;base64,{image}">'
+        + embedded_picture(picture.read_bytes(), name)
         + (f"<table>{head}{claims}</table>" if claims else "")
         + f"<details><summary>numbers</summary><table>{numbers}</table></details>"
         f'<p class="small">{escape(" · ".join(origin))}</p></section>'

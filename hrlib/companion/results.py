@@ -23,7 +23,7 @@ from PIL import Image
 
 from .. import __version__
 from ..support import paths
-from ..support.files import _json_bytes, _plain, _write_together, write_bytes_atomically
+from ..support.files import json_bytes, plain, write_together, write_bytes_atomically
 
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
 DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
@@ -74,7 +74,7 @@ def provenance(
     torch = sys.modules.get("torch")  # a run without torch need not load it to say so
     return {
         "ground_truth": ground_truth,
-        "parameters": _plain(parameters, "parameters"),
+        "parameters": plain(parameters, "parameters"),
         "seed": seed,
         "data_sha256": {name: content_hash(path) for name, path in (data or {}).items()},
         "commit": _commit(),
@@ -171,11 +171,11 @@ def save_figure(
             "provenance must come from hrlib.companion.results.provenance(...): it asks for the ground truth used"
         )
     record = {"metrics": metrics, "claims": claims, "provenance": provenance}
-    record = {"name": name, "profile": profile} | {key: _plain(value, key) for key, value in record.items()}
+    record = {"name": name, "profile": profile} | {key: plain(value, key) for key, value in record.items()}
     folder, picture = paths.figures(profile), io.BytesIO()
     figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
-    files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": _json_bytes(record)}
-    _write_together(files)
+    files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": json_bytes(record)}
+    write_together(files)
     print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")
 
 

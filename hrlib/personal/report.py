@@ -1,6 +1,5 @@
 """What a refinement has made of a user's frames, in one HTML file that needs nothing else: numbers, pictures, advice."""
 
-import base64
 import io
 from html import escape
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from .. import __version__
-from ..companion.page import STYLE
 from ..drawing import mesh, plots
+from ..drawing.page import embedded_picture, html_page
 from ..drawing.style import ACCENT, GOOD, INK, MUTED
 from ..frames.crops import Crops
 from ..hand.joints import FINGERS
@@ -25,7 +24,7 @@ from .check import Check, summary
 from .track import Tracked
 
 UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simulated users)
-SHOWN, MORE_STYLE = 6, "td.number { text-align: right; } .warn { color: #c5221f; } img.small { width: 75%; }"
+SHOWN = 6  # frames in a figure
 
 
 def write_report(
@@ -46,7 +45,13 @@ def write_report(
     sections = [
         ("Frames", _table(summary(check)) + _list("What to do better", check.advice) + _left_out(check)),
         ("", _picture(figure_check(check), "distance, likeness to a hand and motion of the frames")),
-        ("The tracked hand", _gif(gif) + "<p>The whole of it is in <code>tracked.mp4</code>.</p>" if gif else ""),
+        (
+            "The tracked hand",
+            embedded_picture(gif, "the tracked sequence", "gif", "small")
+            + "<p>The whole of it is in <code>tracked.mp4</code>.</p>"
+            if gif
+            else "",
+        ),
         ("Before and after", _picture(figure_hands(before, after, template, hand, side), "hands before and after")),
         (
             "Your hand",
@@ -62,15 +67,15 @@ def write_report(
     body = "".join(f"{f'<h2>{escape(title)}</h2>' if title else ''}{text}" for title, text in sections if text)
     sure, was = (shots.confidence.median().item() for shots in (after, before))
     warnings = "".join(f'<p class="warn">Warning: {escape(text)}</p>' for text in refined.warnings)
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>hrlib: your hand</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}{MORE_STYLE}</style><h1>Your hand</h1>'
-        f"<p>A {side} hand, refined on {len(after)} unlabelled depth frames with the recipe "
+    head = (
+        f"<h1>Your hand</h1><p>A {side} hand, refined on {len(after)} unlabelled depth frames with the recipe "
         f"<b>{escape(str(training.get('recipe', '?')))}</b>. Median confidence {was:.2f} before, <b>{sure:.2f}</b> after.</p>"
-        f'{warnings}{body}<p class="small">hrlib {__version__}. No label was used; confidence ranks frames, it is no error '
-        "in millimetres.</p></html>\n"
     )
-    write_bytes_atomically(path, page.encode())
+    foot = (
+        f'<p class="small">hrlib {__version__}. No label was used; confidence ranks frames, it is no error '
+        "in millimetres.</p>"
+    )
+    write_bytes_atomically(path, html_page("hrlib: your hand", head + warnings + body + foot))
 
 
 # -- text -----------------------------------------------------------------------------------------------------------------
@@ -146,13 +151,7 @@ def _picture(figure: Figure, alt: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
     plt.close(figure)
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-
-
-def _gif(gif: bytes) -> str:
-    return (
-        f'<img class="small" alt="the tracked sequence" src="data:image/gif;base64,{base64.b64encode(gif).decode()}">'
-    )
+    return embedded_picture(buffer.getvalue(), alt)
 
 
 def figure_check(check: Check) -> Figure:
@@ -199,7 +198,7 @@ def _rows(shots: Tracked, index: torch.Tensor, rows, side: str, sure) -> Figure:
         for k, i in enumerate(index.tolist()):
             if meshes is None:
                 image = shots.crops.image[i].numpy()
-                plots.show_depth(axes[r, k], image[:, flip], _short(shots.names[i]), vmax=max(image.max(), 0.5))
+                plots.show_depth(axes[r, k], image[:, flip], _short(shots.names[i]), vmax=max(float(image.max()), 0.5))
                 axes[r, k].title.set_fontsize(7)
             else:
                 plots.show_picture(axes[r, k], meshes[k][:, flip])

@@ -17,7 +17,7 @@ from ..refine.best import in_runs
 from ..refine.saved import save_refined
 from ..support.files import write_bytes_atomically, write_json
 from .check import Check, as_text, look_over
-from .joint_files import JointFiles
+from .joint_files import joint_files
 from .track import Tracked, from_mirror, tracked
 
 VIDEO_FRAMES, GIF_FRAMES, RUN = 240, 32, 16  # at most; in runs of so many frames in a row
@@ -114,7 +114,7 @@ def write_all(out, check, refined, before, after, template, training, progress=T
 
     side = training["side"]
     files = {name: out / name for name in ("joints.csv", "joints.json", "tracked.mp4", "tracked.gif", "report.html")}
-    with JointFiles(files["joints.csv"], files["joints.json"]) as joints:
+    with joint_files(files["joints.csv"], files["joints.json"]) as joints:
         joints.add(after.names, from_mirror(after.joints_mm, side), after.confidence)
         joints.leave_out(check.left_out)
     some = part(after, in_runs(len(after), VIDEO_FRAMES, RUN))

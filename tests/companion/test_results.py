@@ -131,7 +131,7 @@ def test_a_full_disk_keeps_every_old_file(folders, monkeypatch):
         real(descriptor)
 
     monkeypatch.setattr(results.os, "fsync", full_at_the_second_file)
-    with pytest.raises(OSError, match=r"fig3\.json .*No space left.*free some space.*is kept"):
+    with pytest.raises(OSError, match=r"fig3\.json: No space left.*free some space.*is kept"):
         save_figure(drawing(3.0), "fig3", {"run": 2}, [], ORIGIN, "quick")
     assert {path.name: path.read_bytes() for path in (folders / "figures").iterdir()} == old
 

@@ -1,6 +1,8 @@
 """Files for other programs: joints as CSV and JSON, whole or not at all; glTF that comes back as the same hand."""
 
+import builtins
 import csv
+import errno
 import json
 
 import pytest
@@ -10,13 +12,13 @@ from core_fixtures import template
 from hrlib.hand.files import as_glb
 from hrlib.hand.gltf import load_gltf
 from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, TIP_NAMES
-from hrlib.personal.joint_files import CSV_COLUMNS, JointFiles
+from hrlib.personal.joint_files import CSV_COLUMNS, joint_files
 
 JOINTS = torch.arange(126.0).reshape(2, 21, 3) / 7
 
 
 def test_joints_as_csv_and_json_hold_the_same_numbers(tmp_path):
-    with JointFiles(tmp_path / "new" / "a.csv", tmp_path / "a.json") as files:
+    with joint_files(tmp_path / "new" / "a.csv", tmp_path / "a.json") as files:
         files.add(["one.png", "b/ü.png"], JOINTS, torch.tensor([0.51234, 1e-6]))
         files.add(["three"], -JOINTS[:1], torch.tensor([1.0]))
         files.leave_out({"four": "too far"})
@@ -40,14 +42,14 @@ def test_joints_as_csv_and_json_hold_the_same_numbers(tmp_path):
 def test_after_an_error_the_old_file_is_still_there(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="midway"), JointFiles(path, tmp_path / "a.json") as files:
+    with pytest.raises(RuntimeError, match="midway"), joint_files(path, tmp_path / "a.json") as files:
         files.add(["one", "two"], JOINTS, torch.ones(2))
         raise RuntimeError("midway")
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_no_frames_are_valid_files_too(tmp_path):
-    with JointFiles(tmp_path / "a.csv", tmp_path / "a.json"):
+    with joint_files(tmp_path / "a.csv", tmp_path / "a.json"):
         pass
     assert json.loads((tmp_path / "a.json").read_text())["frames"] == []
     assert (tmp_path / "a.csv").read_text() == ",".join(CSV_COLUMNS) + "\n"
@@ -55,16 +57,37 @@ def test_no_frames_are_valid_files_too(tmp_path):
 
 def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write .*file/a.csv"), JointFiles(tmp_path / "file" / "a.csv"):
+    with pytest.raises(OSError, match="cannot write .*file/a.csv"), joint_files(tmp_path / "file" / "a.csv"):
         raise AssertionError("the block must not start")
-    with pytest.raises(OSError, match="cannot write .*: that is a folder"), JointFiles(tmp_path):
+    with pytest.raises(OSError, match="cannot write .*: that is a folder"), joint_files(tmp_path):
         raise AssertionError("the block must not start")
     with pytest.raises(ValueError, match="cannot both go to"):
-        JointFiles(tmp_path / "a", tmp_path / "a")
+        with joint_files(tmp_path / "a", tmp_path / "a"):
+            raise AssertionError("the block must not start")
     with pytest.raises(ValueError, match=r"joints_mm must be \[1, 21, 3\], got \[2, 21, 3\]"):
-        with JointFiles(tmp_path / "a.csv") as files:
+        with joint_files(tmp_path / "a.csv") as files:
             files.add(["one"], JOINTS, torch.ones(1))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("when", ["while frames are added", "at the end"])
+def test_a_full_disk_is_named_and_keeps_the_old_files(tmp_path, monkeypatch, when):
+    (tmp_path / "a.csv").write_text("old")
+
+    def full(file, mode="r", *arguments, **options):
+        """The real file, or for the JSON file /dev/full: unbuffered it fails at once, buffered when it is flushed."""
+        if not str(file).endswith(".partial") or ".a.json" not in str(file):
+            return real(file, mode, *arguments, **options)
+        real(file, mode).close()
+        return real("/dev/full", mode, buffering=0 if when == "while frames are added" else 2**20)
+
+    real = builtins.open
+    monkeypatch.setattr(builtins, "open", full)
+    with pytest.raises(OSError, match=r"cannot write .*a\.json: No space left on device; free some space") as raised:
+        with joint_files(tmp_path / "a.csv", tmp_path / "a.json") as files:
+            files.add(["one", "two"], JOINTS, torch.ones(2))
+    assert raised.value.errno == errno.ENOSPC
+    assert (tmp_path / "a.csv").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
