@@ -23,7 +23,7 @@ from PIL import Image
 
 from .. import __version__
 from ..support import paths
-from ..support.files import json_bytes, plain, write_together, write_bytes_atomically
+from ..support.files import json_bytes, plain, write_bytes_atomically, write_together
 
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
 DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
