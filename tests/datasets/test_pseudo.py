@@ -5,6 +5,7 @@ import pytest
 import torch
 from core_fixtures import build_stick_hand, template
 
+from hrlib.datasets import pseudo
 from hrlib.datasets.pseudo import (
     NYU_POSES,
     load_poses,
@@ -112,5 +113,20 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
         assert torch.equal(getattr(back, name), getattr(few, name))
     assert load_poses(tmp_path / "poses", build_stick_hand()) is None, "poses of another hand are none of this one"
     (tmp_path / "poses").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no table of poses .* restore it"):
+    with pytest.raises(ValueError, match="no table of poses .* delete it"):
         load_poses(tmp_path / "poses", template())
+
+
+def test_fits_are_kept_and_the_same_in_every_call(monkeypatch, tmp_path):
+    fits = []
+
+    def fit(*_, **__):
+        fits.append(made_up())
+        return fits[-1]
+
+    monkeypatch.setattr("hrlib.support.paths.BUILD", tmp_path)
+    monkeypatch.setattr(pseudo, "real_labels", lambda dataset: None)
+    monkeypatch.setattr(pseudo, "fit_poses", fit)
+    first, second = (real_poses("icvl", template()) for _ in range(2))
+    assert len(fits) == 1 and torch.equal(first.rotations, second.rotations)
+    assert first.fitted_mm.shape == (TEST_SETS["icvl"].frames, 16, 3)
