@@ -18,13 +18,9 @@ NUMBERS = 48
 
 
 class ICVL(LabelledFrames):
-    """A split, with labels of 16 joints. A line that cannot be read goes to `left_out`.
+    """A split in `folder`, with labels of 16 joints. A line that cannot be read goes to `left_out`.
 
-    Args:
-        folder: holds Training/ and Testing/.
-    Raises:
-        FileNotFoundError: the folder or a list is missing.
-        ValueError: not one line can be used.
+    Raises FileNotFoundError if folder or a list is missing, ValueError if not one line can be used.
     """
 
     def __init__(self, folder: str | Path, split: str = "test", side: str = "left"):
@@ -33,12 +29,11 @@ class ICVL(LabelledFrames):
         part, lists = LISTS[split]
         folder, names, rows, left_out = Path(folder) / part, [], [], {}
         for name in lists:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder / name} not found: name the folder that holds ICVL's Training/ and Testing/"
-                )
-            text = (folder / name).read_text(encoding="ascii", errors="replace")
-            for number, words in enumerate(map(str.split, text.splitlines()), 1):
+            file = folder / name
+            if not file.is_file():
+                raise FileNotFoundError(f"{file} not found: name the folder that holds ICVL's Training/ and Testing/")
+            lines = file.read_text(encoding="ascii", errors="replace").splitlines()
+            for number, words in enumerate(map(str.split, lines), 1):
                 values = _numbers(words[1:])
                 if values is not None:
                     names.append(words[0])

@@ -23,29 +23,15 @@ PAD_MM = 30.0  # around the box of the labels: flesh lies outside the joints
 CHUNK = 256  # frames in memory at a time: 315 MB of NYU, whose training set would take 89 GB
 CROPS = {"label": "block around the labels", "centre": "given centres", "free": "segmented without labels"}
 
-# among each set's joints: palm, base of index, pinky and middle finger, and the middle finger's tip
-_HANDED = {"nyu": (35, 23, 5, 17, 12), "icvl": (0, 4, 13, 7, 9), "msra": (0, 1, 13, 5, 8)}
-
 
 class LabelledFrames(Sequence):
     """Frames of a split, with `names`, and labels `joints_mm` [F, J, 3]: mm, camera frame, in the set's own joints.
 
-    `left_out` is {name: reason} of files that cannot belong to the split: no label, or one that cannot be read. A frame whose
-    file is missing or damaged raises ValueError or FileNotFoundError when it is asked for; `crop` leaves it out.
-
-    Args:
-        side: of the hand in the images; "left" mirrors frames and labels, so that everything else sees a right hand.
+    A left hand in the images (`side`) is mirrored with its labels. `left_out` is {name: reason} of files that cannot belong to
+    the split. A frame whose file is missing or damaged raises FileNotFoundError or ValueError; `crop` leaves it out.
     """
 
-    def __init__(
-        self,
-        dataset: str,
-        camera: Camera,
-        folder: Path,
-        names: list[str],
-        joints_mm: Float[np.ndarray, "F J 3"],
-        side: str,
-    ):
+    def __init__(self, dataset: str, camera: Camera, folder: Path, names: list[str], joints_mm: np.ndarray, side: str):
         if side not in ("left", "right"):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
         self.dataset, self.camera, self.folder, self.names, self.side = dataset, camera, folder, names, side
@@ -61,7 +47,7 @@ class LabelledFrames(Sequence):
         return mirrored(frame) if self.side == "left" else frame
 
     def read(self, path: Path) -> Float[np.ndarray, "H W"]:
-        """The depth image of a file, float32 mm."""
+        """The depth image of a file, mm."""
         raise NotImplementedError(f"{type(self).__name__} must say how its files are read")
 
     def first(self, frames: int) -> "LabelledFrames":
@@ -70,20 +56,14 @@ class LabelledFrames(Sequence):
         return self
 
     def crop(
-        self,
-        by: str,
-        centres_mm: Float[np.ndarray, "F 3"] | None = None,
-        cube_mm: float = 250.0,
-        progress: bool = True,
+        self, by: str, centres_mm: Float[np.ndarray, "F 3"] | None = None, cube_mm: float = 250.0, progress: bool = True
     ) -> tuple[Crops, Int[np.ndarray, " K"], dict[str, str]]:
-        """Crop the frames, `CHUNK` of them in memory at a time.
+        """The crops, the indices of their frames, and {name: reason} of the frames left out; `CHUNK` frames at a time.
 
         Args:
             by: "label": the block around the labels; "centre": the cube around `centres_mm`; "free": the segmented hand,
                 without labels, where other frames of the folder and chunk help to find it (`crop_found`).
             centres_mm: mm, camera frame, as published: not mirrored.
-        Returns:
-            The crops, the indices of their frames, and {name: reason} of the frames left out.
         Raises:
             ValueError: arguments that do not fit, or no usable frame.
         """
@@ -134,13 +114,3 @@ def within(frame: Frame, low_mm: Float[np.ndarray, " 3"], high_mm: Float[np.ndar
     v, u = np.indices(frame.depth_mm.shape)
     points = frame.camera.unproject(u, v, frame.depth_mm)
     return (frame.depth_mm > 0) & ((points >= low_mm) & (points <= high_mm)).all(-1)
-
-
-def side_of(joints_mm: Float[np.ndarray, "F J 3"], dataset: str) -> str:
-    """The side to which fingers curl in most frames, "right" or "left": NYU shows right hands, ICVL left ones.
-
-    Args:
-        joints_mm: mm, as the data set has them (NYU: its 36 joints). A right hand in a mirror counts as a left one.
-    """
-    palm, index, pinky, middle, tip = (joints_mm[:, k] for k in _HANDED[dataset])
-    return "right" if np.median((np.cross(index - palm, pinky - palm) * (tip - middle)).sum(-1)) > 0 else "left"

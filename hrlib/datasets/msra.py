@@ -20,13 +20,9 @@ SIZE = (240, 320)
 
 
 class MSRA(LabelledFrames):
-    """The frames of some subjects, with labels of 21 joints. What has no readable label, or no image, goes to `left_out`.
+    """The frames of some subjects in `folder`, with labels of 21 joints. Lines and images without one go to `left_out`.
 
-    Args:
-        folder: holds P0 ... P8.
-    Raises:
-        FileNotFoundError: a subject's folder is missing.
-        ValueError: not one label can be used.
+    Raises FileNotFoundError if a subject's folder is missing, ValueError if not one label can be used.
     """
 
     def __init__(self, folder: str | Path, subjects: tuple[str, ...] = SUBJECTS, side: str = "right"):
@@ -54,12 +50,11 @@ class MSRA(LabelledFrames):
         width, height, left, top, right, bottom = head.tolist()
         if (height, width) != SIZE or not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise ValueError(f"{path}: no MSRA depth file: its head is {head.tolist()}; unpack it again, or remove it")
-        block = (bottom - top, right - left)
-        wanted = 24 + 4 * block[0] * block[1]
+        wanted = 24 + 4 * (bottom - top) * (right - left)
         if len(data) != wanted:
             raise ValueError(f"{path}: truncated or too long: {len(data)} bytes, wanted {wanted}; unpack it again")
         depth = np.zeros(SIZE, np.float32)
-        depth[top:bottom, left:right] = np.frombuffer(data[24:], "<f4").reshape(block)
+        depth[top:bottom, left:right] = np.frombuffer(data[24:], "<f4").reshape(bottom - top, -1)
         return depth
 
 

@@ -20,14 +20,9 @@ IMAGE = re.compile(r"depth_([123])_(\d{7})\.png")
 
 
 class NYU(LabelledFrames):
-    """One view of a split, with labels of 36 joints.
+    """A split in `folder`, seen from view 1 (the usual one), 2 or 3, with labels of 36 joints.
 
-    Args:
-        folder: holds train/ and test/.
-        view: 1 (the usual one), 2 or 3.
-    Raises:
-        FileNotFoundError: the folder or its labels are missing.
-        ValueError: joint_data.mat is damaged.
+    Raises FileNotFoundError if folder or labels are missing, ValueError if joint_data.mat is damaged.
     """
 
     def __init__(self, folder: str | Path, split: str = "test", view: int = 1, side: str = "right"):

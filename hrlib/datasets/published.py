@@ -86,16 +86,14 @@ def read_labels(dataset: str) -> Float[np.ndarray, "F J 3"]:
 
 
 def read_predictions(dataset: str, name: str) -> Float[np.ndarray, "F J 3"]:
-    """The predictions of a method, mm in the camera frame. Some methods have only the first part of the test set.
+    """The predictions of a method, mm in the camera frame, of all frames or of the first subject.
 
-    Raises:
-        ValueError: an unknown name, or a file that is damaged or of another shape.
-        FileNotFoundError: the published files are not there.
+    Raises ValueError for an unknown name or a damaged file, FileNotFoundError if the published files are not there.
     """
-    known = {method.name: method for method in methods_on(dataset)}
-    if name not in known:
-        raise ValueError(f"method on {dataset} must be one of {', '.join(known)}, got {name!r}")
-    return _read(_test_set(dataset), known[name].file.format(dataset.upper()))
+    files = {method.name: method.file.format(dataset.upper()) for method in methods_on(dataset)}
+    if name not in files:
+        raise ValueError(f"method on {dataset} must be one of {', '.join(files)}, got {name!r}")
+    return _read(_test_set(dataset), files[name])
 
 
 def read_nyu_36() -> Float[np.ndarray, "8252 36 3"]:
@@ -111,23 +109,16 @@ def read_nyu_centres() -> Float[np.ndarray, "8252 3"]:
 
 
 def subset(points_mm: np.ndarray | Tensor, dataset: str, joints: int) -> np.ndarray | Tensor:
-    """Some of a data set's joints [F, J, ...], in the order of that subset.
+    """The points [F, J, ...] of a smaller number of a data set's joints, e.g. NYU's 14 of 36, in their usual order.
 
-    Args:
-        points_mm: points in a data set's usual joints: NYU 36 or 14, ICVL 16, MSRA 21.
-        joints: how many joints the subset has.
-    Raises:
-        ValueError: no such subset, or one that is not contained.
+    Raises ValueError if there is no such subset, or it is not contained.
     """
-    counts, have = JOINT_COUNTS.get(dataset, ()), points_mm.shape[1]
-    if joints not in counts:
-        counts = ", ".join(map(str, counts)) or "nyu, icvl or msra"
-        raise ValueError(f"joints of {dataset} must be one of {counts}, got {joints!r}")
-    if have == joints:
+    have, counts = points_mm.shape[1], JOINT_COUNTS.get(dataset, ())
+    if have == joints and joints in counts:
         return points_mm
     given, wanted = (NYU_SUBSETS.get(count, ()) if dataset == "nyu" else () for count in (have, joints))
     if not wanted or not set(wanted) <= set(given):
-        raise ValueError(f"{joints} joints of {dataset} are not among the {have} given")
+        raise ValueError(f"{joints} joints of {dataset} are not among the {have} given; it has {counts}")
     return points_mm[:, [given.index(joint) for joint in wanted]]
 
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from hrlib.datasets import labelled
 from hrlib.datasets.icvl import ICVL
-from hrlib.datasets.labelled import side_of, within
+from hrlib.datasets.labelled import within
 from hrlib.datasets.msra import CUBE_MM, MSRA
 from hrlib.datasets.nyu import NYU
 from hrlib.datasets.published import NYU_CAMERA, TEST_SETS, read_labels, read_nyu_36, read_nyu_centres
@@ -29,7 +29,15 @@ READERS = {
     "icvl": lambda folder: ICVL(folder, "test"),
     "msra": lambda folder: MSRA(folder, ("P3",)),
 }
+# among each set's joints: palm, base of index, pinky and middle finger, and the middle finger's tip
+_HANDED = {"nyu": (35, 23, 5, 17, 12), "icvl": (0, 4, 13, 7, 9), "msra": (0, 1, 13, 5, 8)}
 SHAPES = {"nyu": (6, 36, 3), "icvl": (4, 16, 3), "msra": (3, 21, 3)}
+
+
+def side_of(joints_mm, dataset):
+    """The side to which fingers curl in most frames, "right" or "left"; a right hand in a mirror counts as a left one."""
+    palm, index, pinky, middle, tip = (joints_mm[:, k] for k in _HANDED[dataset])
+    return "right" if np.median((np.cross(index - palm, pinky - palm) * (tip - middle)).sum(-1)) > 0 else "left"
 
 
 @pytest.mark.parametrize("name", READERS)
