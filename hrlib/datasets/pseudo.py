@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_frame
 from ..frames.frame import Frame
-from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_poses, with_bones
+from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_to_joints, with_bones
 from ..hand.rig import HandRig
 from ..support import paths
 from ..support.files import write_bytes_atomically
@@ -85,7 +85,7 @@ def real_poses(dataset: str, template: HandRig, progress: bool = True) -> Fitted
     for file in (NYU_POSES, cached) if dataset == "nyu" else (cached,):
         if file.exists() and (poses := load_poses(file, template)) is not None:
             return poses
-    poses = fit_poses(real_labels(dataset), TEST_SETS[dataset].subject, template, dataset, progress=progress)
+    poses = fit_to_joints(real_labels(dataset), TEST_SETS[dataset].subject, template, dataset, progress=progress)
     save_poses(cached, poses, template, {})
     return load_poses(cached, template)  # rounded as in every later call
 

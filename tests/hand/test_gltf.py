@@ -8,7 +8,7 @@ import pytest
 import torch
 from core_fixtures import FIST_DEG, build_stick_hand, nearest_distances, pose, posed, stick_hand, template
 
-from hrlib.hand.gltf import WEBXR_JOINTS, WEBXR_TIPS, load_gltf, sample_surface
+from hrlib.hand.gltf import WEBXR_BONES, load_gltf, sample_surface
 from hrlib.hand.joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
 from hrlib.hand.rotations import euler_angles
 
@@ -80,7 +80,7 @@ def write_stick_glb(path, mirrored=False, skin=True, weights_as_bytes=False, wit
 
 
 def load_stick(path, **settings):
-    return load_gltf(path, STICK_JOINTS, STICK_TIPS, cloud_points=200, dtype=torch.float64, **settings)
+    return load_gltf(path, STICK_JOINTS | STICK_TIPS, cloud_points=200, dtype=torch.float64, **settings)
 
 
 # -- a small hand -----------------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_tips_lie_where_the_skin_ends_on_the_last_bones_line(tmp_path):
 
 def test_without_tip_bones_the_last_bone_goes_on_straight(tmp_path):
     path = write_stick_glb(tmp_path / "stick.glb", without=tuple(STICK_TIPS.values()))
-    hand = load_gltf(path, STICK_JOINTS, {}, cloud_points=50)
+    hand = load_gltf(path, STICK_JOINTS, cloud_points=50)
     straight = torch.einsum("fc,fc->f", hand.R_wrist_rest[3::3, :, 1], hand.R_wrist_rest[2::3, :, 1])
     assert (straight > 1 - 1e-6).all()
 
@@ -142,7 +142,7 @@ def test_unit_and_several_bones_of_one_joint(tmp_path):
     metres = load_stick(path)
     in_mm = load_stick(path, unit_mm=1.0)
     torch.testing.assert_close(in_mm.bones_mm * 1000, metres.bones_mm, rtol=0, atol=1e-6)
-    to_wrist = load_gltf(path, STICK_JOINTS | {"wrist": ("bone wrist", "extra")}, STICK_TIPS, cloud_points=10)
+    to_wrist = load_gltf(path, STICK_JOINTS | STICK_TIPS | {"wrist": ("bone wrist", "extra")}, cloud_points=10)
     assert to_wrist.weights[80:88, 0].mean().item() == pytest.approx(0.4, abs=1e-6)
 
 
@@ -161,11 +161,11 @@ def test_errors_say_what_is_wrong(tmp_path):
     with pytest.raises(ValueError, match="cut short"):
         load_stick(write_stick_glb(tmp_path / "short.glb", cut=100))
     with pytest.raises(ValueError, match=r"missing \['thumb_far'\]"):
-        load_gltf(path, {k: v for k, v in STICK_JOINTS.items() if k != "thumb_far"}, STICK_TIPS)
-    with pytest.raises(ValueError, match=r"tip_map .*\['toe_tip'\]"):
-        load_gltf(path, STICK_JOINTS, {"toe_tip": "bone"})
+        load_gltf(path, {k: v for k, v in STICK_JOINTS.items() if k != "thumb_far"})
+    with pytest.raises(ValueError, match=r"unknown \['toe_tip'\]"):
+        load_gltf(path, STICK_JOINTS | {"toe_tip": "bone"})
     with pytest.raises(ValueError, match="at least 1, got 0"):
-        load_gltf(write_stick_glb(tmp_path / "stick.glb"), STICK_JOINTS, STICK_TIPS, cloud_points=0)
+        load_gltf(write_stick_glb(tmp_path / "stick.glb"), STICK_JOINTS, cloud_points=0)
 
 
 def signed_volume(hand) -> float:
@@ -199,7 +199,7 @@ def webxr():
 
     folder = dataset_folder("rigs") / "webxr_generic_hand"
     return {
-        side: load_gltf(folder / f"{side}.glb", WEBXR_JOINTS, WEBXR_TIPS, side=side, dtype=torch.float64)
+        side: load_gltf(folder / f"{side}.glb", WEBXR_BONES, side=side, dtype=torch.float64)
         for side in ("right", "left")
     }
 

@@ -95,7 +95,7 @@ def test_a_glb_comes_back_as_the_same_hand(tmp_path, side):
     hand, path = template(), tmp_path / "hand.glb"
     path.write_bytes(as_glb(hand, side))
     names = {name: name for name in JOINT_NAMES}
-    back = load_gltf(path, names, {tip: tip for tip in TIP_NAMES}, cloud_points=16, side=side)
+    back = load_gltf(path, names | {tip: tip for tip in TIP_NAMES}, cloud_points=16, side=side)
     # float32 metres of 0.2 m: 1e-5 mm
     torch.testing.assert_close(back.joints_mm, hand.joints_mm, rtol=0, atol=1e-3)
     torch.testing.assert_close(back.R_wrist_rest, hand.R_wrist_rest, rtol=0, atol=1e-4)
@@ -113,6 +113,6 @@ def test_a_glb_comes_back_as_the_same_hand(tmp_path, side):
 def test_the_other_side_would_be_refused(tmp_path):
     (tmp_path / "hand.glb").write_bytes(as_glb(template(), "left"))
     with pytest.raises(ValueError, match="left"):
-        load_gltf(tmp_path / "hand.glb", {n: n for n in JOINT_NAMES}, {}, cloud_points=16)
+        load_gltf(tmp_path / "hand.glb", {n: n for n in JOINT_NAMES}, cloud_points=16)
     with pytest.raises(ValueError, match="side must be"):
         as_glb(template(), "both")

@@ -1,13 +1,16 @@
 """Forward kinematics: joint rotations to joint frames (Sec. 3.3.1).
 
-Two back ends give the same frames: `reference.py`, plain torch for any device and dtype, and `cpu.py`, a faster kernel for
-float32 on the CPU.
+Two back ends give the same frames:
+
+- `reference.py`: plain torch, any device and dtype.
+- `cpu.py`: numba, float32 on the CPU. Imported (and compiled, once per machine) at its first use.
 """
 
 from importlib import import_module
 
 import roma
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..rig import HandRig
@@ -16,14 +19,21 @@ from . import reference
 FAR = reference.LEVELS[-1]
 
 
-def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
-    """Joint frames of a posed hand, `T_cam_joint` [B, 16, 4, 4].
+def forward_kinematics(
+    hand: HandRig, rotations: Float[Tensor, "B 16 4"], wrist_mm: Float[Tensor, "B 3"]
+) -> Float[Tensor, "B 16 4 4"]:
+    """Joint frames `T_cam_joint` of a posed hand (Sec. 3.3.1): along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
 
-    rotations [B, 16, 4]: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's);
-    wrist_mm [B, 3]: where the wrist joint is. Along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
-    Second derivatives exist in float64 (in float32 on the CPU, a hand whose bones need no gradient is posed by a kernel that
-    has none).
-    Raises ValueError for wrong shapes.
+    Second derivatives exist in float64 only: in float32 on the CPU, a kernel without them poses a hand whose bones need no
+    gradient.
+
+    Args:
+        hand: whose bones are posed.
+        rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's).
+        wrist_mm: where the wrist joint is, in the camera frame.
+
+    Raises:
+        ValueError: wrong shapes.
     """
     if rotations.ndim != 3 or rotations.shape[1:] != (16, 4):
         raise ValueError(f"rotations must be quaternions [B, 16, 4] (xyzw), got {list(rotations.shape)}")
@@ -35,22 +45,24 @@ def forward_kinematics(hand: HandRig, rotations: Tensor, wrist_mm: Tensor) -> Te
 
 
 def for_a_kernel(variable: tuple[Tensor, ...], constant: tuple[Tensor, ...]) -> bool:
-    """Whether a kernel in numba may take these: float32 on the CPU, no gradient asked in the constant ones, and torch is
-    not recording a graph of its operations."""
+    """Whether a kernel in numba may take these tensors: float32 on the CPU, and no gradient asked in the constant ones.
+
+    Not while torch records a graph of its operations.
+    """
     plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (*variable, *constant))
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return plain and not recorded and not any(x.requires_grad for x in constant)
 
 
-def joint_positions(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
-    """The 21 points of a posed hand, [B, 21, 3] mm, in the order of `joints.POINT_NAMES` (16 joints and 5 tips)."""
+def joint_positions(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -> Float[Tensor, "B 21 3"]:
+    """The 21 points of a posed hand in mm, in the order of `joints.POINT_NAMES`."""
     R, at = T_cam_joint[..., :3, :3], T_cam_joint[..., :3, 3]
     tips = at[:, FAR] + (R[:, FAR] @ hand.tip_bones_mm[..., None])[..., 0]
     # each finger's three joints, then its tip
     return torch.cat([at[:, :1], torch.cat([at[:, 1:].unflatten(1, (5, 3)), tips[:, :, None]], 2).flatten(1, 2)], 1)
 
 
-def turn_hand(rotations: Tensor, R: Tensor) -> Tensor:
-    """Rotations [B, 16, 4] of hands that are turned as a whole by R [B, 3, 3], in the camera frame."""
+def turn_hand(rotations: Float[Tensor, "B 16 4"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 16 4"]:
+    """Rotations of hands that are turned as a whole by R, in the camera frame."""
     wrist = roma.quat_product(roma.rotmat_to_unitquat(R), rotations[:, 0])
     return torch.cat([wrist[:, None], rotations[:, 1:]], 1)

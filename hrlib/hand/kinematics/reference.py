@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 
 from ..rotations import rotation_matrix
 
-# Joints by depth in the tree: wrist, the five bases, the five middles, the five fars; each hangs on the group before.
+# Joints by depth in the tree after the wrist: the five bases, middles and fars; each hangs on the group before.
 LEVELS = (slice(1, 16, 3), slice(2, 16, 3), slice(3, 16, 3))
 
 

@@ -1,11 +1,14 @@
 """Linear blend skinning: rest points to posed points (Eq. 2).
 
-Two back ends give the same points: `reference.py`, plain torch for any device and dtype, and `cpu.py`, a faster kernel for
-one shape, float32, on the CPU.
+Two back ends give the same points:
+
+- `reference.py`: plain torch, any device and dtype.
+- `cpu.py`: numba, float32 on the CPU, one shape for the batch. Imported (and compiled, once per machine) at its first use.
 """
 
 from importlib import import_module
 
+from jaxtyping import Float
 from torch import Tensor
 
 from ..kinematics import for_a_kernel
@@ -13,19 +16,27 @@ from ..rig import HandRig
 from . import reference
 
 
-def skinning_transforms(hand: HandRig, T_cam_joint: Tensor) -> Tensor:
-    """The matrices M of Eq. 2, [B, 16, 4, 4]: from the model's rest pose to the posed hand."""
+def skinning_transforms(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -> Float[Tensor, "B 16 4 4"]:
+    """The matrices M of Eq. 2: from the model's rest pose to the posed hand."""
     if T_cam_joint.shape[1:] == hand.T_rest_wrist.shape and for_a_kernel((T_cam_joint,), (hand.T_rest_wrist,)):
-        return import_module("..kinematics.cpu", __name__).skinning_transforms(T_cam_joint, hand.T_rest_wrist)
+        return import_module(".cpu", __name__).skinning_transforms(T_cam_joint, hand.T_rest_wrist)
     return T_cam_joint @ hand.T_rest_wrist
 
 
-def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
-    """Eq. 2: p_i' = sum_j w_ij M_j p_i. Differentiable in the points (the hand's shape) and in M (its pose).
+def skin(
+    points: Float[Tensor, "*batch N 3"], weights: Float[Tensor, "N J"], M: Float[Tensor, "B J 4 4"]
+) -> Float[Tensor, "B N 3"]:
+    """Posed points in mm (Eq. 2): p_i' = sum_j w_ij M_j p_i. Differentiable in the points (shape) and in M (pose).
 
-    points [N, 3] (one shape for the batch) or [B, N, 3], mm at rest; weights [N, 16]; M [B, 16, 4, 4] -> [B, N, 3] mm.
-    Second derivatives exist in float64 (in float32 on the CPU, one shape for the batch is posed by a kernel that has none).
-    Raises ValueError for wrong shapes.
+    Second derivatives exist in float64 only: in float32 on the CPU, a kernel without them poses one shape for the batch.
+
+    Args:
+        points: mm at rest; without a batch, one shape for the batch.
+        weights: of each point with each joint; rows sum to one.
+        M: `skinning_transforms`.
+
+    Raises:
+        ValueError: wrong shapes.
     """
     if points.shape[-1] != 3 or points.ndim not in (2, 3) or weights.shape != (points.shape[-2], M.shape[1]):
         raise ValueError(
