@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab site bench viewer lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab site wheel bench viewer lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -50,12 +50,15 @@ system-libraries:  ## what open3d needs on Linux: installed where we may, otherw
 figures: $(STAMP)  ## regenerate the figures (PROFILE=smoke|quick|full, ONLY="03 04")
 	@$(BIN)/python -m hrlib reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))
 
-test: $(STAMP)  ## all tests, then every notebook in the smoke profile (ARGS="-m 'not slow'" for fewer)
-	@HRLIB_PROFILE=smoke $(BIN)/python -m pytest --nbmake --nbmake-timeout=300 tests $(NOTEBOOKS) $(ARGS)
+# a process for each core, each with one thread: threads of several processes on the same cores wait for each other
+test: $(STAMP)  ## all tests and every notebook in the smoke profile (make test NOTEBOOKS= ARGS="-m 'not slow'" for the quick ones)
+	@HRLIB_PROFILE=smoke OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 \
+	  --dist worksteal --nbmake --nbmake-timeout=300 tests $(NOTEBOOKS) $(ARGS)
 
-lint: $(STAMP)  ## ruff over code and notebooks
+lint: $(STAMP)  ## ruff over code and notebooks, and who may import whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
 
 format: $(STAMP)  ## let ruff mend style, and strip the notebooks' outputs
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -67,6 +70,9 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 
 site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
 	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"
+
+wheel: $(STAMP)  ## build the wheel, install it into a fresh environment without extras, and predict with it from another folder
+	@$(BIN)/python tests/check_wheel.py
 
 bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of notebook 08); a machine with nothing else to do
 	@set -e; for part in render skinning predict step growth pretrain viewer; do \
@@ -93,6 +99,6 @@ lock:  ## remake requirements.lock from pyproject.toml in a clean environment (L
 gpu-check: $(STAMP)  ## on a CUDA machine: back ends agree, timings, a piece of training, within 10 minutes (ARGS="--minutes 5")
 	@$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
-clean:  ## remove build products and caches; .venv stays
+clean:  ## remove build products and caches; .venv, fetched data, and trainings and refinements in runs/ stay
 	@rm -rf build .pytest_cache .ruff_cache *.egg-info
 	@find hrlib tests notebooks benchmarks data -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,115 @@
+"""The wheel in a fresh environment, without any extra and away from the repository: the library and `hrlib predict` work.
+
+`make wheel` runs this; it installs from the package index, so it is no part of the test suite. With HRLIB_DATA_MIRROR it
+predicts real SR305 frames, else simulated ones.
+"""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+UNWANTED = ("jupyterlab", "papermill", "ipywidgets", "imageio-ffmpeg", "onnx", "pytest")
+USE = """
+import torch, hrlib
+hand = hrlib.load_hand()
+image = hrlib.splat_depth(torch.rand(1, 50, 3) * torch.tensor([60.0, 60.0, 1.0]), 5.0, (60, 60))
+assert hand.vertices_mm.shape[1] == 3 and image.shape == (1, 60, 60) and image.max() > 0
+assert "site-packages" in hrlib.__file__, hrlib.__file__
+"""
+SIMULATED = """
+import sys
+import numpy as np
+from pathlib import Path
+import hrlib
+from hrlib.synthetic.people import USERS
+for i, frame in enumerate(USERS["A"].frames(hrlib.load_hand(), 6, "test")):
+    np.save(Path(sys.argv[1]) / f"{i}.npy", frame.depth_mm)
+"""
+
+
+def run(*command, **options) -> str:
+    """The output of a command; its errors end this script."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def built(folder: Path) -> Path:
+    """The wheel, built from a copy, so that no build folder is left in the repository."""
+    source = folder / "source"
+    listed = run("git", "ls-files", "-z", "pyproject.toml", "README.md", "LICENSE", "hrlib", cwd=ROOT).split("\0")
+    for name in filter(None, listed):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source)
+    return next(folder.glob("hrlib-*.whl"))
+
+
+def installed(wheel: Path, folder: Path) -> Path:
+    """The folder of the programs of a fresh environment that holds the wheel and what it needs."""
+    venv.create(folder, with_pip=True)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    pip = (programs / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
+    lock = ROOT / "requirements.lock"
+    torch = next(line for line in lock.read_text().splitlines() if line.startswith("torch=="))
+    run(*pip, torch)  # first and alone, as in the Makefile
+    run(*pip, "--constraint", lock, wheel)
+    packages = run(programs / "python", "-m", "pip", "list", "--format", "freeze").lower()
+    present = [name for name in UNWANTED if f"\n{name}==" in f"\n{packages}"]
+    if present:
+        raise SystemExit(f"the bare wheel brings {', '.join(present)}; they belong to an extra")
+    return programs
+
+
+def frames_of(folder: Path, programs: Path) -> tuple[Path, list[str]]:
+    """Depth frames to predict, and the options that describe them."""
+    mirror = os.environ.get("HRLIB_DATA_MIRROR")
+    if mirror:
+        camera = ["476.007", "476.007", "313.683", "242.755"]
+        return Path(mirror) / "sr305", ["--camera", *camera, "--unit-mm", "0.125"]
+    made = folder / "frames"
+    made.mkdir()
+    run(programs / "python", "-c", SIMULATED, made, cwd=folder)
+    return made, ["--camera", "525", "525", "--unit-mm", "1"]
+
+
+def main():
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        print("wheel: building", flush=True)
+        wheel = built(folder)
+        print(
+            f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB; installing into a fresh environment", flush=True
+        )
+        programs = installed(wheel, folder / "environment")
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        elsewhere = folder / "elsewhere"
+        elsewhere.mkdir()
+        run(programs / "python", "-c", USE, cwd=elsewhere, env=environment)
+        frames, described = frames_of(folder, programs)
+        print(f"wheel: predicting {frames.name} from another folder", flush=True)
+        said = run(
+            programs / "hrlib", "predict", frames, *described, "--out", "joints.csv", cwd=elsewhere, env=environment
+        )
+        rows = list(csv.DictReader((elsewhere / "joints.csv").open()))
+        if not rows or len(rows) % 21:
+            raise SystemExit(f"joints.csv has {len(rows)} rows, wanted 21 a frame")
+        refine = ("refine", frames, *described, "--out", "mine", "--steps", "1", "--frames", "6", "--anyway")
+        run(programs / "hrlib", *refine, cwd=elsewhere, env=environment)
+        missing = [name for name in ("report.html", "joints.csv") if not (elsewhere / "mine" / name).is_file()]
+        if missing:
+            raise SystemExit(f"hrlib refine left no {', '.join(missing)}")
+        print(said.strip().splitlines()[-1])
+        print(f"wheel: predict and refine work from another folder ({len(rows) // 21} frames)")
+
+
+if __name__ == "__main__":
+    main()
