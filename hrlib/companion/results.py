@@ -29,7 +29,7 @@ RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
 DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
 MOST_BYTES = 300_000  # of a picture: a clone downloads every version of every figure
 SMALLER = 0.95  # at most this share of a side is left in a step towards `MOST_BYTES`: each step tells
-LOOKS_THE_SAME = 1.5  # of 255: up to this mean difference a picture in 256 colours looks like the original
+LOOKS_THE_SAME = 0.75  # of 255: up to this mean difference a picture in 256 colours looks like the original
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,8 @@ def small_png(picture: Image.Image) -> bytes:
     """The picture as a PNG of at most `MOST_BYTES`: in 256 colours where that looks the same, reduced if need be."""
     picture = picture.convert("RGB")
     while True:
-        # the palette of largest coverage keeps rare colours (a thin line), which a median cut would lose
-        palette = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        # a median cut: the palette of largest coverage is smaller still, but tints the grey of depth images
+        palette = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
         difference = np.abs(np.asarray(palette.convert("RGB"), np.int16) - np.asarray(picture, np.int16))
         buffer = io.BytesIO()
         (palette if difference.mean() <= LOOKS_THE_SAME else picture).save(buffer, "png", optimize=True)

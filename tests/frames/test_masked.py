@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from drawn_things import CAMERA, SIZE, film, limb
 from PIL import Image
 
-from hrlib.companion.things import CAMERA, SIZE, film, limb
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.masked import MaskedFolder
 from hrlib.frames.segment import NoHandFound

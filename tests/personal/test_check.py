@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from core_fixtures import clean_batch, template
+from drawn_things import CAMERA, THINGS, film, wall
 
-from hrlib.companion.things import CAMERA, THINGS, film, wall
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frames

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from core_fixtures import template
+from drawn_things import THINGS, film
 from PIL import Image
 from refine_fixtures import BEST, CLEAN, PAPER, SMALL, run
 
 from hrlib import __main__ as cli
-from hrlib.companion.things import THINGS, film
 from hrlib.frames.camera import Camera
 from hrlib.hand.joints import POINT_NAMES
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
