@@ -22,6 +22,9 @@ from ..network.predict import predict
 from ..refine.single_frame import Fit
 from .joint_errors import errors_mm, joint_error_mm, success_curve
 
+Cloud = Float[Tensor, "N 3"]
+Joints = Float[Tensor, "B 21 3"]
+PerFrame = Float[Tensor, " B"]
 WORSE_MM = 3.0  # refinement led a frame astray if its joints got worse by this much while its image got better
 
 
@@ -31,12 +34,12 @@ class Judged:
 
     prediction: Prediction
     hand: HandRig
-    cloud_mm: Float[Tensor, "N 3"]  # P
+    cloud_mm: Cloud  # P
     crops: Crops
-    joints_mm: Float[Tensor, "B 21 3"]  # camera frame
-    mse: Float[Tensor, " B"]  # of the synthesized images
-    collision_mm: Float[Tensor, " B"]  # Eq. 7
-    physical_rad: Float[Tensor, " B"]  # Eq. 8
+    joints_mm: Joints  # camera frame
+    mse: PerFrame  # of the synthesized images
+    collision_mm: PerFrame  # Eq. 7
+    physical_rad: PerFrame  # Eq. 8
 
     @torch.no_grad()
     def step(self, index: Sequence[int]) -> Step:
@@ -45,9 +48,7 @@ class Judged:
         return evaluate_step(self.prediction[index], self.hand, self.crops[index], cloud_mm=self.cloud_mm)
 
 
-def judge(
-    net: PoseNet, hand: HandRig, crops: Crops, cloud_mm: Float[Tensor, "N 3"] | None = None, batch: int = 100
-) -> Judged:
+def judge(net: PoseNet, hand: HandRig, crops: Crops, cloud_mm: Cloud | None = None, batch: int = 100) -> Judged:
     """Predict the poses of frames and `judge_poses` them. Raises ValueError for no frames."""
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
@@ -56,11 +57,7 @@ def judge(
 
 @torch.no_grad()
 def judge_poses(
-    prediction: Prediction,
-    hand: HandRig,
-    crops: Crops,
-    cloud_mm: Float[Tensor, "N 3"] | None = None,
-    batch: int = 100,
+    prediction: Prediction, hand: HandRig, crops: Crops, cloud_mm: Cloud | None = None, batch: int = 100
 ) -> Judged:
     """Pose the hand in each frame and render its cloud (None: its own), `batch` frames at a time."""
     cloud_mm, parts = hand.cloud_mm if cloud_mm is None else cloud_mm, []
@@ -85,13 +82,13 @@ def spread_mm(rotations: Float[Tensor, "B 16 4"], hand: HandRig) -> float:
     return joints.var(0).sum(-1).mean().sqrt().item()
 
 
-def moved_mm(cloud_mm: Float[Tensor, "N 3"], start_mm: Float[Tensor, "N 3"]) -> dict[str, float]:
+def moved_mm(cloud_mm: Cloud, start_mm: Cloud) -> dict[str, float]:
     """Distance of the points of P from their start, mm: {"mean", "max"}."""
     distance = (cloud_mm - start_mm).norm(dim=-1)
     return {"mean": distance.mean().item(), "max": distance.max().item()}
 
 
-def summary(judged: Judged, true_mm: Float[Tensor, "B 21 3"] | None = None, distances_mm: Sequence[float] = ()) -> dict:
+def summary(judged: Judged, true_mm: Joints | None = None, distances_mm: Sequence[float] = ()) -> dict:
     """The numbers of one model on one user's frames; those of 16 joints, and success at distances, where truth is known."""
     numbers = {
         "image_mse_mean": judged.mse.mean().item(),
@@ -110,52 +107,40 @@ def summary(judged: Judged, true_mm: Float[Tensor, "B 21 3"] | None = None, dist
     return numbers
 
 
-def apart(before: Judged, after: Judged, net_before: PoseNet, net_after: PoseNet) -> dict[str, float]:
-    """The shares of P and of the network in the fall of the image MSE: each of them is changed alone.
+def apart(before: Judged, after: Judged) -> dict[str, float]:
+    """The shares of P and of the pose in the fall of the image MSE: each of them is changed alone.
 
     A share of 1 for "P_alone" says that no joint had to move. The two need not add up to 1.
     """
     start, end = before.mse.mean(), after.mse.mean()
-    cloud = judge(net_before, before.hand, before.crops, after.cloud_mm).mse.mean()
-    pose = judge(net_after, after.hand, before.crops, before.cloud_mm).mse.mean()
+    cloud = judge_poses(before.prediction, before.hand, before.crops, after.cloud_mm).mse.mean()
+    pose = judge_poses(after.prediction, after.hand, before.crops, before.cloud_mm).mse.mean()
     fall = (start - end).item()
     if abs(fall) < 1e-12:  # nothing to share
         return {"P_alone": 0.0, "pose_alone": 0.0}
     return {"P_alone": (start - cloud).item() / fall, "pose_alone": (start - pose).item() / fall}
 
 
-def gain_mm(before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"]) -> Float[Tensor, " B"]:
+def gain_mm(before: Judged, after: Judged, true_mm: Joints) -> PerFrame:
     """By how much the mean error of 16 joints falls in each frame, mm."""
     start, end = (joint_error_mm(judged.joints_mm, true_mm, JOINT_POINTS) for judged in (before, after))
     return start - end
 
 
-def led_astray(
-    before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"], worse_mm: float = WORSE_MM
-) -> Bool[Tensor, " B"]:
+def led_astray(before: Judged, after: Judged, true_mm: Joints, worse_mm: float = WORSE_MM) -> Bool[Tensor, " B"]:
     """Frames whose image error falls while their joints get worse by more than `worse_mm` in the mean."""
     return (after.mse < before.mse) & (gain_mm(before, after, true_mm) < -worse_mm)
 
 
-def changes(
-    before: Judged,
-    after: Judged,
-    net_before: PoseNet,
-    net_after: PoseNet,
-    true_mm: Float[Tensor, "B 21 3"] | None = None,
-    worse_mm: float = WORSE_MM,
-) -> dict:
+def changes(before: Judged, after: Judged, true_mm: Joints | None = None, worse_mm: float = WORSE_MM) -> dict:
     """Further effects of refinement: `moved_mm` of P, `apart`, and the share of frames led astray where truth is known."""
-    numbers = {
-        "P_moved_mm": moved_mm(after.cloud_mm, before.cloud_mm),
-        "share_of_mse_drop": apart(before, after, net_before, net_after),
-    }
+    numbers = {"P_moved_mm": moved_mm(after.cloud_mm, before.cloud_mm), "share_of_mse_drop": apart(before, after)}
     if true_mm is not None:
         numbers["led_astray"] = led_astray(before, after, true_mm, worse_mm).float().mean().item()
     return numbers
 
 
-def telling_frames(before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3"]) -> list[int]:
+def telling_frames(before: Judged, after: Judged, true_mm: Joints) -> list[int]:
     """Two frames to show: the largest gain, and the largest loss among the other frames whose image error falls."""
     gain = gain_mm(before, after, true_mm)
     better = int(gain.argmax())
@@ -164,7 +149,7 @@ def telling_frames(before: Judged, after: Judged, true_mm: Float[Tensor, "B 21 3
     return [better, int(astray.argmin())]
 
 
-def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Float[Tensor, "B 21 3"]) -> list[str]:
+def why_worse(fit: Fit, at_truth: Step, true_joints_mm: Joints) -> list[str]:
     """Why the joints of a pose fit did not improve, for each simulated frame; "" where they did.
 
     "stuck": the loss is lower at the true pose (of the same hand, `at_truth`) than at the end of the descent, which started

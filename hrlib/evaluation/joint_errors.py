@@ -16,6 +16,8 @@ BIASES = ("none", "paper", "offset")
 
 Points = Float[np.ndarray | Tensor, "*F J 3"]
 Errors = Float[np.ndarray | Tensor, "*F J"]
+Means = Float[np.ndarray | Tensor, "*F"]
+Distances = Sequence[float] | Float[np.ndarray, " T"]
 Bias = Float[np.ndarray, " J"] | Float[np.ndarray, "J 3"]
 
 
@@ -43,14 +45,10 @@ class Protocol:
 def errors_mm(
     predicted_mm: Points, true_mm: Points, joints: Sequence[int] | None = None
 ) -> Float[np.ndarray | Tensor, "*F K"]:
-    """Euclidean distance of each predicted joint from its label, in mm.
+    """Euclidean distance in mm of each predicted joint from its label, of the given indices only.
 
-    Args:
-        predicted_mm: mm, camera frame. Two tensors give a tensor of their type; anything else a float64 array.
-        true_mm: mm, camera frame.
-        joints: the indices that are compared, None for all.
-    Raises:
-        ValueError: shapes that differ, no frame, or numbers that are not finite.
+    Two tensors give a tensor of their type, anything else a float64 array. Raises ValueError for shapes that differ, no frame,
+    or numbers that are not finite.
     """
     for name, points in (("predicted_mm", predicted_mm), ("true_mm", true_mm)):
         if points.ndim < 2 or points.shape[-1] != 3 or not len(points):
@@ -69,22 +67,18 @@ def errors_mm(
     return apart.norm(dim=-1) if isinstance(apart, Tensor) else np.linalg.norm(apart, axis=-1)
 
 
-def joint_error_mm(
-    predicted_mm: Points, true_mm: Points, joints: Sequence[int] | None = None
-) -> Float[np.ndarray | Tensor, "*F"]:
+def joint_error_mm(predicted_mm: Points, true_mm: Points, joints: Sequence[int] | None = None) -> Means:
     """Mean of `errors_mm` over the joints, one number for each frame, in mm."""
     return errors_mm(predicted_mm, true_mm, joints).mean(-1)
 
 
-def success_curve(errors: Errors, thresholds_mm: Sequence[float] | Float[np.ndarray, " T"] = THRESHOLDS_MM):
-    """[T]: fraction of frames whose worst joint is at most `thresholds_mm` off (Fig. 5 and 8)."""
+def success_curve(errors: Errors, thresholds_mm: Distances = THRESHOLDS_MM) -> Float[np.ndarray, " T"]:
+    """Fraction of frames whose worst joint is at most `thresholds_mm` off (Fig. 5 and 8)."""
     worst = np.sort(_array(errors).max(1))
     return np.searchsorted(worst, np.asarray(thresholds_mm), side="right") / len(worst)
 
 
-def area_under(
-    fraction: Float[np.ndarray, " T"], thresholds_mm: Sequence[float] | Float[np.ndarray, " T"] = THRESHOLDS_MM
-) -> float:
+def area_under(fraction: Float[np.ndarray, " T"], thresholds_mm: Distances = THRESHOLDS_MM) -> float:
     """Mean height of a success curve, in [0, 1], by the trapezium rule over its thresholds."""
     return float(np.trapezoid(fraction, thresholds_mm) / (thresholds_mm[-1] - thresholds_mm[0]))
 
@@ -93,25 +87,22 @@ def area_under(
 
 
 def bias_of(kind: str, predicted_mm: Points, true_mm: Points) -> Bias | None:
-    """The bias of some frames, for `errors_without`.
+    """The bias of some frames, mm, for `errors_without`.
 
-    Args:
-        kind: "none"; "paper": the smallest error of each joint (Sec. 4.5, "the minimum error for each joint, over the whole
-            training set"), a length that has no direction; "offset": the mean of prediction minus label, the constant
-            offset in the camera's axes that best explains each joint.
+    "paper": the smallest error of each joint (Sec. 4.5, "the minimum error for each joint, over the whole training set"), a
+    length without direction. "offset": the mean of prediction minus label, in the camera's axes. "none": None.
     """
+    predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
     if kind == "paper":
-        return _array(errors_mm(predicted_mm, true_mm)).min(0)
-    return (_array(predicted_mm) - _array(true_mm)).mean(0) if kind == "offset" else None
+        return errors_mm(predicted_mm, true_mm).min(0)
+    return (predicted_mm - true_mm).mean(0) if kind == "offset" else None
 
 
-def errors_without(
-    kind: str, predicted_mm: Points, true_mm: Points, bias: Bias | None = None
-) -> Float[np.ndarray, "F J"]:
-    """Errors in mm after a bias is removed; a `bias` of None is estimated on these frames.
+def errors_without(kind: str, predicted_mm: Points, true_mm: Points, bias: Bias | None = None) -> np.ndarray:
+    """Errors [F, J] in mm after a bias is removed; a `bias` of None is estimated on these frames.
 
-    The paper's bias is subtracted from the errors, which stay at least 0. An offset is subtracted from the predictions. It
-    removes only what is constant, and unlike the paper's it can make a frame worse.
+    The paper's bias is subtracted from the errors, which stay at least 0; an offset from the predictions, so that it removes
+    only what is constant, and can make a frame worse.
     """
     predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
     errors = errors_mm(predicted_mm, true_mm)
@@ -134,8 +125,6 @@ def evaluate(
     """All numbers of one set of predictions, with their protocol.
 
     Args:
-        predicted_mm: mm, camera frame.
-        true_mm: labels, mm, camera frame.
         protocol: what the predictions were made with; its bias is removed.
         subject: an id for each frame, for the means per subject.
         bias: `bias_of` other frames. By default it is estimated on these, and the protocol then says so.

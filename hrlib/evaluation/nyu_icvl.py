@@ -9,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 from tqdm import tqdm
 
 from ..datasets.icvl import ICVL
-from ..datasets.labelled import CROPS, LabelledFrames
+from ..datasets.labelled import CROPS
 from ..datasets.nyu import NYU
 from ..datasets.published import TEST_SETS, subset
 from ..frames.crops import Crops
 from ..hand.joints import to_dataset_joints
-from ..hand.rig import HandRig, load_hand
+from ..hand.rig import load_hand
 from ..method import predict_joints
 from ..network.checkpoint import load_network
-from ..network.posenet import PoseNet
 from ..refine import BestSettings, PaperSettings, refine
 from ..support import paths
 from .joint_errors import BIASES, Protocol, bias_of, evaluate
@@ -48,11 +48,11 @@ class ProtocolSettings:
 
 @dataclass(frozen=True)
 class Split:
-    """The crops of a split, their labels in mm in the joints that are usually evaluated, and their subjects."""
+    """The crops of a split with their labels."""
 
     crops: Crops
-    labels_mm: Float[np.ndarray, "F J 3"]
-    subject: Int[np.ndarray, " F"]
+    labels_mm: Float[np.ndarray, "F J 3"]  # the joints that are usually evaluated
+    subject: Int[np.ndarray, " F"]  # NYU's subject or ICVL's sequence of a test frame, 1 for training frames
     left_out: dict[str, str]
 
 
@@ -67,38 +67,40 @@ def run_protocol(dataset: str, folder: str | Path, settings: ProtocolSettings = 
         raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {dataset!r}")
     hand, of_paper = load_hand(), isinstance(settings.recipe, PaperSettings)
     network, _ = load_network(hand, settings.model or (paths.PAPER_MODEL if of_paper else paths.BASE_MODEL))
-    splits = {name: read_split(dataset, folder, name, settings) for name in ("train", "test")}
+    train, test = (read_split(dataset, folder, split, settings) for split in ("train", "test"))
     out = None if settings.out is None else settings.out / dataset
-    refined = refine(network, hand, splits["train"].crops, settings.recipe, out)
+    refined = refine(network, hand, train.crops, settings.recipe, out)
     curves = []
     for name, net, own in (("base", network, hand), ("refined", refined.net, refined.hand)):
-        scale = "unlabelled frames" if name == "refined" and not of_paper else "template"
-        predicted = {key: predicted_in(net, own, split.crops, dataset) for key, split in splits.items()}
+        learned, seen = (usual_joints(predict_joints(net, own, split.crops), dataset) for split in (train, test))
         for bias in tqdm(BIASES, f"{dataset}, {name}: evaluate"):
             protocol = Protocol(
                 dataset,
                 "test" if settings.frames is None else f"first {settings.frames} test frames",
                 TEST_SETS[dataset].joints,
                 crop=CROPS[settings.crop],
-                scale=scale,
+                scale="template" if of_paper or name == "base" else "unlabelled frames",
                 ground_truth=used_labels(settings.crop, bias),
                 bias=bias,
                 estimated_on="-" if bias == "none" else "training set",
             )
-            train_bias, test = bias_of(bias, predicted["train"], splits["train"].labels_mm), splits["test"]
-            found = evaluate(predicted["test"], test.labels_mm, protocol, test.subject, train_bias)
+            found = evaluate(seen, test.labels_mm, protocol, test.subject, bias_of(bias, learned, train.labels_mm))
             curves.append(described(found, name, dataset, dataset.upper()))
     return {
         "curves": curves,
-        "frames": {name: len(split.crops) for name, split in splits.items()},
-        "left_out": {name: split.left_out for name, split in splits.items()},
+        "frames": {"train": len(train.crops), "test": len(test.crops)},
+        "left_out": {"train": train.left_out, "test": test.left_out},
     }
 
 
 def read_split(dataset: str, folder: str | Path, split: str, settings: ProtocolSettings) -> Split:
     """Read and crop "train" or "test" of a data set."""
     frames = READERS[dataset](folder, split)
-    subject = subjects_of(frames, split)
+    subject = np.ones(len(frames), int)
+    if split == "test" and dataset == "icvl":
+        subject = np.array([2 if "seq_2" in name else 1 for name in frames.names])
+    elif split == "test":
+        subject = TEST_SETS["nyu"].subject[: len(frames)]
     if settings.frames is not None:
         frames.first(settings.frames)
     crops, at, left_out = frames.crop(settings.crop)
@@ -111,15 +113,6 @@ def used_labels(crop: str, bias: str) -> str:
     return " and ".join(uses) or "none"
 
 
-def predicted_in(net: PoseNet, hand: HandRig, crops: Crops, dataset: str) -> Float[np.ndarray, "F J 3"]:
-    """The predicted joints, mm, in those of the data set that are usually evaluated."""
-    return to_dataset_joints(predict_joints(net, hand, crops).double().numpy(), dataset, TEST_SETS[dataset].joints)
-
-
-def subjects_of(frames: LabelledFrames, split: str) -> Int[np.ndarray, " F"]:
-    """NYU's subject (by number) or ICVL's sequence (by path) of each test frame; 1 for each training frame."""
-    if split == "train":
-        return np.ones(len(frames), int)
-    if frames.dataset == "icvl":
-        return np.array([2 if "seq_2" in name else 1 for name in frames.names])
-    return TEST_SETS["nyu"].subject[: len(frames)]
+def usual_joints(points_mm: Float[Tensor, "F 21 3"], dataset: str) -> Float[np.ndarray, "F J 3"]:
+    """Our points in the joints of a data set that are usually evaluated, mm."""
+    return to_dataset_joints(points_mm.double().numpy(), dataset, TEST_SETS[dataset].joints)

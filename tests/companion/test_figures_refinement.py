@@ -82,12 +82,12 @@ def test_spread_is_of_the_fingers_and_not_of_the_view():
 def test_a_fall_that_is_only_ps_is_called_ps():
     batch, hand = clean_batch(), template()
     before, after = judge(net(), hand, batch.crops), judge(net(), hand, batch.crops, hand.cloud_mm * 1.3)
-    shares = apart(before, after, net(), net())
+    shares = apart(before, after)
     assert shares["P_alone"] == pytest.approx(1, abs=1e-4) and shares["pose_alone"] == pytest.approx(0, abs=1e-4)
     other = judge(net(1), hand, batch.crops)
-    shares = apart(before, other, net(), net(1))
+    shares = apart(before, other)
     assert shares["P_alone"] == pytest.approx(0, abs=1e-4) and shares["pose_alone"] == pytest.approx(1, abs=1e-4)
-    numbers = changes(before, after, net(), net(), batch.joints_mm)
+    numbers = changes(before, after, batch.joints_mm)
     assert numbers["P_moved_mm"] == moved_mm(hand.cloud_mm * 1.3, hand.cloud_mm)
     assert numbers["led_astray"] == 0  # no joint moved
 
