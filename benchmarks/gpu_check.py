@@ -5,7 +5,7 @@
 Renderer (Eq. 3-5, forward + backward), rasteriser and sensor are compared with the reference and the numba kernels before
 anything is timed. Then come the paper's refinement of 500,000 frames (Sec. 4.6), and, where Nsight Compute is installed,
 how near the renderer's kernels are to the device's limits. The rest of the time goes to training the base model further,
-in build/gpu-check: each call goes on where the last one stopped, until all steps are done.
+in runs/gpu-check: each call goes on where the last one stopped, until all steps are done.
 """
 
 import argparse
@@ -358,7 +358,7 @@ def main():
     parser.add_argument("--start", type=Path, default=BASE_MODEL, help="the checkpoint that training goes on from")
     parser.add_argument("--render-only", action="store_true", help="a few passes of the renderer, for a profiler")
     parser.add_argument("--repeats", type=int, default=21, help="of each timing on the device")
-    parser.add_argument("--training", type=Path, default=ROOT / "build/gpu-check", help="where the training is kept")
+    parser.add_argument("--training", type=Path, default=ROOT / "runs/gpu-check", help="where the training is kept")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/gpu.json")
     arguments = parser.parse_args()
     started = time.perf_counter()

@@ -3,7 +3,7 @@
     python benchmarks/real_folders.py [--only sr305 asl] [--steps 300]
 
 Reads sr305/ and asl_fingerspelling/ below HRLIB_DATA_MIRROR. About half an hour on two cores with all steps. The
-folders of the runs, which go on after a stop, are in build/real_folders.
+folders of the runs, which go on after a stop, are in runs/real_folders.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for name in arguments.only:
         data, options = FOLDERS[name]
-        out = paths.BUILD / "real_folders" / name
+        out = paths.RUNS / "real_folders" / name
         command = [sys.executable, "-m", "hrlib", "refine", str(dataset_folder(data)), *options]
         subprocess.run([*command, "--steps", arguments.steps, "--out", str(out)], check=True)
         for made, kept in (("report.html", f"09_{name}.html"), ("tracked.mp4", f"09_{name}.mp4")):

@@ -183,3 +183,22 @@ def test_notebooks_are_stripped_and_take_a_profile(path: Path):
     assert re.search(r"reproduce\.profile\(|from hrlib\.companion\.reproduce import .*\bprofile\b", source), (
         "ask hrlib.companion.reproduce"
     )
+
+
+# ---- what make clean keeps
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_clean_keeps_what_took_hours(tmp_path):
+    shutil.copy(paths.ROOT / "Makefile", tmp_path)
+    for name in ("build/notebooks/00.ipynb", "runs/protocol/state.pt", "data/cache/nyu/1.png", ".venv/pyvenv.cfg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    kept = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {"Makefile", "runs/protocol/state.pt", "data/cache/nyu/1.png", ".venv/pyvenv.cfg"}
+
+
+def test_trainings_and_refinements_lie_where_make_clean_keeps_them():
+    places = [*paths.NOTEBOOKS.glob("*.ipynb"), *(paths.ROOT / "benchmarks").glob("*.py")]
+    assert [path.name for path in places if re.search(r"out=(paths\.)?BUILD|ROOT / .{1,2}build/", path.read_text())] == []
