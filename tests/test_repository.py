@@ -201,4 +201,6 @@ def test_make_clean_keeps_what_took_hours(tmp_path):
 
 def test_trainings_and_refinements_lie_where_make_clean_keeps_them():
     places = [*paths.NOTEBOOKS.glob("*.ipynb"), *(paths.ROOT / "benchmarks").glob("*.py")]
-    assert [path.name for path in places if re.search(r"out=(paths\.)?BUILD|ROOT / .{1,2}build/", path.read_text())] == []
+    assert [
+        path.name for path in places if re.search(r"out=(paths\.)?BUILD|ROOT / .{1,2}build/", path.read_text())
+    ] == []
