@@ -327,8 +327,8 @@ def record(
     """
     from .frames.realsense import record
 
-    made = record(out, seconds, width, height, rate, delay)
-    print(f"record: {made.count} images in {out}; next: {made.command}")
+    count, command = record(out, seconds, width, height, rate, delay)
+    print(f"record: {count} images in {out}; next: {command}")
     return 0
 
 

@@ -1,31 +1,46 @@
-"""Depth frame and hand mask to what the network sees and what the loss compares with: centre, cube, image D, points P_D.
+"""From a depth frame and a hand mask to the network's input D and the loss's points P_D.
 
 The cube of `cube_mm` around the hand's centre is the crop frame, [0, 1]^3. The image D is the perspective window that
-the cube's middle plane fills, 120x120 pixels, nearest neighbour; its value is 1 - z on the hand (near is bright) and 0
-elsewhere (Eq. 4). The points P_D are pixels of D, unprojected: exact metric points in the crop frame. They are those on a
-staggered grid about 4 mm apart, as densely as the model's cloud P covers its visible half, and those on outlines, because
-a grid alone frays the silhouette (it halves the image error left at the true pose).
+the cube's middle plane fills: 120x120 pixels, nearest neighbour, 1 - z on the hand (near is bright) and 0 elsewhere
+(Eq. 4). The points P_D are unprojected pixels of D: exact metric points in the crop frame. They lie on a staggered grid,
+about 4 mm apart, which is the density of the model's cloud P on its visible side, and on outlines, which a grid alone frays:
+outlines halve the image error at the true pose.
 """
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Real
 from numba import njit, prange
 from torch import Tensor
 
 from .camera import Camera
 from .crops import Crops
+from .segment import NoHandFound
 
-IMAGE_SIZE = 120  # Sec. 4.1
-
-POINTS = 1280  # an open hand has about 1000; fewer are padded by repeating points, which no maximum sees
+IMAGE_SIZE = 120  # side of D in pixels, Sec. 4.1
+POINTS = 1280  # of P_D; an open hand has about 1000, and repeating some changes no maximum over points
 EDGE_MM = 15.0  # a pixel this much nearer than a neighbour lies on an outline
 
 
-def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centre_mm=None) -> Crops:
-    """Crop one frame: depth_mm [H, W] (0 = nothing), mask [H, W] bool of the hand's pixels (all measured ones if None).
+def crop_hand(
+    depth_mm: Real[np.ndarray, "H W"],
+    camera: Camera,
+    mask: Bool[np.ndarray, "H W"] | None = None,
+    cube_mm: float = 250.0,
+    centre_mm: np.ndarray | list | None = None,
+) -> Crops:
+    """Crop one frame to a batch of one (Sec. 4.1).
 
-    The centre is the mean of the hand's points unless `centre_mm` [3] (camera frame) is given. A batch of one is returned.
-    Raises ValueError for NaN, a wrong shape, an empty mask, or a cube that is not positive.
+    Args:
+        depth_mm: 0 = no measurement.
+        camera: of the frame.
+        mask: the hand's pixels; None takes all that are measured.
+        cube_mm: side of the cube.
+        centre_mm: [3], of the cube in the camera frame; None takes the mean of the hand's points.
+
+    Raises:
+        NoHandFound: (a ValueError) the mask holds no measured pixel.
+        ValueError: NaN, a wrong shape, or a cube that is not positive.
     """
     depth = np.asarray(depth_mm, np.float32)
     if depth.ndim != 2:
@@ -37,7 +52,7 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
             raise ValueError(f"mask must have depth_mm's shape {list(depth.shape)}, got {list(np.shape(mask))}")
         depth = np.where(mask, depth, np.float32(0))
     if not depth.max(initial=0) > 0:
-        raise ValueError(
+        raise NoHandFound(
             "the mask is empty: no measured pixel of a hand is left; see hrlib.frames.segment for what it looks for"
         )
     intrinsics = np.array([[camera.fx, camera.fy, camera.cx, camera.cy]], np.float32)
@@ -45,11 +60,19 @@ def crop_hand(depth_mm, camera: Camera, mask=None, cube_mm: float = 250.0, centr
     return crop_batch(depth[None], intrinsics, cube_mm, centre)
 
 
-def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 250.0, centre_mm=None) -> Crops:
-    """Crop B frames that show nothing but the hand: depth_mm [B, H, W], intrinsics [B, 4] = (fx, fy, cx, cy).
+def crop_batch(
+    depth_mm: Float[np.ndarray, "B H W"] | Float[Tensor, "B H W"],
+    intrinsics: Float[np.ndarray, "B 4"] | Float[Tensor, "B 4"],
+    cube_mm: float = 250.0,
+    centre_mm: np.ndarray | None = None,
+) -> Crops:
+    """Crop frames that show nothing but the hand. Tensors on a CUDA device are cropped there, without points.
 
-    An image without any measurement gives an empty crop with a NaN centre; `crop_hand` refuses it. Tensors on a CUDA device
-    are cropped there, without points.
+    Args:
+        depth_mm: 0 = no measurement. A frame without any gives an empty crop with a NaN centre.
+        intrinsics: (fx, fy, cx, cy) of each frame, px.
+        cube_mm: side of the cube.
+        centre_mm: [B, 3], of the cubes in the camera frame; None takes the mean of each hand's points.
     """
     if not cube_mm > 0:
         raise ValueError(f"cube_mm must be positive, got {cube_mm}")
@@ -67,8 +90,8 @@ def crop_batch(depth_mm: np.ndarray, intrinsics: np.ndarray, cube_mm: float = 25
     return Crops(*(torch.from_numpy(x) for x in (image, points, centre, count)), float(cube_mm))
 
 
-def crop_images(depth_mm: Tensor, intrinsics: Tensor, cube_mm: float) -> Crops:
-    """`crop_batch` of tensors on any device, without the points that only a comparison of clouds needs."""
+def crop_images(depth_mm: Float[Tensor, "B H W"], intrinsics: Float[Tensor, "B 4"], cube_mm: float) -> Crops:
+    """`crop_batch` in plain torch on any device, without the points that only a comparison of clouds needs."""
     fx, fy, cx, cy = intrinsics.T[..., None, None]
     height, width = depth_mm.shape[1:]
     u, v = (torch.arange(n, device=depth_mm.device) for n in (width, height))
@@ -95,7 +118,7 @@ def _crop_all(depth, intrinsics, centre, find, cube, image, points, count):
 
 @njit(cache=True)
 def _crop_one(depth, intrinsics, centre, find, cube, image, points):
-    """Fill image [120, 120] and points [1280, 3], and, to `find` it, centre [3] mm; returns how many points are distinct."""
+    """Fill image [120, 120], points [1280, 3] and, with `find`, centre [3] mm; returns the number of distinct points."""
     if find:
         _mean_point(depth, intrinsics, centre)
     (fx, fy, cx, cy), (x, y, z) = intrinsics, centre

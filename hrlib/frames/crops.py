@@ -4,6 +4,7 @@ import operator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -15,14 +16,13 @@ def batch_index(index: object) -> object:
 
 @dataclass(frozen=True)
 class Crops:
-    """B cropped frames. image [B, 120, 120]; points [B, 1280, 3] in the crop frame; centre_mm [B, 3] in the camera frame;
-    count [B] how many of the points are distinct (the rest repeat them)."""
+    """B cropped frames."""
 
-    image: Tensor
-    points: Tensor
-    centre_mm: Tensor
-    count: Tensor
-    cube_mm: float
+    image: Float[Tensor, "B 120 120"]  # D: 1 - z on the hand, 0 elsewhere
+    points: Float[Tensor, "B N 3"]  # P_D in the crop frame
+    centre_mm: Float[Tensor, "B 3"]  # of the cube, in the camera frame
+    count: Int[Tensor, " B"]  # number of distinct points; the rest repeat them
+    cube_mm: float  # side of the cube
 
     def __len__(self):
         return len(self.image)
@@ -32,7 +32,7 @@ class Crops:
         index, parts = batch_index(index), (self.image, self.points, self.centre_mm, self.count)
         return Crops(*(part[index] for part in parts), self.cube_mm)
 
-    def to(self, device) -> "Crops":
+    def to(self, device: torch.device | str) -> "Crops":
         parts = (self.image, self.points, self.centre_mm, self.count)
         return Crops(*(part.to(device) for part in parts), self.cube_mm)
 

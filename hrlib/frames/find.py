@@ -1,18 +1,26 @@
-"""Find the hand in frames, one by one or as a recording, and crop it (Sec. 4.1 and 4.2)."""
+"""Find the hand in single frames or in a recording, and crop it (Sec. 4.1 and 4.2)."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from .crop import crop_hand
 from .crops import Crops, concatenate
-from .segment import NoHandFound, check_mask, possible_hands
+from .frame import Frame
+from .recognise import looks_like_a_hand
+from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
 
-JUMP_MM = 60.0  # a hand does not get this far from one frame to the next
-GAP = 15  # frames, about a second, within which others tell where the hand is
+JUMP_MM = 60.0  # a hand moves less from one frame to the next
+MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
+GAP = 15  # frames, about half a second, within which others tell where the hand is
 
 
-def crop_frames(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops, list, dict[str, str]]:
-    """`crop_found` for frames of which some show a hand. Raises ValueError, with reasons, where not a single one is left."""
+def crop_frames(
+    frames: Iterable[Frame], cube_mm: float = 250.0, progress: bool = True
+) -> tuple[Crops, list[Frame], dict[str, str]]:
+    """`crop_found`, or ValueError with reasons if no frame has a usable hand."""
     crops, kept, left_out = crop_found(frames, cube_mm, progress)
     if crops is None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
@@ -20,19 +28,27 @@ def crop_frames(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[
     return crops, kept, left_out
 
 
-def crop_found(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[Crops | None, list, dict[str, str]]:
-    """Segment and crop frames (anything that yields `Frame`s); those without a usable hand are left out.
+def crop_found(
+    frames: Iterable[Frame], cube_mm: float = 250.0, progress: bool = True
+) -> tuple[Crops | None, list[Frame], dict[str, str]]:
+    """Segment and crop frames; leave out those without a usable hand. A known mask is not segmented again.
 
-    Frames of one folder (by their names) are taken for a recording: where a frame shows no usable hand, or one that is
-    suddenly elsewhere, its neighbours tell where to look again (`expected_places`).
-    Returns the crops (None where no frame is left), the frames they belong to, and {name: reason} of those left out.
-    Frames whose hand pixels are known are not segmented.
+    Frames of one folder (by their names) are a recording. A frame without a usable hand, or with one that is suddenly
+    elsewhere, is searched again where its neighbours have the hand (`expected_places`).
+
+    Args:
+        frames: in the order of time within each folder.
+        cube_mm: side of the cube.
+        progress: show a bar for 50 frames or more.
+
+    Returns:
+        The crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
     seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
-    centres = np.array([np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen])
-    centres = centres.reshape(-1, 3)  # of no frames, too
-    expected = expected_places(centres, [frame.name.rpartition("/")[0] for frame in frames])
+    centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
+    folders = [frame.name.rpartition("/")[0] for frame in frames]
+    expected = expected_places(np.reshape(centres, (-1, 3)), folders)
     for i in np.flatnonzero(np.isfinite(expected[:, 0])):
         if frames[i].mask is None:
             again = crop_frame(frames[i], cube_mm, expected[i])
@@ -43,53 +59,57 @@ def crop_found(frames, cube_mm: float = 250.0, progress: bool = True) -> tuple[C
     return concatenate(crops) if crops else None, kept, left_out
 
 
-def crop_frame(frame, cube_mm: float = 250.0, near_mm=None) -> tuple[Crops | None, str]:
-    """The crop of one `Frame`, or None and why there is none. near_mm [3]: where to look, and the hand must be there.
+def crop_frame(
+    frame: Frame, cube_mm: float = 250.0, near_mm: Float[np.ndarray, "3"] | None = None
+) -> tuple[Crops | None, str]:
+    """The crop of one frame, or None and the reason. Of two ends of an arm, take the one that looks more like a hand.
 
-    Where either end of an arm may be the hand, that is taken which looks more like one.
+    Args:
+        frame: with a known mask, or to be segmented.
+        cube_mm: side of the cube.
+        near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
     try:
-        masks = [frame.mask]
-        if frame.mask is None:
-            masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)
-            reasons = [check_mask(frame.depth_mm, frame.camera, mask).reason for mask in masks]
-            if all(reasons):
-                raise NoHandFound(reasons[0])
-            masks = [mask for mask, reason in zip(masks, reasons, strict=True) if not reason]
-        crop, *others = (crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks)
-        if others:
-            from .recognise import looks_like_a_hand  # not above: it takes crops
-
-            either = concatenate([crop, *others])
-            crop = either[int(looks_like_a_hand(either).argmax())]
+        masks = _plausible_masks(frame, near_mm) if frame.mask is None else [frame.mask]
+        crops = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
     except NoHandFound as error:
         return None, str(error)
+    crop = crops[looks_like_a_hand(crops.image).argmax()] if len(crops) > 1 else crops
     if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:
-        return None, "the hand is not where the frames before and after have it"
+        return None, HAND_ELSEWHERE
     return crop, ""
 
 
-def expected_places(centre_mm: np.ndarray, recordings) -> np.ndarray:
-    """Where the hand must be in frames whose own segmentation failed or is not to be believed, [B, 3] mm; NaN elsewhere.
+def _plausible_masks(frame, near_mm):
+    masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)
+    reasons = [check_mask(frame.depth_mm, frame.camera, mask).reason for mask in masks]
+    if all(reasons):
+        raise NoHandFound(reasons[0])
+    return [mask for mask, reason in zip(masks, reasons, strict=True) if not reason]
 
-    centre_mm [B, 3]: the hand's centre in each frame, NaN where none was found; recordings: B ids, frames of one recording
-    next to each other. Not believed is a centre farther than `JUMP_MM` from the median of the ten frames before and after:
-    hands do not jump, but segmentation that takes the arm for the hand does. The place is interpolated from believed
-    frames at most `GAP` frames away.
+
+def expected_places(centre_mm: Float[np.ndarray, "B 3"], recordings: Sequence[str]) -> Float[np.ndarray, "B 3"]:
+    """Where the hand must be in frames whose segmentation failed or is implausible, mm; NaN for all other frames.
+
+    A centre is implausible if it is farther than `JUMP_MM` from the median of its neighbours: hands do not jump, but
+    segmentation sometimes takes the arm for the hand. Places are interpolated from plausible frames at most `GAP` away.
+
+    Args:
+        centre_mm: the hand's centre in each frame; NaN where none was found.
+        recordings: name of each frame's recording; frames of one recording follow each other.
     """
-    expected = np.full(centre_mm.shape, np.nan)
-    ids = list(recordings)
-    starts = [0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1]), len(ids)]
-    for first, end in zip(starts, starts[1:], strict=False) if ids else ():
-        c, index = centre_mm[first:end], np.arange(end - first)
-        found = np.isfinite(c[:, 0])
-        near = [c[max(0, i - 10) : i + 11] for i in index]
-        middle = np.array([np.median(w[np.isfinite(w[:, 0])], 0) if np.isfinite(w).any() else w[0] for w in near])
-        believed = found & (np.linalg.norm(np.nan_to_num(c - middle), axis=1) < JUMP_MM)
-        if not believed.any():
-            continue
-        good = index[believed]
-        gap = np.abs(index[:, None] - good).min(1)
-        between = np.stack([np.interp(index, good, c[believed, k]) for k in range(3)], 1)
-        expected[first:end][~believed & (gap <= GAP)] = between[~believed & (gap <= GAP)]
+    starts = [i for i in range(1, len(recordings)) if recordings[i] != recordings[i - 1]]
+    return np.concatenate([_expected_in_recording(centres) for centres in np.split(centre_mm, starts)])
+
+
+def _expected_in_recording(centre_mm):
+    expected, index = np.full(centre_mm.shape, np.nan), np.arange(len(centre_mm))
+    seen = index[np.isfinite(centre_mm[:, 0])]
+    windows = [centre_mm[max(0, i - MEDIAN_FRAMES) : i + MEDIAN_FRAMES + 1] for i in seen]
+    jump_mm = [np.linalg.norm(centre_mm[i] - np.nanmedian(w, 0)) for i, w in zip(seen, windows, strict=True)]
+    good = seen[np.array(jump_mm) < JUMP_MM]
+    if len(good):
+        missing = np.setdiff1d(index, good)
+        missing = missing[np.abs(missing[:, None] - good).min(1) <= GAP]
+        expected[missing] = np.stack([np.interp(missing, good, centre_mm[good, k]) for k in range(3)], 1)
     return expected

@@ -1,10 +1,12 @@
-"""A folder of depth images as frames: 16-bit PNG, .npy, or NYU's RGB-packed PNG, decoded one by one when asked for."""
+"""A folder of depth images as frames: 16-bit PNG, .npy, or NYU's RGB-packed PNG. Each is read when it is asked for."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
+from natsort import natsorted, ns
 from PIL import Image
 
 from .camera import Camera
@@ -14,28 +16,29 @@ ENCODINGS = ("depth", "nyu")
 
 
 class DepthFolder(Sequence):
-    """Every .png and .npy below a folder, in natural order (2 before 10), as `Frame`s named by their relative path.
-
-    camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point.
-    unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres).
-    encoding: "depth" (one channel), or "nyu" (RGB PNG, depth = G * 256 + B).
-    side: "left" mirrors every frame and its principal point, so that all that follows sees a right hand; mirror what
-    comes out back by negating x.
+    """Every .png and .npy below a folder as a `Frame` named by its relative path, in natural order (2 before 10).
 
     A file that cannot be used raises ValueError when its frame is asked for; the message names the file and the remedy.
+
+    Args:
+        folder: the depth images.
+        camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point.
+        unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres).
+        encoding: "depth" (one channel), or "nyu" (RGB PNG, depth = G * 256 + B).
+        side: "left" mirrors every frame and its principal point into a right hand. Mirror results back by negating x.
     """
 
     def __init__(
         self,
         folder: str | Path,
-        camera: Camera | tuple[float, float],
+        camera: Camera | tuple[float, ...],
         unit_mm: float = 1.0,
         encoding: str = "depth",
         side: str = "right",
     ):
         self.folder, self.unit_mm, self.encoding, self.side = Path(folder), unit_mm, encoding, side
-        self.camera = camera if isinstance(camera, Camera) else tuple(camera)
-        if not isinstance(camera, Camera) and len(self.camera) != 2:
+        self.camera = camera
+        if not isinstance(camera, Camera) and len(camera) != 2:
             raise ValueError(f"camera must be a Camera or (fx, fy) in px, got {camera!r}")
         if not unit_mm > 0:
             raise ValueError(f"unit_mm must be a number > 0 (millimetres per count), got {unit_mm!r}")
@@ -45,49 +48,37 @@ class DepthFolder(Sequence):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
-        files = (path for path in self.folder.rglob("*") if path.suffix.lower() in (".png", ".npy"))
-        relative = (path.relative_to(self.folder) for path in files if not path.name.startswith("."))
-        self.names = sorted((path.as_posix() for path in relative), key=natural_order)
+        files = [path for path in self.folder.rglob("[!.]*") if path.suffix.lower() in (".png", ".npy")]
+        self.names = natsorted((path.relative_to(self.folder).as_posix() for path in files), alg=ns.PRESORT)
         if not self.names:
             raise ValueError(f"{self.folder} holds no .png and no .npy file, in no folder below it either")
-        self._shape = None
 
     def __len__(self):
         return len(self.names)
 
-    def __getitem__(self, index: int) -> Frame:
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        name = self.names[index]
-        path = self.folder / name
+        path = self.folder / self.names[index]
         depth_mm = read_depth(path, self.unit_mm, self.encoding)
-        if isinstance(self.camera, Camera):
-            self._require_one_size(path, depth_mm.shape)
-        frame = Frame(name, depth_mm, camera_for(depth_mm.shape, self.camera))
+        if isinstance(self.camera, Camera) and depth_mm.shape != self._first_shape:
+            (height, width), (first_height, first_width) = depth_mm.shape, self._first_shape
+            raise ValueError(
+                f"{path}: {width}x{height} px, but {self.names[0]} has {first_width}x{first_height}, and one principal "
+                "point cannot fit both: split the folder by size, or leave the principal point out (then each image's "
+                "centre is taken)"
+            )
+        frame = Frame(self.names[index], depth_mm, camera_for(depth_mm.shape, self.camera))
         return mirrored(frame) if self.side == "left" else frame
 
-    def _require_one_size(self, path, shape):
-        if self._shape is None:
-            first = self.folder / self.names[0]
-            self._shape = shape if path == first else read_depth(first, self.unit_mm, self.encoding).shape
-        if shape != self._shape:
-            raise ValueError(
-                f"{path}: {shape[1]}x{shape[0]} px, but {self.names[0]} has {self._shape[1]}x{self._shape[0]}, and one "
-                "principal point cannot fit both: split the folder by size, or leave the principal point out (then "
-                "each image's centre is taken)"
-            )
-
-
-def natural_order(name: str):
-    """Sort key that reads runs of digits as numbers: frame_2 before frame_10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"([0-9]+)", name)]
+    @cached_property
+    def _first_shape(self):
+        return read_depth(self.folder / self.names[0], self.unit_mm, self.encoding).shape
 
 
 def camera_for(shape: tuple[int, int], camera: Camera | tuple[float, float]) -> Camera:
     """A Camera as it is; (fx, fy) with the centre of an image of shape (H, W) as principal point."""
-    if isinstance(camera, Camera):
-        return camera
-    return Camera(*camera, (shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    return camera if isinstance(camera, Camera) else Camera(*camera, (shape[1] - 1) / 2, (shape[0] - 1) / 2)
 
 
 def mirrored(frame: Frame) -> Frame:
@@ -100,21 +91,28 @@ def mirrored(frame: Frame) -> Frame:
     return Frame(frame.name, np.ascontiguousarray(frame.depth_mm[:, ::-1]), camera, mask)
 
 
-def read_depth(path: str | Path, unit_mm: float = 1.0, encoding: str = "depth") -> np.ndarray:
-    """One depth image as [H, W] float32 in mm, 0 = no measurement. ValueError names the file and the remedy."""
+def read_depth(path: str | Path, unit_mm: float = 1.0, encoding: str = "depth") -> Float[np.ndarray, "H W"]:
+    """One depth image as float32 in mm, 0 = no measurement. ValueError names the file and the remedy."""
     path = Path(path)
-    counts = _read_npy(path) if path.suffix.lower() == ".npy" else _read_png(path, encoding)
+    is_npy = path.suffix.lower() == ".npy"
+    try:
+        stored = np.load(path, allow_pickle=False) if is_npy else _load_png(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        kind, remedy = (".npy", "save it again with numpy.save") if is_npy else ("a PNG", "copy it again, or remove it")
+        raise ValueError(f"{path}: cannot be read as {kind} ({error}); {remedy}") from error
+    counts = _counts_of_array(path, stored) if is_npy else _counts_of_image(path, stored, encoding)
     return counts.astype(np.float32) * np.float32(unit_mm)
 
 
-def _read_png(path, encoding):
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a PNG ({error}); copy it again, or remove it") from error
+def _load_png(path):
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
+def _counts_of_image(path, image, encoding):
     if encoding == "nyu":
         if image.mode != "RGB":
             raise ValueError(f'{path}: encoding "nyu" wants an RGB PNG, got mode {image.mode}; use encoding "depth"')
@@ -133,14 +131,8 @@ def _read_png(path, encoding):
     return np.asarray(image)
 
 
-def _read_npy(path):
-    try:
-        depth = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as .npy ({error}); save it again with numpy.save") from error
-    if getattr(depth, "ndim", None) != 2:
+def _counts_of_array(path, depth):
+    if getattr(depth, "ndim", None) != 2:  # an .npz of that name is no array
         raise ValueError(f"{path}: wanted one image [H, W], got shape {np.shape(depth)}; save one file per frame")
     if depth.dtype.kind not in "uif":
         raise ValueError(f"{path}: wanted numbers, got dtype {depth.dtype}; save depth as uint16 or float32")
@@ -149,13 +141,24 @@ def _read_npy(path):
     return depth
 
 
-def write_folder(frames, folder: str | Path, camera: Camera, size: tuple[int, int], unit_mm: float = 1.0) -> None:
-    """Frames as one camera would have recorded them: 16-bit PNGs (H, W) of `camera` in units of `unit_mm`.
+def write_folder(
+    frames: Iterable[Frame], folder: str | Path, camera: Camera, size: tuple[int, int], unit_mm: float = 1.0
+) -> None:
+    """Write frames as one camera would have recorded them: 16-bit PNGs.
 
-    Frames that show a part of the image (with their own principal point) are put where they belong, to the nearest pixel.
-    Raises ValueError for another focal length, or for depths beyond what 16 bits hold.
+    A frame that shows a part of the image, with its own principal point, is put in its place to the nearest pixel.
+
+    Args:
+        frames: of the focal length of `camera`.
+        folder: made where it is missing; the images are 00000.png and so on.
+        camera: of all images.
+        size: (H, W) of all images, px.
+        unit_mm: millimetres per count.
+
+    Raises:
+        ValueError: another focal length, or depths beyond what 16 bits hold.
     """
-    folder, frames = Path(folder), list(frames)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames):
         if abs(frame.camera.fx - camera.fx) > 0.5 or abs(frame.camera.fy - camera.fy) > 0.5:
             raise ValueError(f"{frame.name} was taken with a focal length of {frame.camera.fx} px, not {camera.fx}")
@@ -164,11 +167,8 @@ def write_folder(frames, folder: str | Path, camera: Camera, size: tuple[int, in
             raise ValueError(
                 f"{frame.name} is up to {frame.depth_mm.max():.0f} mm deep: take a larger unit_mm than {unit_mm}"
             )
-        image, (h, w) = np.zeros(size, np.uint16), counts.shape
-        v, u = round(camera.cy - frame.camera.cy), round(camera.cx - frame.camera.cx)
-        top, left, bottom, right = max(v, 0), max(u, 0), min(v + h, size[0]), min(u + w, size[1])
-        if top < bottom and left < right:
-            image[top:bottom, left:right] = counts[top - v : bottom - v, left - u : right - u]
-        path = folder / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        image, (height, width) = np.zeros(size, np.uint16), counts.shape
+        top, left = round(camera.cy - frame.camera.cy), round(camera.cx - frame.camera.cx)
+        shown = image[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+        shown[:] = counts[max(-top, 0) :, max(-left, 0) :][: shown.shape[0], : shown.shape[1]]
+        Image.fromarray(image).save(Path(folder) / f"{number:05d}.png")

@@ -16,10 +16,15 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 
 class MaskedFolder(Sequence):
-    """The frames of a `DepthFolder` with masks. masks: a folder of images of the same names (other endings are taken, too), of
-    which pixels other than 0 are hand; or colour: one of aligned colour images, for `cut_at_wristband`.
+    """The frames of a `DepthFolder` with masks. A frame without a hand gets an empty mask.
 
-    A frame without a hand gets an empty mask. Raises ValueError where an image is missing or of another size: it names it.
+    Images have the names of the depth images, with any of `SUFFIXES`. A frame whose image is missing, damaged or of another
+    size raises ValueError when it is asked for; the message names the file.
+
+    Args:
+        frames: depth images.
+        masks: folder of masks: pixels other than 0 are hand.
+        colour: or folder of colour images, aligned with the depth images, for `cut_at_wristband`.
     """
 
     def __init__(self, frames: DepthFolder, masks: str | Path | None = None, colour: str | Path | None = None):
@@ -33,7 +38,7 @@ class MaskedFolder(Sequence):
     def __len__(self):
         return len(self.frames)
 
-    def __getitem__(self, index: int) -> Frame:
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         frame = self.frames[index]
@@ -62,11 +67,7 @@ class MaskedFolder(Sequence):
 def _read(path: Path, mode: str) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            # 16-bit and 1-bit masks, too: converting those to 8 bits would clip or scale them
-            return (
-                (np.asarray(image) != 0).astype(np.uint8)
-                if mode == "L" and image.mode[0] in "I1"
-                else np.asarray(image.convert(mode))
-            )
+            as_stored = mode == "L" and image.mode.startswith("I")  # conversion to 8 bits would clip a 16-bit mask
+            return np.asarray(image if as_stored else image.convert(mode))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as an image ({error}); copy it again") from error

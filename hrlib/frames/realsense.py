@@ -1,7 +1,6 @@
 """Depth images of an Intel RealSense camera into a folder (needs the extra: pip install -e '.[realsense]')."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +12,27 @@ from ..support.files import write_json
 PATIENCE_MS = 5000  # how long a frame may take
 
 
-@dataclass(frozen=True)
-class Recording:
-    """count of the images in a folder, and the command that refines a model on them."""
-
-    count: int
-    command: str
-
-
 def record(
     out: str | Path, seconds: float = 20.0, width: int = 640, height: int = 480, rate: int = 30, delay: float = 3.0
-) -> Recording:
-    """Record for some seconds; the images are out/00000.png and so on, as the camera counts, and camera.json says the rest.
+) -> tuple[int, str]:
+    """Record depth images out/00000.png and so on as they come, and their camera in out/camera.json.
 
-    Images are written as they come. Ctrl-C ends the recording early and keeps it. Raises ValueError for a length or size
-    that is not positive or a folder that holds images already, ImportError's remedy as ValueError where the extra is
-    missing, OSError where there is no camera, it has no such mode, or it stops answering.
+    Ctrl-C ends the recording early and keeps it.
+
+    Args:
+        out: new or empty folder.
+        seconds: length of the recording.
+        width: of the images, px; one of the camera's own sizes.
+        height: of the images, px.
+        rate: images a second.
+        delay: seconds before the first image.
+
+    Returns:
+        The number of images, and the command that refines a model on them.
+
+    Raises:
+        ValueError: a length or size that is not positive, a folder with images, or no package pyrealsense2.
+        OSError: no camera, no such mode, or the camera stops answering.
     """
     for name, value in (("seconds", seconds), ("width", width), ("height", height), ("rate", rate)):
         if not value > 0:
@@ -68,7 +72,7 @@ def record(
     finally:
         pipeline.stop()
     numbers = " ".join(f"{camera[k]:.3f}".rstrip("0").rstrip(".") for k in ("fx", "fy", "cx", "cy"))
-    return Recording(count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me")
+    return count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me"
 
 
 def _record_frames(pipeline, out: Path, wanted: int) -> int:

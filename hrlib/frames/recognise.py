@@ -1,20 +1,20 @@
-"""Is that a hand at all? A small network that tells the crops of hands from those of other things of a hand's size.
+"""Is this a hand at all? A small network tells crops of hands from crops of other things of a hand's size.
 
-That a hand can be fitted to a frame proves little: a ball of a fist's size is explained as well as a fist. This network has
-seen synthetic hands and drawn animals, dolls, vessels, tools, boxes and sheets (`data/recognise/build.py`), and no real image.
-What it makes of hands and kinds of things that it has not seen is in `data/recognise/hand.json`.
+A good fit of the hand model proves little: it explains a ball of a fist's size as well as a fist. The network was trained
+(`data/recognise/build.py`) on synthetic hands and drawn animals, dolls, vessels, tools, boxes and sheets; no real image.
+Its scores on hands and kinds of things that it has not seen are in `data/recognise/hand.json`.
 """
 
 from functools import lru_cache
 
 import torch
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from ..support.paths import RECOGNISER
-from .crops import Crops
 
 
 class HandOrNot(nn.Module):
@@ -29,14 +29,14 @@ class HandOrNot(nn.Module):
         self.features = nn.Sequential(*layers)
         self.last = nn.Linear(2 * before, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        found = self.features(images).flatten(2)
-        return self.last(torch.cat([found.mean(2), found.amax(2)], 1))[:, 0]
+    def forward(self, images: Float[Tensor, "B 3 60 60"]) -> Float[Tensor, " B"]:
+        features = self.features(images).flatten(2)
+        return self.last(torch.cat([features.mean(2), features.amax(2)], 1))[:, 0]
 
 
-def small(image: Tensor) -> Tensor:
-    """Crop images [B, 120, 120] at half of their size, [B, 3, 60, 60]: how much of each 2x2 pixels is covered, how near
-    that is (0 in the middle of the cube), and how far apart its nearest and farthest point are."""
+def small(image: Float[Tensor, "B 120 120"]) -> Float[Tensor, "B 3 60 60"]:
+    """Crop images at half their size. Channels: covered share of each 2x2 pixels, their nearness (0 in the middle of the
+    cube), and the distance between the nearest and the farthest of them."""
     image = image[:, None]
     covered = avg_pool2d((image > 0).float(), 2)
     near = avg_pool2d(image, 2) / covered.clamp_min(1 / 4) - 0.5
@@ -46,7 +46,7 @@ def small(image: Tensor) -> Tensor:
 
 @lru_cache(1)
 def recogniser() -> HandOrNot:
-    """The network that comes with the repository."""
+    """The network that comes with the library."""
     try:
         stored = load_file(RECOGNISER)
         net = HandOrNot()
@@ -57,9 +57,9 @@ def recogniser() -> HandOrNot:
 
 
 @torch.no_grad()
-def looks_like_a_hand(crops: Crops) -> Tensor:
-    """How sure it is that each crop shows a hand, of either side, [B] in [0, 1]; 0.5 is undecided.
+def looks_like_a_hand(image: Float[Tensor, "B 120 120"]) -> Float[Tensor, " B"]:
+    """Score in [0, 1] that each crop image shows a hand, left or right; 0.5 is undecided.
 
-    Raises ValueError where the weights that come with the repository are missing.
+    Raises ValueError if the weights cannot be read.
     """
-    return torch.cat([recogniser()(small(part)).sigmoid() for part in crops.image.split(200)])
+    return torch.cat([recogniser()(small(part)).sigmoid() for part in image.split(200)])

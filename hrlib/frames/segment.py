@@ -23,6 +23,8 @@ from scipy import ndimage
 from . import surface
 from .camera import Camera
 
+HAND_ELSEWHERE = "the hand is not where the frames before and after have it"
+
 
 class NoHandFound(ValueError):
     """The frame holds nothing that can be a hand; the message says why."""
@@ -218,7 +220,7 @@ def _hand_at(part, settings, near_mm):
     from_exit = part.distance_along(beyond)
     at_hand = (apart_mm < 0.3 * settings.hand_length_mm) & (from_exit > 0)
     if not at_hand.any():
-        raise NoHandFound("the hand is not where the frames before and after have it")
+        raise NoHandFound(HAND_ELSEWHERE)
     palm = np.flatnonzero(at_hand)[np.argmax(part.inside_mm[at_hand])]
     arm = _arm_beyond(part, beyond, from_exit, palm, settings)
     return _cut_at_wrist(part, arm, settings) if arm.nodes.any() else apart_mm < 0.7 * settings.hand_length_mm

@@ -1,18 +1,17 @@
-"""Frames as a camera sees them that is turned about its axis."""
+"""Crops turned about the camera's axis: what the camera sees after a turn the other way."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from .crops import Crops
 
 
-def turned(crops: Crops, angle: Tensor) -> tuple[Crops, Tensor]:
-    """The same frames as a camera sees them that is turned about its axis by -angle [B] (rad), and the rotations [B, 3, 3] by
-    which the hands turn in it.
+def turned(crops: Crops, angle: Float[Tensor, " B"]) -> tuple[Crops, Float[Tensor, "B 3 3"]]:
+    """The crops as seen by a camera turned about its axis by -angle (rad), and the rotations of the hands in its frame.
 
-    Exact but for the pixels' grid, since a picture turns with its camera; the nearest pixel is taken, so that no depth is
-    made up between the hand and what is behind it.
+    Exact except for the pixel grid. Each pixel takes its nearest source pixel, which invents no depth at outlines.
     """
     cos, sin = angle.cos(), angle.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
@@ -21,14 +20,14 @@ def turned(crops: Crops, angle: Tensor) -> tuple[Crops, Tensor]:
     return Crops(turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
 
 
-def turned_image(image: Tensor, R: Tensor) -> Tensor:
-    """Images [B, H, W] turned about their middle by R [B, 3, 3], rotations about the camera's axis; see `turned`."""
-    # grid_sample asks where each pixel comes from, which is the turn back
+def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:
+    """Images turned about their middle by R, rotations about the camera's axis; see `turned`."""
+    # grid_sample asks where each pixel comes from: the inverse turn
     back = torch.cat([R[:, :2, :2].mT, R.new_zeros(len(R), 2, 1)], 2)
     grid = affine_grid(back, [len(R), 1, *image.shape[1:]], align_corners=False)
     return grid_sample(image[:, None], grid, mode="nearest", align_corners=False)[:, 0]
 
 
-def rotated(points: Tensor, R: Tensor) -> Tensor:
-    """Points [B, ..., 3], each frame's by its R [B, 3, 3]."""
+def rotated(points: Float[Tensor, "B *points 3"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B *points 3"]:
+    """Points rotated by the R of their frame."""
     return torch.einsum("brc,b...c->b...r", R, points)

@@ -1,21 +1,33 @@
-"""The paper's way to cut off the forearm (Sec. 4.2): the hand wears a dark wristband, and a colour image shows where."""
+"""The paper's way to remove the forearm (Sec. 4.2): the user wears a dark wristband, which a colour image shows."""
 
 import numpy as np
+from jaxtyping import Bool, Real, UInt8
 from scipy import ndimage
 
 from .camera import Camera
 from .segment import NoHandFound, segment_hand
 
-DARK = 70  # of 255, in the brightest channel: skin is far above
-BAND_MM2 = 250.0  # of a band that is no speckle
-REACH_MM = 250.0  # how far behind the hand's middle its arm is searched
+DARK = 70  # of 255: brightest channel of a wristband's pixel, at most; skin is far above
+BAND_MM2 = 250.0  # smallest area of a wristband; less is speckle
+REACH_MM = 250.0  # the arm is searched up to this far behind the hand's median depth
 
 
-def cut_at_wristband(depth_mm: np.ndarray, camera: Camera, colour: np.ndarray, dark: int = DARK) -> np.ndarray:
-    """Depth [H, W] mm and the aligned colour image [H, W, 3] uint8 -> mask [H, W] bool of the hand before the wristband.
+def cut_at_wristband(
+    depth_mm: Real[np.ndarray, "H W"], camera: Camera, colour: UInt8[np.ndarray, "H W 3"], dark: int = DARK
+) -> Bool[np.ndarray, "H W"]:
+    """Mask of the hand up to the wristband.
 
-    The dark pixels cut what is nearest to the camera into pieces; the hand is the piece that `segment_hand` means.
-    Raises NoHandFound where there is no hand or no dark band, ValueError for images of different sizes.
+    Dark pixels cut the nearest object into pieces. The hand is the piece with most of the pixels of `segment_hand`.
+
+    Args:
+        depth_mm: 0 = no measurement.
+        camera: of the depth image.
+        colour: aligned with the depth image.
+        dark: see `DARK`.
+
+    Raises:
+        NoHandFound: no hand, or no dark band.
+        ValueError: images of different sizes.
     """
     if colour.shape != (*depth_mm.shape, 3):
         raise ValueError(f"colour must be {[*depth_mm.shape, 3]}, as the depth image is, got {list(colour.shape)}")

@@ -131,7 +131,7 @@ class _Watched(Sequence):
 
 def likeness(net: PoseNet, template: HandRig, crops: Crops) -> Tensor:
     """How much each crop looks like a hand, [B] in [0, 1], by the recogniser and by the base model, which must both doubt."""
-    both = looks_like_a_hand(crops) * confidence(predict(net, crops), template, crops)
+    both = looks_like_a_hand(crops.image) * confidence(predict(net, crops), template, crops)
     return both / (both + UNDECIDED)
 
 

@@ -234,6 +234,9 @@ def test_crop_frames_leaves_out_frames_without_a_hand_and_says_why():
     empty = Frame("empty", np.zeros_like(blob), camera, None, None)
     crops, kept, left_out = crop_frames([good, empty], progress=False)
     assert len(crops) == 1 and [f.name for f in kept] == ["good"] and set(left_out) == {"empty"} and left_out["empty"]
+    unmarked = [Frame("none", blob, camera, blob < 0), Frame("unmeasured", blob, camera, blob == 0)]
+    crops, _, left_out = crop_frames([good, *unmarked], progress=False)
+    assert len(crops) == 1 and set(left_out) == {"none", "unmeasured"} and "mask is empty" in left_out["unmeasured"]
     with pytest.raises(ValueError, match="no hand in any of the 1 frames .empty: "):
         crop_frames([empty], progress=False)
 

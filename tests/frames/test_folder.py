@@ -8,7 +8,7 @@ from hrlib.companion.example_frames import available_examples, real_examples, si
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.fingerspelling import FINGER_STATES, FOCAL_PX, LETTERS, Fingerspelling, letter_of
 from hrlib.frames.camera import Camera
-from hrlib.frames.folder import DepthFolder, mirrored, natural_order, read_depth
+from hrlib.frames.folder import DepthFolder, mirrored, read_depth
 from hrlib.frames.frame import Frame, Truth
 
 CAMERA = Camera(500.0, 510.0, 20.0, 14.0)
@@ -107,7 +107,12 @@ def test_frames_in_natural_order_from_all_folders_below(folder):
     assert len(frames) == 4 and [f.name for f in frames[1:3]] == ["b/frame_2.png", "b/frame_10.png"]
     np.testing.assert_array_equal(frames[2].depth_mm, ramp())
     assert frames[0].camera == CAMERA
-    assert sorted(["f10", "f9", "g1", "f"], key=natural_order) == ["f", "f9", "f10", "g1"]
+
+
+def test_superscript_digits_in_names_are_no_trouble(tmp_path):
+    for name in ("frame²_10.png", "frame²_9.png", "2²3.png", "10.png", "9.png"):
+        save_png(tmp_path / name, ramp())
+    assert DepthFolder(tmp_path, CAMERA).names == ["2²3.png", "9.png", "10.png", "frame²_9.png", "frame²_10.png"]
 
 
 def test_without_a_principal_point_it_is_the_images_centre(folder):
@@ -124,8 +129,8 @@ def test_a_left_hand_is_mirrored_with_its_camera(folder):
 
 
 def test_a_frame_with_truth_is_not_mirrored():
-    zero = np.zeros((21, 3))
-    frame = Frame("f", ramp().astype(np.float32), CAMERA, None, Truth(zero, zero, zero[0], zero))
+    truth = Truth(np.zeros((21, 3)), np.zeros((16, 4)), np.zeros(3), ramp())
+    frame = Frame("f", ramp().astype(np.float32), CAMERA, None, truth)
     with pytest.raises(ValueError, match="f: a frame with known truth cannot be mirrored"):
         mirrored(frame)
 

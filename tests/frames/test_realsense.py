@@ -66,11 +66,9 @@ def plug(monkeypatch):
 
 def test_images_come_back_as_they_were_measured(plug, tmp_path):
     camera = plug(Camera640())
-    made = record(tmp_path / "mine", seconds=0.5, rate=10, delay=0)
-    assert made.count == 5 and camera.stopped == 1 and camera.asked == ("depth", 640, 480, "z16", 10)
-    assert (
-        made.command == f"hrlib refine {tmp_path / 'mine'} --camera 476 475.5 313.25 242 --unit-mm 0.125 --out runs/me"
-    )
+    count, command = record(tmp_path / "mine", seconds=0.5, rate=10, delay=0)
+    assert count == 5 and camera.stopped == 1 and camera.asked == ("depth", 640, 480, "z16", 10)
+    assert command == f"hrlib refine {tmp_path / 'mine'} --camera 476 475.5 313.25 242 --unit-mm 0.125 --out runs/me"
     kept = json.loads((tmp_path / "mine" / "camera.json").read_text())
     assert kept["unit_mm"] == 0.125 and kept["camera"] == {"fx": 476.0, "fy": 475.5, "cx": 313.25, "cy": 242.0}
     frames = DepthFolder(tmp_path / "mine", Camera(**kept["camera"]), kept["unit_mm"])

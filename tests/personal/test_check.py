@@ -96,7 +96,7 @@ def test_a_camera_in_another_order_is_advised_on_for_frames_too():
 
 
 def test_synthetic_hands_look_like_hands():
-    assert (looks_like_a_hand(clean_batch().crops) > 0.5).float().mean() >= 0.75
+    assert (looks_like_a_hand(clean_batch().crops.image) > 0.5).float().mean() >= 0.75
 
 
 def test_the_threshold_is_the_one_of_the_held_out_figures():
@@ -202,4 +202,4 @@ def test_a_real_hand_of_another_size_is_still_one():
 
     small = load_hand().morphed({}, 0.8)
     crops = Synthesiser(small).batch(24, seed=3).crops
-    assert (looks_like_a_hand(crops) > 0.5).float().mean() > 0.8
+    assert (looks_like_a_hand(crops.image) > 0.5).float().mean() > 0.8
