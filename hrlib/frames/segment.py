@@ -1,22 +1,24 @@
-"""From a depth frame to the hand's pixels (design step "segment"): background off, forearm off, no labels, no learning.
+"""Depth frame -> the hand's pixels, without background and forearm; no labels, no learning (design step "segment").
 
-Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken back to full resolution at the end:
+Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken to full resolution at the end:
 
-1. the nearest sizeable part of the frame that is continuous in depth, with the small parts that hang on it (a finger
-   behind a fist is a depth step away from it);
-2. where the arm leaves it: at the image's border, into the body, or at a free end (a sleeve that the sensor missed);
-3. the palm: the centre of the largest circle inside the part, not further than 160 mm from the end that is furthest (along
-   the surface) from the arm;
-4. the wrist: the narrowest cross-section about 60 mm from the palm's centre towards the arm. What lies more than 24 mm
-   beyond and is connected to the arm is removed; fingers that lie beyond the same line are not connected to it and stay.
+1. The nearest sizeable part of the frame that is continuous in depth, and the small parts that hang on it (a finger
+   behind a fist is a depth step away from it).
+2. Where the arm leaves it: at the image's border, into the body, or at a free end (a sleeve that the sensor missed).
+3. The palm: the centre of the largest circle inside the part, at most 160 mm from the point that is farthest from the arm
+   along the surface.
+4. The wrist: the narrowest cross-section about 60 mm from the palm's centre towards the arm. The arm is removed from 24 mm
+   beyond the wrist on. Fingers beyond the same line stay, because they are not connected to the arm.
 
-Where no arm is found (the whole part is not longer than a hand) nothing is removed. Where both ends are free and may be the
-hand, as when the arm points at the camera and ends in the image, there are two answers, for others to judge.
+Nothing is removed if the part is no longer than a hand. If both ends are free and either may be the hand, as for an arm that
+points at the camera and ends in the image, there are two answers, for others to judge.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool, Real
 from numba import njit
 from scipy import ndimage
 
@@ -24,6 +26,43 @@ from . import surface
 from .camera import Camera
 
 HAND_ELSEWHERE = "the hand is not where the frames before and after have it"
+
+# Lengths as shares of settings.hand_length_mm, so that they fit children, too; comments give them for the default, 200 mm.
+FINGER_RADIUS = 0.065  # 13 mm: a larger circle fits into no finger, but into every arm
+FINGER_START = 0.085  # 17 mm from the nearest centre of such a circle, fingers begin
+PALM_RADIUS = 0.18  # 36 mm at least
+ARM_LENGTH = 0.3  # 60 mm of arm beyond the palm's circle tell its direction
+BODY_RADIUS = 0.4  # 80 mm: such a circle fits into the body, but into no hand or arm
+LIMB_START = 0.45  # 90 mm from the middle of the body, limbs have left it
+EXIT_SPREAD = 0.15  # 30 mm: a narrower contact with the image's border is a finger's
+END_LENGTH = 0.12  # 24 mm of a free end are its exit
+HAND_LONGEST = 0.72  # 144 mm from exit to farthest point: a part that is shorter has no arm
+FREE_LONGEST = 1.3  # 260 mm from end to end: a part that is shorter is a hand with a stump of arm
+REACH = 0.8  # 160 mm: the farthest point of a hand from its palm's centre
+KNOWN_REACH = 0.7  # 140 mm: the same from the mean of a hand's points, which other frames tell
+KNOWN_ERROR, KNOWN_PALM = 0.4, 0.3  # 80 mm and 60 mm from there, the part and the palm's centre are searched
+TRUNK_HALF = 0.35  # 70 mm: the arm is no wider to either side of its axis
+WRIST, WRIST_LAST = 0.31, 0.48  # 62 mm from the palm's centre lies the wrist; it is searched from PALM_RADIUS to 96 mm
+SLAB_HALF = 0.03  # 6 mm: half the thickness of a cross-section, and the step from one to the next
+FOREARM_KEPT = 0.12  # 24 mm behind the wrist: networks bear a piece of forearm, but not a hand without its heel
+
+# Which end is the arm: a score in mm, the length of the part from there, plus these terms. Set by hand.
+OPENING_WEIGHT, OPENING_MOST = 2.0, 0.4  # arms leave through a wide opening, of 80 mm at most
+BEHIND_WEIGHT, BEHIND_MOST = 0.7, 0.3  # arms are mostly farther from the camera than the hand; by 60 mm at most
+PALM_WEIGHT = 2.0  # the palm is thick
+FINGERS_LEAST = 0.04  # of hand_length_mm^2, 1600 mm^2: less area of fingers, as of a single one, proves little
+SCORES_ALIKE = 0.3  # 60 mm: free ends that differ by less are both possible
+
+LIMB_MM2 = 2000.0  # a smaller limb of the body has no hand
+HOLE_MM2 = 400.0  # smaller holes are shadows of the sensor
+STRETCH_MOST = 2.0  # slope of an arm in depth that is believed
+WIDTH_MM = 30.0  # a wrist displaced by x mm costs as much as one x^2 / 30 mm wider
+BORDER_MOST = 0.25  # share of a cross-section at the image's border, beyond which its width says nothing
+PIXELS_LEAST = 400  # of a usable mask
+AREA_MOST = 0.6  # of hand_length_mm^2, 24000 mm^2; the open hand of a large man has 21600
+EXTENT_MOST = 1.35  # 270 mm: a hand with some forearm
+OUTLINE_MOST = 0.5  # share of the outline that the image's border may cut
+NEAREST_PERCENT = 10  # percentile of the depths of a part by which parts are compared: not a few flying pixels
 
 
 class NoHandFound(ValueError):
@@ -34,8 +73,8 @@ class NoHandFound(ValueError):
 class SegmentSettings:
     """Lengths in mm. The defaults suit adult hands within arm's reach of a sensor; children: hand_length_mm = 150."""
 
-    near_mm: float = 150.0  # nothing nearer is looked at
-    far_mm: float = 1500.0  # nor anything further away
+    near_mm: float = 150.0  # nearer depths are ignored
+    far_mm: float = 1500.0  # farther ones, too
     hand_length_mm: float = 200.0  # wrist to the tip of the middle finger, at most; the other hand measures follow it
     reach_behind_mm: float = 450.0  # how far behind the nearest surface the hand and its arm are searched
     min_area_mm2: float = 2500.0  # a smaller part is not a hand (a fist seen from the front has about 6000)
@@ -43,9 +82,7 @@ class SegmentSettings:
     step_mm: float = 20.0  # neighbouring cells further apart in depth belong to different surfaces
     join_mm: float = 60.0  # ... but a small part no further than this from the hand is a finger of it
     join_area_mm2: float = 8000.0  # "small": no larger than this
-    arm_area_mm2: float = (
-        30000.0  # if the nearest part itself is small, it hangs on the hand, which has no more than this
-    )
+    arm_area_mm2: float = 30000.0  # the same if the nearest part is itself small: then the larger one may be the hand
 
     def __post_init__(self):
         for name, value in vars(self).items():
@@ -59,12 +96,12 @@ class SegmentSettings:
 class _Part:
     """The nearest part of the frame: N cells of the coarse grid, nodes of a graph of lengths along the surface."""
 
-    cells: np.ndarray  # [h, w] bool: which cells of the grid these are
+    cells: np.ndarray  # [h, w] bool: its cells in the grid
     points_mm: np.ndarray  # [N, 3]
     cell_mm: np.ndarray  # [N] side of the cell at its depth
     inside_mm: np.ndarray  # [N] distance to the part's outline in the image plane, the image's border included
     thick_mm: np.ndarray  # [N] the same, as if the part went on beyond the image's border
-    thin: np.ndarray  # [N] bool: where no circle of a finger's size and more fits in, so in extended fingers
+    thin: np.ndarray  # [N] bool: in extended fingers
     edges: tuple  # node, node, length_mm [E]
     border: tuple  # four arrays [N] bool: touches the image's top, bottom, left, right
 
@@ -77,27 +114,39 @@ class _Part:
         """Connected pieces of the nodes marked in among [N] bool: label [N], -1 elsewhere."""
         return surface.pieces(*self.edges[:2], among)
 
+    def spread_mm(self, nodes):
+        """Diagonal of the nodes' bounding box in x and y."""
+        return np.linalg.norm(np.ptp(self.points_mm[nodes, :2], axis=0))
+
 
 def segment_hand(
-    depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings(), near_mm=None
-) -> np.ndarray:
-    """Depth [H, W] in mm (0 = no measurement) -> mask [H, W] bool of the hand, with a short piece of forearm.
-
-    The most plausible of `possible_hands`, which see for near_mm and errors.
-    """
+    depth_mm: Real[np.ndarray, "H W"],
+    camera: Camera,
+    settings: SegmentSettings = SegmentSettings(),
+    near_mm: np.ndarray | Sequence[float] | None = None,
+) -> Bool[np.ndarray, "H W"]:
+    """Mask of the hand with a short piece of forearm: the most plausible of `possible_hands`, with the same arguments."""
     return possible_hands(depth_mm, camera, settings, near_mm)[0]
 
 
 def possible_hands(
-    depth_mm: np.ndarray, camera: Camera, settings: SegmentSettings = SegmentSettings(), near_mm=None
+    depth_mm: Real[np.ndarray, "H W"],
+    camera: Camera,
+    settings: SegmentSettings = SegmentSettings(),
+    near_mm: np.ndarray | Sequence[float] | None = None,
 ) -> list[np.ndarray]:
-    """Depth [H, W] in mm (0 = no measurement) -> masks [H, W] bool of what may be the hand, the most plausible first.
+    """Masks [H, W] of what may be the hand, the most plausible first: two if two free ends are much alike.
 
-    Two where the part has two free ends that are much alike: their shapes alone do not tell which of them is the hand.
+    Args:
+        depth_mm: 0 = no measurement.
+        camera: of the frame.
+        settings: measures of the hand, and where it is searched.
+        near_mm: [3], the hand's centre in the camera frame, if other frames of the recording tell it. Then the arm is
+            whatever is farther away than a hand reaches.
 
-    near_mm [3]: about where the hand's centre is (camera frame), where other frames of the recording tell; then the arm
-    leaves through whatever is farther from there than a hand reaches, instead of being guessed.
-    Raises NoHandFound (a ValueError) where nothing can be a hand, ValueError for a wrong shape, NaN or negative depth.
+    Raises:
+        NoHandFound: (a ValueError) nothing can be a hand.
+        ValueError: wrong shape, NaN or negative depth.
     """
     if getattr(depth_mm, "ndim", None) != 2:
         raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
@@ -121,37 +170,56 @@ def _area_mm2(depth_mm, camera):
     return float((depth_mm.astype(np.float64) ** 2).sum() / (camera.fx * camera.fy))
 
 
+# -- step 1: the nearest part ---------------------------------------------------------------------------------------------
+
+
 def _nearest_part(depth_mm, camera, settings, near_mm):
-    """-> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with the small ones
-    that hang on it."""
+    """-> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with its fingers."""
     focal = np.sqrt(camera.fx * camera.fy)
-    window = f"between {settings.near_mm:.0f} and {settings.far_mm:.0f} mm"
+    nearest_mm = _nearest_depth(depth_mm, focal, settings)
+    stride = max(1, round(settings.cell_mm * focal / nearest_mm))
+    v, u = (np.arange(0, n, stride).astype(np.float32) for n in depth_mm.shape)
+    grid_mm = camera.unproject(u, v[:, None], depth_mm[::stride, ::stride])
+    z = grid_mm[..., 2]
+    usable = (z > settings.near_mm) & (z < min(settings.far_mm, nearest_mm + settings.reach_behind_mm))
+    i, j, length_mm = surface.edges(grid_mm, usable, settings.join_mm)
+    cell_mm = stride * z[usable] / focal
+    member = _members(grid_mm[usable], cell_mm, (i, j), settings, near_mm)
+    cells = np.zeros(usable.shape, bool)
+    cells[usable] = member
+    number, own = np.cumsum(member) - 1, member[i] & member[j]
+    edges = number[i[own]], number[j[own]], length_mm[own]
+    return stride, _part_of(cells, grid_mm[cells], cell_mm[member], edges, settings.hand_length_mm)
+
+
+def _nearest_depth(depth_mm, focal, settings):
+    """The depth at which half the area of a hand is nearer: beyond single flying pixels."""
     sample = depth_mm[::2, ::2]
     sample = np.sort(sample[(sample > settings.near_mm) & (sample < settings.far_mm)])
     area_mm2 = 4 * np.cumsum((sample / focal) ** 2)
     if len(sample) == 0 or area_mm2[-1] < settings.min_area_mm2:
-        raise NoHandFound(f"no depth {window}, or less than {settings.min_area_mm2:.0f} mm^2 of it")
-    nearest_mm = sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]  # not the first speckle
-    stride = max(1, round(settings.cell_mm * focal / nearest_mm))
+        raise NoHandFound(f"no depth {_window_text(settings)}, or less than {settings.min_area_mm2:.0f} mm^2 of it")
+    return sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]
 
-    v, u = np.ogrid[0 : depth_mm.shape[0] : stride, 0 : depth_mm.shape[1] : stride]
-    v, u = v.astype(np.float32), u.astype(np.float32)
-    grid_mm = camera.unproject(u, v, depth_mm[::stride, ::stride])
-    z = grid_mm[..., 2]
-    usable = (z > settings.near_mm) & (z < min(settings.far_mm, nearest_mm + settings.reach_behind_mm))
-    z, cell_mm = z[usable], stride * z[usable] / focal
-    i, j, length_mm = surface.edges(grid_mm, usable, settings.join_mm)
+
+def _window_text(settings):
+    return f"between {settings.near_mm:.0f} and {settings.far_mm:.0f} mm"
+
+
+def _members(points_mm, cell_mm, edges, settings, near_mm):
+    """Cells [N] bool of the nearest sizeable part (or of that at near_mm), and of the small parts that hang on it."""
+    z, (i, j) = points_mm[:, 2], edges
     smooth = np.abs(z[i] - z[j]) < settings.step_mm
     label = surface.pieces(i[smooth], j[smooth], np.ones(len(z), bool))
     area_mm2 = np.bincount(label, cell_mm**2)
     sizeable = np.flatnonzero(area_mm2 >= settings.min_area_mm2)
     if len(sizeable) == 0:
         largest = f"the largest has {area_mm2.max():.0f} mm^2, wanted {settings.min_area_mm2:.0f}"
-        raise NoHandFound(f"no object of a hand's size {window}: {largest}")
+        raise NoHandFound(f"no object of a hand's size {_window_text(settings)}: {largest}")
     if near_mm is None:
-        member = label == min(sizeable, key=lambda s: np.percentile(z[label == s], 10))
+        member = label == _nearest_label(z, label, sizeable)
     else:
-        there = np.linalg.norm(grid_mm[usable] - near_mm, axis=1) < 0.4 * settings.hand_length_mm
+        there = np.linalg.norm(points_mm - near_mm, axis=1) < KNOWN_ERROR * settings.hand_length_mm
         member = label == sizeable[np.bincount(label[there], minlength=len(area_mm2))[sizeable].argmax()]
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
         apart = member[i] != member[j]
@@ -160,26 +228,27 @@ def _nearest_part(depth_mm, camera, settings, near_mm):
         small = area_mm2[label[member]].max() < settings.join_area_mm2
         limit = settings.arm_area_mm2 if small else settings.join_area_mm2
         member |= (hanging & (area_mm2 < limit))[label]
+    return member
 
-    cells = np.zeros(usable.shape, bool)
-    cells[usable] = member
-    number = np.cumsum(member) - 1
-    own = member[i] & member[j]
+
+def _nearest_label(z, label, among):
+    return min(among, key=lambda one: np.percentile(z[label == one], NEAREST_PERCENT))
+
+
+def _part_of(cells, points_mm, cell_mm, edges, hand):
     row, column = np.nonzero(cells)
     border = (row <= 1, row >= cells.shape[0] - 2, column <= 1, column >= cells.shape[1] - 2)
-    edges = (number[i[own]], number[j[own]], length_mm[own])
-    cell_mm = cell_mm[member]
     solid = _without_small_holes(cells, np.median(cell_mm))
     window = _window(solid, 1)  # nothing further away is the nearest to anything inside
     solid, mine = solid[window], cells[window]
     inside_mm = ndimage.distance_transform_edt(np.pad(solid, 1))[1:-1, 1:-1][mine] * cell_mm
     thick_mm = ndimage.distance_transform_edt(solid)[mine] * cell_mm
     core = np.zeros(mine.shape, bool)
-    core[mine] = thick_mm > 0.065 * settings.hand_length_mm
+    core[mine] = thick_mm > FINGER_RADIUS * hand
     thin = np.ones(len(cell_mm), bool)
     if core.any():  # else scipy's distances mean nothing
-        thin = ndimage.distance_transform_edt(~core)[mine] * cell_mm > 0.085 * settings.hand_length_mm
-    return stride, _Part(cells, grid_mm[cells], cell_mm, inside_mm, thick_mm, thin, edges, border)
+        thin = ndimage.distance_transform_edt(~core)[mine] * cell_mm > FINGER_START * hand
+    return _Part(cells, points_mm, cell_mm, inside_mm, thick_mm, thin, edges, border)
 
 
 def _window(cells, margin):
@@ -188,158 +257,160 @@ def _window(cells, margin):
     return tuple(slice(max(0, at[0] - margin), at[-1] + 1 + margin) for at in (rows, columns))
 
 
-def _without_small_holes(cells, cell_mm, small_mm2=400.0):
+def _without_small_holes(cells, cell_mm):
     """Slits of one cell and small holes filled: they are sensor shadows, not the hand's outline."""
     solid, window = cells.copy(), _window(cells, 0)
     solid[window] |= ndimage.binary_closing(np.pad(cells[window], 2), np.ones((3, 3)))[2:-2, 2:-2]
     hole, _ = ndimage.label(~solid)
-    small = np.bincount(hole.ravel()) * cell_mm**2 < small_mm2
+    small = np.bincount(hole.ravel()) * cell_mm**2 < HOLE_MM2
     small[0] = False
     return solid | small[hole]
 
 
-def _without_forearm(part, settings):
-    """-> keep [N] bool for each end that may be the hand, the most plausible first."""
-    hand = settings.hand_length_mm
-    exits, free = _possible_exits(part, settings)
-    arms = [_arm_through(part, exit_nodes, settings) for exit_nodes in exits]
-    arms = sorted((arm for arm in arms if arm is not None), key=lambda arm: -arm.score)
-    # No arm; or all of it is no longer than a hand; or the palm itself lies at the image's border.
-    if not arms or max(arm.from_exit.max() for arm in arms) < 0.72 * hand or not arms[0].nodes.any():
-        return [np.ones(len(part.points_mm), bool)]
-    others = [arm for arm in arms[1:] if free and arm.nodes.any() and arm.score > arms[0].score - 0.3 * hand]
-    return [_cut_at_wrist(part, arm, settings) for arm in (arms[0], *others)]
-
-
-def _hand_at(part, settings, near_mm):
-    """-> keep [N] bool, where the hand's centre is about near_mm."""
-    apart_mm = np.linalg.norm(part.points_mm - near_mm, axis=1)
-    beyond = np.flatnonzero(apart_mm > 0.7 * settings.hand_length_mm)
-    if not len(beyond):
-        return np.ones(len(apart_mm), bool)
-    from_exit = part.distance_along(beyond)
-    at_hand = (apart_mm < 0.3 * settings.hand_length_mm) & (from_exit > 0)
-    if not at_hand.any():
-        raise NoHandFound(HAND_ELSEWHERE)
-    palm = np.flatnonzero(at_hand)[np.argmax(part.inside_mm[at_hand])]
-    arm = _arm_beyond(part, beyond, from_exit, palm, settings)
-    return _cut_at_wrist(part, arm, settings) if arm.nodes.any() else apart_mm < 0.7 * settings.hand_length_mm
+# -- steps 2 and 3: arm and palm ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Arm:
-    """A guess where the arm leaves the part, and what would then be palm and arm."""
+    """A guess where the arm leaves the part, with the palm and the arm that follow from it."""
 
     score: float
     exit_nodes: np.ndarray  # indices
     from_exit: np.ndarray  # [N] mm along the surface
     palm: int  # the node in the palm's centre
-    nodes: np.ndarray  # [N] bool: the arm's first 60 mm beyond the palm's circle
+    nodes: np.ndarray  # [N] bool: the first ARM_LENGTH of the arm beyond the palm's circle
 
 
-def _possible_exits(part, settings):
-    """Sets of nodes (indices) where the arm may leave the part: into the body, at the border, at a free end; is it that?"""
+def _without_forearm(part, settings):
+    """-> keep [N] bool for each end that may be the hand, the most plausible first."""
     hand = settings.hand_length_mm
-    body = np.flatnonzero(part.inside_mm > 0.4 * hand)  # no circle as large as this fits into a hand or an arm
+    exits, free = _possible_exits(part, hand)
+    arms = [_arm_through(part, exit_nodes, hand) for exit_nodes in exits]
+    arms = sorted((arm for arm in arms if arm is not None), key=lambda arm: -arm.score)
+    # No arm; or all of it is no longer than a hand; or the palm itself lies at the image's border.
+    if not arms or max(arm.from_exit.max() for arm in arms) < HAND_LONGEST * hand or not arms[0].nodes.any():
+        return [np.ones(len(part.points_mm), bool)]
+    others = [arm for arm in arms[1:] if free and arm.nodes.any() and arm.score > arms[0].score - SCORES_ALIKE * hand]
+    return [_cut_at_wrist(part, arm, hand) for arm in (arms[0], *others)]
+
+
+def _hand_at(part, settings, near_mm):
+    """-> keep [N] bool, if the hand's centre is about near_mm."""
+    hand = settings.hand_length_mm
+    apart_mm = np.linalg.norm(part.points_mm - near_mm, axis=1)
+    beyond = np.flatnonzero(apart_mm > KNOWN_REACH * hand)
+    if not len(beyond):
+        return np.ones(len(apart_mm), bool)
+    from_exit = part.distance_along(beyond)
+    at_hand = (apart_mm < KNOWN_PALM * hand) & (from_exit > 0)
+    if not at_hand.any():
+        raise NoHandFound(HAND_ELSEWHERE)
+    palm = np.flatnonzero(at_hand)[np.argmax(part.inside_mm[at_hand])]
+    arm = _arm_beyond(part, beyond, from_exit, palm, hand)
+    return _cut_at_wrist(part, arm, hand) if arm.nodes.any() else apart_mm < KNOWN_REACH * hand
+
+
+def _possible_exits(part, hand):
+    """-> sets of nodes (indices) where the arm may leave the part: into the body, at the border, at a free end; and whether
+    they are free ends."""
+    body = np.flatnonzero(part.inside_mm > BODY_RADIUS * hand)
     if len(body):
         return [body], False
     exits = []
     for side in part.border:
         piece = part.pieces(side)
-        for label in np.unique(piece[side]):
-            nodes = np.flatnonzero(piece == label)
-            if _spread_mm(part, nodes) > 0.15 * hand:
-                exits.append(nodes)
+        contacts = [np.flatnonzero(piece == label) for label in np.unique(piece[side])]
+        exits += [nodes for nodes in contacts if part.spread_mm(nodes) > EXIT_SPREAD * hand]
     if exits:
         return exits, False
     one_end = part.distance_along([part.points_mm[:, 2].argmin()]).argmax()
     from_one = part.distance_along([one_end])
-    if from_one.max() < 1.3 * hand:
-        return [], True  # a hand, with a stump of the arm at most
+    if from_one.max() < FREE_LONGEST * hand:
+        return [], True
     from_other = part.distance_along([from_one.argmax()])
-    return [np.flatnonzero((d >= 0) & (d < 0.12 * hand)) for d in (from_one, from_other)], True
+    return [np.flatnonzero((d >= 0) & (d < END_LENGTH * hand)) for d in (from_one, from_other)], True
 
 
-def _spread_mm(part, nodes):
-    return np.linalg.norm(np.ptp(part.points_mm[nodes, :2], axis=0))
-
-
-def _arm_through(part, exit_nodes, settings):
-    """What palm and arm would be if the arm left through these nodes; None if only a finger leads there."""
-    hand, z = settings.hand_length_mm, part.points_mm[:, 2]
-    from_exit = part.distance_along(exit_nodes)
-    if part.inside_mm[exit_nodes].max() > 0.4 * hand:  # a body may have more limbs: the hand is on the nearest one
-        limb = part.pieces(from_exit > 0.45 * hand)
-        limbs = [label for label in np.unique(limb[limb >= 0]) if (part.cell_mm[limb == label] ** 2).sum() > 2000]
+def _arm_through(part, exit_nodes, hand):
+    """Palm and arm if the arm leaves through these nodes; None if only a finger leads there."""
+    z, from_exit = part.points_mm[:, 2], part.distance_along(exit_nodes)
+    if part.inside_mm[exit_nodes].max() > BODY_RADIUS * hand:  # a body has more limbs: the hand is on the nearest one
+        limb = part.pieces(from_exit > LIMB_START * hand)
+        limbs = [label for label in np.unique(limb[limb >= 0]) if (part.cell_mm[limb == label] ** 2).sum() > LIMB_MM2]
         if not limbs:
             return None
-        nearest = min(limbs, key=lambda label: np.percentile(z[limb == label], 10))
-        from_exit = np.where((limb == nearest) | (limb < 0), from_exit, -1)
+        from_exit = np.where((limb == _nearest_label(z, limb, limbs)) | (limb < 0), from_exit, -1)
     finger_mm2 = part.thin * part.cell_mm**2
     near_exit = (from_exit >= 0) & (from_exit < 0.5 * from_exit.max())
-    fingers_here = finger_mm2[near_exit].sum() / max(finger_mm2.sum(), 0.04 * hand**2)  # one finger alone proves little
-    if fingers_here > 0.5:
+    fingers_here = finger_mm2[near_exit].sum() / max(finger_mm2.sum(), FINGERS_LEAST * hand**2)
+    if fingers_here > 0.5:  # most fingers are at this end
         return None
     # Further away it could lie in the forearm, which is thicker than a hand seen from its edge.
-    in_hand = from_exit > from_exit.max() - 0.8 * hand
+    in_hand = from_exit > from_exit.max() - REACH * hand
     palm = np.flatnonzero(in_hand)[np.argmax(part.inside_mm[in_hand])]
-    arm = _arm_beyond(part, exit_nodes, from_exit, palm, settings)
-    if arm.nodes.any() and part.thick_mm[arm.nodes].max() < 0.065 * hand:
+    arm = _arm_beyond(part, exit_nodes, from_exit, palm, hand)
+    if arm.nodes.any() and part.thick_mm[arm.nodes].max() < FINGER_RADIUS * hand:
         return None
-    # The arm leaves through a wide opening, mostly further from the camera than the hand, and far from the fingertips.
-    opening = min(_spread_mm(part, exit_nodes), 0.4 * hand)
-    behind = np.clip(np.median(z[exit_nodes]) - np.median(z), -0.3 * hand, 0.3 * hand)
-    score = 2 * opening + 0.7 * behind + from_exit.max() + 2 * part.inside_mm[palm] - hand * fingers_here
-    return replace(arm, score=score)
+    opening = min(part.spread_mm(exit_nodes), OPENING_MOST * hand)
+    behind = np.clip(np.median(z[exit_nodes]) - np.median(z), -BEHIND_MOST * hand, BEHIND_MOST * hand)
+    score = OPENING_WEIGHT * opening + BEHIND_WEIGHT * behind + from_exit.max() + PALM_WEIGHT * part.inside_mm[palm]
+    return replace(arm, score=score - hand * fingers_here)  # arms are far from the fingertips
 
 
-def _arm_beyond(part, exit_nodes, from_exit, palm, settings):
+def _arm_beyond(part, exit_nodes, from_exit, palm, hand):
     """The arm that begins at the palm's circle and leads to the exit."""
     radius = np.hypot(*(part.points_mm[:, :2] - part.points_mm[palm, :2]).T)
-    palm_mm = max(part.inside_mm[palm], 0.18 * settings.hand_length_mm)
-    nodes = (from_exit < from_exit[palm]) & (radius > palm_mm) & (radius < palm_mm + 0.3 * settings.hand_length_mm)
+    palm_mm = max(part.inside_mm[palm], PALM_RADIUS * hand)
+    nodes = (from_exit < from_exit[palm]) & (radius > palm_mm) & (radius < palm_mm + ARM_LENGTH * hand)
     if nodes.any():
         piece = part.pieces(nodes)
         nodes = piece == np.bincount(piece[nodes]).argmax()
     return _Arm(0.0, exit_nodes, from_exit, palm, nodes)
 
 
-def _cut_at_wrist(part, arm, settings):
+# -- step 4: the wrist ----------------------------------------------------------------------------------------------------
+
+
+def _cut_at_wrist(part, arm, hand):
     """-> keep [N] bool: the part without what lies beyond the wrist and is connected to the arm."""
-    hand = settings.hand_length_mm
     from_palm_mm = part.points_mm - part.points_mm[arm.palm]
     direction = from_palm_mm[arm.nodes, :2].mean(0)
     direction /= np.linalg.norm(direction)
     along = from_palm_mm[:, :2] @ direction
     aside = np.abs(from_palm_mm[:, :2] @ np.array([-direction[1], direction[0]]))
     slope = np.polyfit(along[arm.nodes], part.points_mm[arm.nodes, 2], 1)[0]
-    stretch = np.sqrt(1 + min(abs(slope), 2.0) ** 2)  # an arm that leads away from the camera looks shorter than it is
+    stretch = np.sqrt(1 + min(abs(slope), STRETCH_MOST) ** 2)  # an arm that leads away from the camera looks too short
     along = along * stretch
-
-    trunk = (arm.from_exit < arm.from_exit[arm.palm] + 10) & (aside < 0.35 * hand)
-    at_border = np.any(part.border, axis=0)
-    wrist, least = None, np.inf
-    for station in np.arange(0.18, 0.48, 0.03) * hand:
-        slab = trunk & (np.abs(along - station) < 0.03 * hand)
-        if not slab.any() or at_border[slab].mean() > 0.25:
-            break  # what the image cuts off looks narrow
-        width = (part.cell_mm[slab] ** 2).sum() * stretch / (0.06 * hand)
-        cost = (
-            width + (station - 0.31 * hand) ** 2 / 30
-        )  # 62 mm from the palm's centre, unless it is narrower elsewhere
-        if cost < least:
-            wrist, least = station, cost
+    # a palm's cells are up to 10 mm farther from the exit than its centre
+    trunk = (arm.from_exit < arm.from_exit[arm.palm] + 10) & (aside < TRUNK_HALF * hand)
+    wrist = _narrowest(part, along, trunk, stretch, hand)
     if wrist is None:
         return np.ones(len(along), bool)
-
-    # A network that has seen forearms does not mind a piece of one; where as much of the hand is lost, it finds another pose.
-    beyond = part.pieces(along > wrist + 0.12 * hand)
+    beyond = part.pieces(along > wrist + FOREARM_KEPT * hand)
     leads_out = arm.nodes.copy()
     leads_out[arm.exit_nodes] = True
     removed = np.isin(beyond, beyond[leads_out & (beyond >= 0)])
-    within_reach = np.linalg.norm(from_palm_mm, axis=1) < 0.8 * hand
+    within_reach = np.linalg.norm(from_palm_mm, axis=1) < REACH * hand
     piece = part.pieces(~removed & within_reach)
     return piece == piece[arm.palm]
+
+
+def _narrowest(part, along, trunk, stretch, hand):
+    """Distance of the wrist from the palm's centre along the arm, mm; None if the image cuts the arm off before it."""
+    at_border = np.any(part.border, axis=0)
+    wrist, least = None, np.inf
+    for station in np.arange(PALM_RADIUS, WRIST_LAST, SLAB_HALF) * hand:
+        slab = trunk & (np.abs(along - station) < SLAB_HALF * hand)
+        if not slab.any() or at_border[slab].mean() > BORDER_MOST:
+            break  # what the image cuts off looks narrow
+        width = (part.cell_mm[slab] ** 2).sum() * stretch / (2 * SLAB_HALF * hand)
+        cost = width + (station - WRIST * hand) ** 2 / WIDTH_MM
+        if cost < least:
+            wrist, least = station, cost
+    return wrist
+
+
+# -- masks ----------------------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True)
@@ -378,23 +449,27 @@ def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """What a mask measures, and why the frame should be left out (`reason`, None for a good one)."""
+    """Measures of a mask, and the reason to leave the frame out (None for a good one)."""
 
-    pixels: int
     area_mm2: float  # as seen from the camera
-    extent_mm: float  # along the longest direction, the outermost 0.5 % of the points at both ends left out
+    extent_mm: float  # along the longest direction, without the outermost 0.5 % of the points at either end
     distance_mm: float  # median depth
-    border_share: float  # part of the outline that the image's border cuts
+    border_share: float  # share of the outline that the image's border cuts
     reason: str | None
 
 
-def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = SegmentSettings()) -> MaskCheck:
-    """Measure a hand mask [H, W] bool on its depth [H, W] in mm, to leave out frames a model should not learn from."""
+def check_mask(
+    depth_mm: Real[np.ndarray, "H W"],
+    camera: Camera,
+    mask: Bool[np.ndarray, "H W"],
+    settings: SegmentSettings = SegmentSettings(),
+) -> MaskCheck:
+    """Measure a hand mask on its depth image, to leave out frames that a model should not learn from."""
     if np.shape(mask) != np.shape(depth_mm):
         raise ValueError(f"mask must have the shape of depth_mm {np.shape(depth_mm)}, got {np.shape(mask)}")
     mask = mask & (depth_mm > 0)
     if not mask.any():
-        return MaskCheck(0, 0.0, 0.0, 0.0, 0.0, "the mask is empty")
+        return MaskCheck(0.0, 0.0, 0.0, 0.0, "the mask is empty")
     points_mm = camera.cloud(depth_mm, mask)
     centred = points_mm - points_mm.mean(0)
     main_direction = np.linalg.eigh(centred.T @ centred)[1][:, -1]
@@ -404,14 +479,14 @@ def check_mask(depth_mm, camera: Camera, mask, settings: SegmentSettings = Segme
     outline, window = mask.copy(), _window(mask, 0)
     outline[window] &= ~ndimage.binary_erosion(mask[window])
     border_share = float((outline.sum() - outline[1:-1, 1:-1].sum()) / outline.sum())
-    hand = settings.hand_length_mm
+    hand, pixels = settings.hand_length_mm, mask.sum()
     problems = (
-        (mask.sum() < 400, f"only {mask.sum()} pixels: bring the hand nearer, or use a sensor with more pixels"),
+        (pixels < PIXELS_LEAST, f"only {pixels} pixels: bring the hand nearer, or use a sensor with more pixels"),
         (not settings.near_mm < distance_mm < settings.far_mm, f"the hand is {distance_mm:.0f} mm away"),
         (area_mm2 < settings.min_area_mm2, f"{area_mm2:.0f} mm^2 are less than a hand"),
-        (area_mm2 > 0.6 * hand**2, f"{area_mm2:.0f} mm^2 are more than a hand"),
-        (extent_mm > 1.35 * hand, f"{extent_mm:.0f} mm are longer than a hand"),
-        (border_share > 0.5, f"the image's border cuts {border_share:.0%} of the hand's outline"),
+        (area_mm2 > AREA_MOST * hand**2, f"{area_mm2:.0f} mm^2 are more than a hand"),
+        (extent_mm > EXTENT_MOST * hand, f"{extent_mm:.0f} mm are longer than a hand"),
+        (border_share > OUTLINE_MOST, f"the image's border cuts {border_share:.0%} of the hand's outline"),
     )
     reason = next((text for failed, text in problems if failed), None)
-    return MaskCheck(int(mask.sum()), area_mm2, extent_mm, distance_mm, border_share, reason)
+    return MaskCheck(area_mm2, extent_mm, distance_mm, border_share, reason)
