@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.folder import read_depth
-from .labelled import LabelledFrames
+from .labelled import LabelledFrames, label_of
 from .published import ICVL_CAMERA
 
 LISTS = {"train": ("Training", ("labels.txt",)), "test": ("Testing", ("test_seq_1.txt", "test_seq_2.txt"))}
-NUMBERS = 48
 
 
 class ICVL(LabelledFrames):
@@ -34,25 +33,17 @@ class ICVL(LabelledFrames):
                 raise FileNotFoundError(f"{file} not found: name the folder that holds ICVL's Training/ and Testing/")
             lines = file.read_text(encoding="ascii", errors="replace").splitlines()
             for number, words in enumerate(map(str.split, lines), 1):
-                values = _numbers(words[1:])
-                if values is not None:
+                joints = label_of(words[1:], 16)
+                if joints is not None:
                     names.append(words[0])
-                    rows.append(values)
+                    rows.append(joints)
                 elif words:
-                    left_out[f"{name} line {number}"] = f"wanted a path and {NUMBERS} numbers, got {len(words) - 1}"
+                    left_out[f"{name} line {number}"] = f"wanted a path and 48 numbers, got {len(words) - 1}"
         if not rows:
             raise ValueError(f"{folder}: no label in {', '.join(lists)} can be read; unpack it again")
-        joints_mm = ICVL_CAMERA.unproject(*np.moveaxis(np.reshape(rows, (-1, 16, 3)), -1, 0))
+        joints_mm = ICVL_CAMERA.unproject(*np.moveaxis(np.array(rows), -1, 0))
         super().__init__("icvl", ICVL_CAMERA, folder / "Depth", names, joints_mm, side)
         self.left_out = left_out
 
     def read(self, path: Path) -> Float[np.ndarray, "240 320"]:
         return read_depth(path)
-
-
-def _numbers(words: list[str]) -> list[float] | None:
-    try:
-        values = [float(word) for word in words]
-    except ValueError:
-        return None
-    return values if len(values) == NUMBERS and np.isfinite(values).all() else None

@@ -114,3 +114,12 @@ def within(frame: Frame, low_mm: Float[np.ndarray, " 3"], high_mm: Float[np.ndar
     v, u = np.indices(frame.depth_mm.shape)
     points = frame.camera.unproject(u, v, frame.depth_mm)
     return (frame.depth_mm > 0) & ((points >= low_mm) & (points <= high_mm)).all(-1)
+
+
+def label_of(words: list[str], joints: int) -> Float[np.ndarray, "J 3"] | None:
+    """The joints that a line of a label file lists; None if it has another number of numbers, or not finite ones."""
+    try:
+        points = np.array(words, float).reshape(joints, 3)
+    except ValueError:
+        return None
+    return points if np.isfinite(points).all() else None

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.camera import Camera
-from .labelled import LabelledFrames
+from .labelled import LabelledFrames, label_of
 
 MSRA_CAMERA = Camera(241.42, 241.42, 160.0, 120.0)
 SUBJECTS = tuple(f"P{i}" for i in range(9))
@@ -67,10 +67,11 @@ def _labels(path: Path, at: str) -> tuple[dict[str, np.ndarray], dict[str, str]]
         return {}, {f"{at}/joint.txt": f"cannot be read ({error}); unpack it again"}
     labels, left_out = {}, {}
     for i, line in enumerate(lines[:count]):
-        try:
-            labels[f"{at}/{i:06d}_depth.bin"] = np.array(line.split(), float).reshape(21, 3)
-        except ValueError:
+        joints = label_of(line.split(), 21)
+        if joints is None:
             left_out[f"{at}/joint.txt line {i + 2}"] = f"wanted 63 numbers, got {len(line.split())}"
+        else:
+            labels[f"{at}/{i:06d}_depth.bin"] = joints
     if len(lines) < count:
         left_out[f"{at}/joint.txt"] = f"truncated: {len(lines)} of {count} frames"
     return labels, left_out

@@ -5,7 +5,6 @@ Images are depth_<view>_<7 digits>.png, numbered from 1, 640x480, depth mm = G *
 a second person with a smaller hand. All are right hands. The three views are of the same moment.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from scipy.io import loadmat
 from ..frames.folder import read_depth
 from .labelled import LabelledFrames
 from .published import NYU_CAMERA
-
-IMAGE = re.compile(r"depth_([123])_(\d{7})\.png")
 
 
 class NYU(LabelledFrames):
@@ -34,10 +31,9 @@ class NYU(LabelledFrames):
         uvd = _joint_uvd(folder / split / "joint_data.mat")[view - 1]
         names = [f"{split}/depth_{view}_{i + 1:07d}.png" for i in range(len(uvd))]
         super().__init__("nyu", NYU_CAMERA, folder, names, NYU_CAMERA.unproject(*np.moveaxis(uvd, -1, 0)), side)
-        for path in sorted((folder / split).glob(f"depth_{view}_*.png")):
-            found = IMAGE.fullmatch(path.name)
-            if not found or not 1 <= int(found[2]) <= len(uvd):
-                self.left_out[f"{split}/{path.name}"] = f"no label: joint_data.mat has {len(uvd)} frames"
+        files = {f"{split}/{path.name}" for path in (folder / split).glob(f"depth_{view}_*.png")}
+        reason = f"no label: joint_data.mat has {len(uvd)} frames"
+        self.left_out = dict.fromkeys(sorted(files - set(names)), reason)
 
     def read(self, path: Path) -> Float[np.ndarray, "480 640"]:
         return read_depth(path, encoding="nyu")

@@ -77,12 +77,11 @@ def largest_difference(curves: list[dict], others: list[dict]) -> float:
 
     Raises ValueError if one of `others` is not among the curves.
     """
-
-    def key(curve: dict) -> tuple[str, str, str]:
-        return curve["dataset"], curve["name"], curve["protocol"]["bias"]
-
-    means = {key(curve): curve["mean_mm"] for curve in curves}
-    missing = [key(curve) for curve in others if key(curve) not in means]
-    if missing:
-        raise ValueError(f"{missing[0]} is not in the table of curves; run benchmarks/bench_published.py")
-    return max(abs(means[key(curve)] - curve["mean_mm"]) for curve in others)
+    means, theirs = (
+        {(curve["dataset"], curve["name"], curve["protocol"]["bias"]): curve["mean_mm"] for curve in some}
+        for some in (curves, others)
+    )
+    for key in theirs:
+        if key not in means:
+            raise ValueError(f"{key} is not in the table of curves; run benchmarks/bench_published.py")
+    return max(abs(means[key] - mean_mm) for key, mean_mm in theirs.items())

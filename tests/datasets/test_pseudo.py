@@ -126,7 +126,7 @@ def test_fits_are_kept_and_the_same_in_every_call(monkeypatch, tmp_path):
 
     monkeypatch.setattr("hrlib.support.paths.BUILD", tmp_path)
     monkeypatch.setattr(pseudo, "real_labels", lambda dataset: None)
-    monkeypatch.setattr(pseudo, "fit_poses", fit)
+    monkeypatch.setattr(pseudo, "fit_to_joints", fit)
     first, second = (real_poses("icvl", template()) for _ in range(2))
     assert len(fits) == 1 and torch.equal(first.rotations, second.rotations)
     assert first.fitted_mm.shape == (TEST_SETS["icvl"].frames, 16, 3)
