@@ -10,14 +10,11 @@ from .frames.crop import IMAGE_SIZE
 from .frames.crops import Crops
 from .hand.kinematics import forward_kinematics, joint_positions
 from .hand.rig import HandRig
-from .hand.rotations import rotation_matrix
 from .hand.skinning import skin, skinning_transforms
 from .losses import FINGER_RADIUS_MM, LossWeights, collision_loss, depth_loss, physical_loss, weighted_sum
-from .network.posenet import PoseNet, Prediction
+from .network.posenet import PoseNet, Prediction, wrist_to_anchor_mm
 from .network.predict import predict
 from .render import splat_depth
-
-ANCHOR = 7  # joint whose place the offset head predicts: the base of the middle finger, near the hand's middle
 
 
 @dataclass(frozen=True)
@@ -113,13 +110,12 @@ def wrist_position(prediction: Prediction, hand: HandRig, crops: Crops) -> Tenso
     anchor = crops.centre_mm
     if prediction.offset is not None:
         anchor = anchor + prediction.offset * crops.cube_mm
-    R_cam_wrist = rotation_matrix(prediction.rotations[:, 0])
-    return anchor - R_cam_wrist @ hand.joints_mm[ANCHOR]
+    return anchor - wrist_to_anchor_mm(prediction.rotations, hand)
 
 
 def true_prediction(rotations: Tensor, wrist_mm: Tensor, hand: HandRig, crops: Crops) -> Prediction:
     """The prediction that a perfect network would make for a known pose; inverse of `wrist_position`."""
-    anchor = wrist_mm + rotation_matrix(rotations[:, 0]) @ hand.joints_mm[ANCHOR]
+    anchor = wrist_mm + wrist_to_anchor_mm(rotations, hand)
     return Prediction(rotations, (anchor - crops.centre_mm) / crops.cube_mm)
 
 

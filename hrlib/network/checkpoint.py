@@ -14,8 +14,18 @@ from ..support.paths import BASE_MODEL
 from .posenet import NetworkSettings, PoseNet
 
 
-def save_network(path: str | Path, net: PoseNet, hand: HandRig, training: dict, dtype: torch.dtype | None = None):
-    """Write a network whole or not at all. `training` (plain JSON) says how it came about; dtype float16 halves the file."""
+def save_network(
+    path: str | Path, net: PoseNet, hand: HandRig, training: dict, dtype: torch.dtype | None = None
+) -> None:
+    """Write a network whole or not at all.
+
+    Args:
+        path: the file.
+        net: any PoseNet.
+        hand: the rig it was trained with; `load_network` refuses another.
+        training: how the network came about, as plain JSON.
+        dtype: of the stored weights, by default their own; float16 halves the file.
+    """
     tensors = {name: (t.to(dtype) if dtype else t).contiguous() for name, t in net.state_dict().items()}
     meta = {
         "format": "hrlib PoseNet 1",
@@ -28,10 +38,11 @@ def save_network(path: str | Path, net: PoseNet, hand: HandRig, training: dict, 
 
 
 def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet, dict]:
-    """The network (the shipped base model, or another) in eval mode, float32, and the record of its training.
+    """A network (by default the shipped base model) in eval mode, float32, and the record of its training.
 
-    Raises FileNotFoundError where there is no file, ValueError where it is no PoseNet or belongs to another hand: joint
-    rotations of one rig posed on another would be silently wrong.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no PoseNet, or belongs to another hand, on which its rotations would be silently wrong.
     """
     path = Path(path)
     if not path.is_file():

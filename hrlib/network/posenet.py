@@ -4,35 +4,32 @@ import copy
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import batch_index
-from ..hand.joints import POINT_NAMES
+from ..hand.joints import JOINT_NAMES, POINT_NAMES
+from ..hand.rig import HandRig
+from ..hand.rotations import rotation_matrix
 from .backbones import BACKBONES, Votes
 from .rotation_heads import ROTATIONS, to_quaternion
 
-ANCHOR_POINT = POINT_NAMES.index("middle_base")  # whose place the offset is
+ANCHOR = "middle_base"  # the joint whose place the offset head predicts: near the middle of the hand
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a PoseNet is made of; stored with every checkpoint.
+    """What a PoseNet is made of; stored with every checkpoint."""
 
-    rotation: what the last layer regresses to for each joint: "quaternion" (the paper's theta), "6d" (Zhou et al. 2019,
-    "On the continuity of rotation representations") or "euler" (flexion, deviation, twist in radians; singular where the
-    deviation is 90 degrees, which no finger reaches but the wrist, turned to any side, does). offset: predict where the
-    hand is in the cube as well; the paper's theta has no translation. batch_norm: normalise after each convolution while
-    pretraining; `fold_batch_norm` turns such a network into an equal one without. backbone: "alexnet" (the paper's; older
-    checkpoints name none and have it), "resnet" (a small one) or "votes" (a small residual network whose places in the
-    image vote for the 21 points of the hand, from which the rotations follow: `Votes`).
-    """
-
+    # what the last layer regresses for each joint: "quaternion" (the paper's theta), "6d" (Zhou et al. 2019, "On the
+    # continuity of rotation representations") or "euler" (flexion, deviation, twist; singular at a deviation of 90
+    # degrees, which no finger reaches, but the wrist does)
     rotation: str = "quaternion"
-    offset: bool = True
-    batch_norm: bool = False
-    keep_probability: float = 0.75  # Sec. 4.1
-    backbone: str = "alexnet"
+    offset: bool = True  # also predict where the hand is in the cube; the paper's theta has no translation
+    batch_norm: bool = False  # normalise after each convolution, while pretraining (`fold_batch_norm` removes it)
+    keep_probability: float = 0.75  # of the dropout, Sec. 4.1
+    backbone: str = "alexnet"  # "alexnet" (the paper's), "resnet" (a small one) or "votes" (`backbones.Votes`)
 
     def __post_init__(self):
         if self.rotation not in ROTATIONS:
@@ -45,13 +42,13 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class Prediction:
-    """rotations [B, 16, 4]: theta, unit quaternions xyzw; offset [B, 3]: the base of the middle finger in the crop frame,
-    counted from the crop's centre (None for a network without the offset head); points [B, 21, 3]: where the network sees
-    the hand's points, bones of any length, counted and scaled like the offset (None for a backbone that does not vote)."""
+    """What a network predicts for B crops."""
 
-    rotations: Tensor
-    offset: Tensor | None
-    points: Tensor | None = None
+    rotations: Float[Tensor, "B 16 4"]  # theta: unit quaternions xyzw
+    # the anchor in the crop frame, counted from the crop's centre; None for a network without the offset head
+    offset: Float[Tensor, "B 3"] | None
+    # the hand's points as the network sees them, with bones of any length, in the offset's frame; None unless it votes
+    points: Float[Tensor, "B 21 3"] | None = None
 
     def __getitem__(self, index) -> "Prediction":
         """Predictions of some of the images; see `batch_index`."""
@@ -59,11 +56,15 @@ class Prediction:
         return Prediction(*(None if part is None else part[index] for part in parts))
 
 
+def wrist_to_anchor_mm(rotations: Float[Tensor, "B 16 4"], hand: HandRig) -> Float[Tensor, "B 3"]:
+    """The way from the wrist to the anchor of the posed hand in the camera's axes, mm."""
+    return rotation_matrix(rotations[:, 0]) @ hand.joints_mm[JOINT_NAMES.index(ANCHOR)]
+
+
 class PoseNet(nn.Module):
     """The paper's slightly modified AlexNet: five convolutions, one fully connected layer of 4096, dropout, theta.
 
-    7 million weights; or another backbone in place of its layers (`NetworkSettings`). Input [B, 120, 120] depth in the
-    crop, output a `Prediction`. ValueError for another size.
+    About 7 million weights. Another backbone may take the place of its layers (`NetworkSettings`).
     """
 
     def __init__(self, settings: NetworkSettings | None = None):
@@ -88,12 +89,15 @@ class PoseNet(nn.Module):
             nn.init.zeros_(self.offset.weight)
             nn.init.zeros_(self.offset.bias)
 
-    def forward(self, image: Tensor) -> Prediction:
+    def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:
+        """Depth images in the crop to theta. Raises ValueError for another size."""
         numbers, offset, points = self.numbers(image)
         return Prediction(to_quaternion(numbers), offset, points)
 
-    def numbers(self, image: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `to_quaternion` makes the rotations of, [B, 16, 4, 6 or 3], and the prediction's offset and points."""
+    def numbers(
+        self, image: Float[Tensor, "B 120 120"]
+    ) -> tuple[Float[Tensor, "B 16 n"], Float[Tensor, "B 3"] | None, Float[Tensor, "B 21 3"] | None]:
+        """The last layer's numbers, from which `to_quaternion` makes rotations, and the prediction's offset and points."""
         if image.ndim != 3 or image.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(
                 f"image must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}], got {list(image.shape)}; see hrlib.frames.crop"
@@ -105,34 +109,32 @@ class PoseNet(nn.Module):
         if self.voted:
             voted = seen[:, -self.voted :]
             h, points = torch.cat([h, voted], 1), voted.float().reshape(-1, 21, 3) / Votes.SCALE
-            offset = None if offset is None else offset + points[:, ANCHOR_POINT]
+            offset = None if offset is None else offset + points[:, POINT_NAMES.index(ANCHOR)]
         numbers = self.theta(h).float()
         return numbers.reshape(-1, 16, self.theta.out_features // 16), offset, points
 
 
-# -- rotation heads: finite in value and gradient for every number, zeros included -----------------------------------------
-
-
-# -- with and without normalisation ---------------------------------------------------------------------------------------
-
-
 def fold_batch_norm(net: PoseNet) -> PoseNet:
     """An equal network (in eval mode) whose normalisation is folded into its convolutions, as it is shipped and refined."""
-    folded, fused = PoseNet(replace(net.settings, batch_norm=False)), copy.deepcopy(net).eval()
-    for target, conv, norm in zip(_convs(folded), _convs(fused), _norms(fused), strict=True):
+    folded = PoseNet(replace(net.settings, batch_norm=False)).to(net.theta.weight)
+    normalised = copy.deepcopy(net).eval()
+    layers = _layers(folded, nn.Conv2d), _layers(normalised, nn.Conv2d), _layers(normalised, nn.BatchNorm2d)
+    for target, conv, norm in zip(*layers, strict=True):
         target.load_state_dict(nn.utils.fuse_conv_bn_eval(conv, norm).state_dict())
-    _copy_linear(fused, folded)
-    folded.hidden, folded.theta, folded.offset = fused.hidden, fused.theta, fused.offset
-    return folded.to(fused.theta.weight).train(net.training)
+    _copy_linear(net, folded)
+    return folded.train(net.training)
 
 
-def unfold_batch_norm(net: PoseNet, image: Tensor) -> PoseNet:
+def unfold_batch_norm(net: PoseNet, image: Float[Tensor, "B 120 120"]) -> PoseNet:
     """An equal network with normalisation again, to train on from a shipped one; inverse of `fold_batch_norm`.
 
-    image [B, 120, 120]: a batch that is typical of the training; its statistics start the running ones.
+    Args:
+        net: a network without normalisation.
+        image: a batch that is typical of the training; its statistics start the running ones.
     """
-    unfolded, plain = PoseNet(replace(net.settings, batch_norm=True)), copy.deepcopy(net)
-    for conv, target, norm in zip(_convs(plain), _convs(unfolded), _norms(unfolded), strict=True):
+    unfolded, plain = PoseNet(replace(net.settings, batch_norm=True)).to(net.theta.weight), copy.deepcopy(net)
+    layers = _layers(plain, nn.Conv2d), _layers(unfolded, nn.Conv2d), _layers(unfolded, nn.BatchNorm2d)
+    for conv, target, norm in zip(*layers, strict=True):
         target.load_state_dict(conv.state_dict())
 
         def measure(conv, inputs, output, norm=norm):
@@ -145,23 +147,15 @@ def unfold_batch_norm(net: PoseNet, image: Tensor) -> PoseNet:
         conv.register_forward_hook(measure)
     with torch.no_grad():
         plain.features(image[:, None])
-    _copy_linear(plain, unfolded)
-    for part in ("hidden", "theta", "offset"):
-        setattr(unfolded, part, copy.deepcopy(getattr(net, part)))
-    return unfolded.to(net.theta.weight).train(net.training)
+    _copy_linear(net, unfolded)
+    return unfolded.train(net.training)
 
 
-def _convs(net: PoseNet) -> list[nn.Module]:
-    """The convolutions in the order they were made in, which is also that of their normalisations."""
-    return [m for m in net.features.modules() if isinstance(m, nn.Conv2d)]
+def _layers(net: PoseNet, kind: type[nn.Module]) -> list[nn.Module]:
+    """The layers of one kind in the order of their making, in which each convolution meets its own normalisation."""
+    return [module for module in net.modules() if isinstance(module, kind)]
 
 
 def _copy_linear(net: PoseNet, to: PoseNet):
-    """The fully connected layers of the features, which `Votes` has."""
-    layers = ([m for m in n.features.modules() if isinstance(m, nn.Linear)] for n in (net, to))
-    for layer, target in zip(*layers, strict=True):
+    for layer, target in zip(_layers(net, nn.Linear), _layers(to, nn.Linear), strict=True):
         target.load_state_dict(layer.state_dict())
-
-
-def _norms(net: PoseNet) -> list[nn.Module]:
-    return [m for m in net.features.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -2,18 +2,21 @@
 
 import roma
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..hand.rotations import from_euler
 
-# numbers a joint, and those of the joint's neutral orientation
+# the numbers of a joint's neutral orientation, as each head wants them
 ROTATIONS = {"quaternion": (0.0, 0.0, 0.0, 1.0), "6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "euler": (0.0, 0.0, 0.0)}
 
 
-def to_quaternion(raw: Tensor) -> Tensor:
-    """The last layer's numbers [..., 4, 6 or 3] -> unit quaternions xyzw [..., 4]: normalised, by Gram-Schmidt, or from
-    Euler angles. Where the numbers name no rotation (all zero), it is the neutral one, with a gradient of zero."""
+def to_quaternion(raw: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternions xyzw of 4 numbers (normalised), 6 (by Gram-Schmidt) or 3 (Euler angles, rad).
+
+    Where the numbers name no rotation (all zero), it is the neutral one, with a gradient of zero.
+    """
     heads = {4: _from_quaternion, 6: _from_sixd, 3: from_euler}
     numbers = int(raw.shape[-1])  # a tensor while the network is being exported
     if numbers not in heads:
@@ -37,10 +40,8 @@ def _from_sixd(raw: Tensor) -> Tensor:
 
 
 def _axis(like: Tensor, index: int) -> Tensor:
-    """Unit vectors along an axis, made where `like` is: nothing is copied to a device, which a CUDA graph could not record."""
-    axis = torch.zeros_like(like)
-    axis[..., index] = 1
-    return axis
+    """A unit vector along an axis, made where `like` is: nothing is copied to a device, which a CUDA graph could not record."""
+    return (torch.arange(like.shape[-1], device=like.device) == index).to(like)
 
 
 def _unit(v: Tensor, otherwise: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The exported network against PyTorch: the same joints for any batch, one file, and errors that name the remedy."""
 
-import importlib.util
+import sys
 from dataclasses import replace
 
 import pytest
@@ -8,13 +8,11 @@ import torch
 from core_fixtures import template
 
 from hrlib.frames.crops import Crops
-from hrlib.hand.rotations import rotation_matrix
 from hrlib.method import predicted_joints
 from hrlib.network import onnx as onnx_export
 from hrlib.network.backbones import BACKBONES
 from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.network.predict import predict
-from hrlib.network.rotation_heads import to_quaternion
 
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
@@ -61,14 +59,16 @@ def test_equals_pytorch_for_any_batch(backbone, rotation, offset):
     assert joints_mm.std(0).max() > 1  # the frames do differ
 
 
-def test_lean_rotations_are_those_of_pytorch_even_where_the_numbers_name_none():
-    numbers = torch.randn(40, 16, 6, generator=torch.Generator().manual_seed(0))
-    numbers[0, :8], numbers[1, :8, :3], numbers[2, :8, 3:] = 0, 0, 2 * numbers[2, :8, :3]  # none, no first, parallel
-    expected = to_quaternion(numbers)
-    assert {int(q.abs().argmax()) for q in expected.flatten(0, 1)} == {0, 1, 2, 3}  # each row of 4 q q^T is chosen once
-    axes = onnx_export._axes(numbers)
-    torch.testing.assert_close(axes, rotation_matrix(expected).mT, rtol=0, atol=1e-5)
-    torch.testing.assert_close(onnx_export._quaternions(axes, onnx_export._products()), expected, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("rotation", ["6d", "quaternion"])
+def test_numbers_that_name_no_rotation_are_the_neutral_one_there_too(rotation):
+    net, hand, crops = network("alexnet", rotation), template(), random_crops(3)
+    with torch.no_grad():
+        net.theta.weight.zero_()
+        net.theta.bias.zero_()
+    got, joints_mm = onnx_export.OnnxPredictor(onnx_export.export_bytes(net, hand), threads=1).run(crops)
+    expected = predict(net, crops)
+    torch.testing.assert_close(got.rotations, expected.rotations, rtol=0, atol=1e-5)
+    torch.testing.assert_close(joints_mm, predicted_joints(expected, hand, crops), rtol=0, atol=1e-2)
 
 
 def test_one_file_that_says_what_it_is(tmp_path):
@@ -106,12 +106,18 @@ def test_what_is_refused(tmp_path):
         onnx_export.OnnxPredictor(other.SerializeToString())
 
 
-def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
-    for call in (lambda: onnx_export.OnnxPredictor(b""), lambda: onnx_export.export_bytes(network(), template())):
-        with pytest.raises(ImportError, match=r"pip install 'hrlib\[onnx\]'"):
-            call()
-    assert importlib.util.find_spec("onnx")  # it was the patch, not the machine
+def test_missing_packages_are_one_line_with_the_remedy(tmp_path, monkeypatch, capsys):
+    from hrlib import __main__ as cli
+
+    for name in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    with pytest.raises(ValueError, match=r"package onnxruntime .*pip install 'hrlib\[onnx\]'"):
+        onnx_export.OnnxPredictor(b"")
+    monkeypatch.setattr("sys.argv", ["hrlib", "export", "--out", str(tmp_path / "base.onnx")])
+    assert cli.main() == 2
+    error = capsys.readouterr().err
+    assert error == "hrlib: the package onnx is not installed; pip install 'hrlib[onnx]' brings it\n"
+    assert not any(tmp_path.iterdir())
 
 
 def test_command_writes_the_shipped_model(tmp_path, monkeypatch, capsys):
