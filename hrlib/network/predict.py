@@ -18,7 +18,12 @@ TURNS_DEG = (0.0, 15.0, -15.0, 30.0, -30.0)  # seven add little; three have most
 
 @torch.no_grad()
 def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
-    """The network's predictions, `batch` crops at a time. Dropout is off; the network stays as it is."""
+    """The network's predictions, `batch` crops at a time. Dropout is off; the network stays as it is.
+
+    Raises ValueError for no crops.
+    """
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
     training = net.training
     net.eval()
     parts = [net(crops.image[i : i + batch]) for i in range(0, len(crops), batch)]
