@@ -14,18 +14,20 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
 BACKENDS = ("reference", "cpu", "gpu")
 
 
 def splat_depth(
-    points: torch.Tensor,
+    points: Float[Tensor, "B N 3"],
     radius: float,
     size: tuple[int, int],
     backend: str | None = None,
     return_winners: bool = False,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+) -> Float[Tensor, "B H W"] | tuple[Float[Tensor, "B H W"], Int[Tensor, "B H W"]]:
     """Render point clouds to depth images that are differentiable in u, v and z (paper Eq. 3-5).
 
     A pixel at distance d (px) from a point sees it with the value (1 - z) (1 - (d/r)^2)^2 where d < r, and takes the
@@ -37,7 +39,7 @@ def splat_depth(
     the reference only.
 
     Args:
-        points: [B, N, 3], columns (u px, v px, z in [0, 1]), float32 or float64. B and N may be 0.
+        points: columns (u px, v px, z in [0, 1]), float32 or float64. B and N may be 0.
         radius: r in pixels, > 0.
         size: (H, W) in pixels.
         backend: "reference", "cpu" or "gpu"; None takes "cpu" for float32 tensors on the CPU, "gpu" for those on a CUDA
@@ -46,12 +48,10 @@ def splat_depth(
         return_winners: also return the index of each pixel's winner.
 
     Returns:
-        depth [B, H, W], dtype and device of `points`; with `return_winners` also winners [B, H, W], int64, -1 where
-        the pixel is empty.
+        depth, with dtype and device of `points`; with `return_winners` also winners, int64, -1 where the pixel is empty.
 
     Raises:
-        ValueError: wrong shape or dtype, NaN or infinite points, impossible radius or size, unknown or unsuitable
-            back end.
+        ValueError: wrong shape or dtype, NaN or infinite points, impossible radius or size, unsuitable back end.
     """
     radius, height, width = _check(points, radius, size)
     splat = import_module(f".{_choose_backend(backend, points)}", __name__).splat
@@ -59,7 +59,7 @@ def splat_depth(
     return (depth, winners.long()) if return_winners else depth
 
 
-def _check(points: torch.Tensor, radius: float, size: tuple[int, int]) -> tuple[float, int, int]:
+def _check(points: Tensor, radius: float, size: tuple[int, int]) -> tuple[float, int, int]:
     """The one place that validates what the back ends then rely on; returns radius, H, W as plain numbers."""
     if not isinstance(points, torch.Tensor):
         raise ValueError(f"points must be a torch.Tensor [B, N, 3], got {type(points).__name__}; use torch.as_tensor")
@@ -83,7 +83,7 @@ def _check(points: torch.Tensor, radius: float, size: tuple[int, int]) -> tuple[
         height, width = 0, 0
     if height < 1 or width < 1:
         raise ValueError(f"size must be two positive integers (H, W) in pixels, got {size!r}; e.g. size=(120, 120)")
-    # One cheap pass for the usual case: NaN or infinity anywhere reaches the sum (which may also overflow by itself).
+    # One cheap pass for the usual case: NaN or infinity anywhere reaches the sum (which may overflow by itself).
     if not math.isfinite(points.detach().sum()):
         bad = (~torch.isfinite(points).all(-1)).sum(-1)  # [B]
         if bad.any():
@@ -95,7 +95,7 @@ def _check(points: torch.Tensor, radius: float, size: tuple[int, int]) -> tuple[
     return radius_px, height, width
 
 
-def _choose_backend(backend: str | None, points: torch.Tensor) -> str:
+def _choose_backend(backend: str | None, points: Tensor) -> str:
     if backend is None:
         if points.dtype != torch.float32:
             return "reference"

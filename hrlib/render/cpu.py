@@ -6,8 +6,9 @@ so values are compared as 32-bit integers; the sign of their difference selects 
 `if` is compiled to masked stores, which are slow on processors without AVX-512.
 Backward visits each pixel once and hands its gradient to its winner.
 
-A thread owns whole images (or whole rows of one, when images are fewer than threads), so nothing is written by two.
-No fastmath: the kernel rounds exactly as the reference does, and nothing here is slow for want of it.
+A thread owns whole images (or rows of one, if images are fewer than threads), so nothing is written by two. No fastmath:
+the kernel rounds exactly as the reference does.
+70 times as fast as windows in torch: 3.0 ms for 32 images, forward and backward (benchmarks/results/render.json).
 """
 
 import math
@@ -17,9 +18,7 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-LANES = (
-    16  # pixels per step along a row: a constant, so that the compiler vectorises the step (fewer it merely unrolls)
-)
+LANES = 16  # pixels per step along a row: a constant, so that the step becomes vectors (fewer are merely unrolled)
 SIGN = np.int32(31)  # shifted by so many bits, an integer is all ones where it was negative, else zero
 ONE, TWO = np.float32(1), np.float32(2)
 # In float32 a pixel can count as inside although its true distance is up to a few rounding errors (6e-8) beyond r.

@@ -1,17 +1,16 @@
 """The renderer (paper section 3.3.2, Eq. 3-5) in Triton: float32 on the GPU, memory linear in B (HW + N).
 
-Forward is parallel over the pixels of a window: a program lays its threads over the largest window once, moves them from
+Forward is parallel over the pixels of a window. A program lays its threads over the largest window once, moves them from
 point to point of a block and hands each pixel a 64-bit key by an atomic maximum. The key is the value's bits above the
-complement of the point's index; a positive float orders like its bits, so the largest key is the largest value and, among
-equals, the lowest index, whatever the order of the programs: image and winners are deterministic. Most candidates lose
-against what the pixel holds already and need no atomic. A second pass turns keys into depth and winners.
+complement of the point's index. A positive float orders like its bits, so the largest key is the largest value and, among
+equals, the lowest index: image and winners are deterministic. Most candidates lose against what the pixel holds already
+and need no atomic. A second pass turns keys into depth and winners.
 
-Why not a program per tile of pixels, as rasterisers of Gaussians have it: points must then be binned by tile first, which
-are more launches than this takes altogether, and launches are what a batch of 32 costs; each point would be tried on
-whole tiles, five times its window's pixels at r = 5. Here the work is that of the windows, B N (2 r)^2, and no more.
+A program per tile of pixels, as in rasterisers of Gaussians, needs points binned by tile first: more launches than all of
+this, and launches are what a batch of 32 costs. Each point would also be tried on five times its window's pixels at r = 5.
 
-Backward visits each pixel once and adds its gradient to its winner by atomics. Their order varies, so gradients differ
-between runs in the last bits: not deterministic.
+Backward visits each pixel once and adds its gradient to its winner by atomics, whose order changes the last bits.
+0.54 ms for 32 images, forward and backward, on an H200: 132 times as fast as the reference (benchmarks/results/gpu.json).
 """
 
 import torch
@@ -82,19 +81,9 @@ class _Splat(torch.autograd.Function):
 # Sizes are not specialised: a kernel is compiled once, not anew for sizes that divide by 16.
 @triton.jit(do_not_specialize=["count", "blocks", "height", "width", "rows", "columns"])
 def _keep_brightest(
-    points,
-    keys,
-    count,
-    blocks,
-    height,
-    width,
-    rows,
-    columns,
-    reach,
-    inverse_r_squared,
-    POINTS: tl.constexpr,
-    PLACES: tl.constexpr,
-):
+    points, keys, count, blocks, height, width, rows, columns, reach, inverse_r_squared,
+    POINTS: tl.constexpr, PLACES: tl.constexpr,
+):  # fmt: skip
     """A block of points of one image into keys [B, H, W] (Eq. 3)."""
     program = tl.program_id(0)
     image = (program // blocks).to(tl.int64)

@@ -4,13 +4,17 @@ Other back ends evaluate Eq. 4 and 5 in the same order of operations, so that in
 """
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 # Eq. 3 looks at every point in every pixel; points are taken in chunks of about this many (point, pixel) pairs.
 PAIRS_PER_CHUNK = 2**22
 
 
-def splat(points: torch.Tensor, radius: float, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Points [B, N, 3] -> depth [B, H, W] and winners [B, H, W] (int64, -1 where empty). Arguments already checked."""
+def splat(
+    points: Float[Tensor, "B N 3"], radius: float, height: int, width: int
+) -> tuple[Float[Tensor, "B H W"], Int[Tensor, "B H W"]]:
+    """Depth and winners (int64, -1 where empty), from arguments that are already checked."""
     winners = find_winners(points.detach(), radius, height, width)
     seen = winners >= 0
     if points.shape[1] == 0:
@@ -22,8 +26,8 @@ def splat(points: torch.Tensor, radius: float, height: int, width: int) -> tuple
     return torch.where(seen, depth, torch.zeros_like(depth)), winners
 
 
-def find_winners(points: torch.Tensor, radius: float, height: int, width: int) -> torch.Tensor:
-    """The point that attains Eq. 3's maximum in each pixel: [B, H, W] int64, lowest index among equals, -1 if none."""
+def find_winners(points: Float[Tensor, "B N 3"], radius: float, height: int, width: int) -> Int[Tensor, "B H W"]:
+    """The point that attains Eq. 3's maximum in each pixel: int64, lowest index among equals, -1 if none."""
     batch, count = points.shape[:2]
     best = points.new_zeros(batch, height, width)
     winners = torch.full((batch, height, width), -1, device=points.device)
@@ -39,8 +43,8 @@ def find_winners(points: torch.Tensor, radius: float, height: int, width: int) -
     return winners
 
 
-def depth_of_points(p: torch.Tensor, radius: float, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-    """Depth of points p [..., 3] in the pixels of row i and column j, broadcast together."""
+def depth_of_points(p: Float[Tensor, "*shape 3"], radius: float, i: Tensor, j: Tensor) -> Tensor:
+    """Depth of points p in the pixels of row i and column j, broadcast together."""
     p_x, p_y, p_z = p.unbind(-1)
     dist_squared = (j - p_x) ** 2 + (i - p_y) ** 2
     # Eq. 5: phi = (1 - (dist/r)^2)^2 where dist < r, else 0. The clamp is that condition: past r the bracket is < 0.
@@ -48,7 +52,7 @@ def depth_of_points(p: torch.Tensor, radius: float, i: torch.Tensor, j: torch.Te
     return (1 - p_z) * phi  # Eq. 4
 
 
-def pixel_grid(like: torch.Tensor, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows i [H, 1] and columns j [W] of the pixel centres; the first pixel's is at 0."""
+def pixel_grid(like: Tensor, height: int, width: int) -> tuple[Float[Tensor, "H 1"], Float[Tensor, " W"]]:
+    """Rows i and columns j of the pixel centres; the first pixel's is at 0."""
     rows = torch.arange(height, dtype=like.dtype, device=like.device)[:, None]
     return rows, torch.arange(width, dtype=like.dtype, device=like.device)
