@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import by_user
+import torch
+from bench_refine import jitter
 from tqdm import tqdm
 
 from hrlib.companion import results
-from hrlib.evaluation.ablation import ALL_PARTS, summary_with_jitter, variants
+from hrlib.evaluation.ablation import ALL_PARTS, measure, variants
 from hrlib.hand.rig import load_hand
+from hrlib.method import predicted_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, refine
@@ -32,6 +35,13 @@ SHORT = BestSettings(
     explain=ExplainSettings(iterations=30, shape_frames=100),
 )
 EVERY = 3  # test frame: neighbours in a recording say the same
+
+
+def measured(prediction, hand, test) -> dict[str, float]:
+    """`Measured.summary` of every `EVERY`-th frame, and the jitter over all frames."""
+    some = torch.arange(0, len(test.crops), EVERY)
+    trembles, _ = jitter(predicted_joints(prediction, hand, test.crops), test.joints_mm)
+    return measure(prediction[some], hand, test[some]).summary() | {"jitter": trembles}
 
 
 def main():
@@ -57,11 +67,11 @@ def main():
         began = time.perf_counter()
         train = record(USERS[name], template, arguments.train)
         test = record(USERS[name], template, arguments.test, "test")
-        base = summary_with_jitter(predict(net, test.crops), template, test, EVERY)
+        base = measured(predict(net, test.crops), template, test)
         row = {"base": base, "rows": {}}
         for variant, settings in tqdm(variants(recipe).items(), desc=f"user {name}"):
             done = refine(net, template, train.crops, settings, progress=False)
-            row["rows"][variant] = summary_with_jitter(predict(done.net, test.crops), done.hand, test, EVERY)
+            row["rows"][variant] = measured(predict(done.net, test.crops), done.hand, test)
         users[name] = row | {"test_frames": len(test.crops[::EVERY]), "seconds": time.perf_counter() - began}
         kept.write(users)
     if set(users) != set(USERS):

@@ -34,7 +34,7 @@ TARGET_MM = 6.0
 
 def residual(dataset: str, poses) -> dict:
     """How far the fitted hand's joints, joint map's bias included, are from the labels, mm, in the joints evaluated."""
-    joints, subject = PSEUDO_SETS[dataset].joints, TEST_SETS[dataset].subject
+    joints, subject = TEST_SETS[dataset].joints, TEST_SETS[dataset].subject
     errors = errors_mm(*(subset(x, dataset, joints) for x in (poses.fitted_mm, real_labels(dataset))))
     return {
         "joints": joints,
@@ -52,7 +52,7 @@ def residual(dataset: str, poses) -> dict:
 
 def measured(dataset: str, net, template, settings, train: int, test: int) -> dict:
     """One data set: the residual, and our curves as `hrlib.evaluation.joint_errors.evaluate` gives them."""
-    poses, pseudo, began = real_poses(dataset, template), PSEUDO_SETS[dataset], time.perf_counter()
+    poses, evaluated, began = real_poses(dataset, template), TEST_SETS[dataset].joints, time.perf_counter()
     points = {"base": [], "refined": []}
     labels, subjects, left_out, warnings, sizes = [], [], 0, [], []
     for subject in (1, 2):
@@ -69,12 +69,12 @@ def measured(dataset: str, net, template, settings, train: int, test: int) -> di
     labels, subjects, curves = torch.cat(labels), np.concatenate(subjects), []
     name = f"pseudo-{dataset.upper()}"
     for model, parts in points.items():
-        joints = to_dataset_joints(torch.cat(parts), dataset, pseudo.joints)
+        joints = to_dataset_joints(torch.cat(parts), dataset, evaluated)
         for bias in BIASES:
             protocol = Protocol(
                 name,
                 "every other block of 100 test frames",
-                pseudo.joints,
+                evaluated,
                 crop="segmentation without labels",
                 scale="the template's" if model == "base" else "learned without labels",
                 ground_truth="none" if bias == "none" else "the bias",

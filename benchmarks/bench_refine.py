@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hrlib.companion import results
-from hrlib.evaluation.ablation import jitter, measure
-from hrlib.evaluation.metrics import gap_closed, spearman
+from hrlib.evaluation.ablation import measure
+from hrlib.evaluation.metrics import acceleration_mm, gap_closed, spearman
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import load_hand
 from hrlib.losses import image_mse
@@ -28,6 +28,8 @@ from hrlib.refine import RECIPES, BestSettings, refine
 from hrlib.refine.explain import explain
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
+
+GAP_MM = 15.0  # a frame^2; true joints that accelerate by more belong to two recordings
 
 
 def measured(prediction, hand, test, cloud_mm=None) -> dict:
@@ -61,6 +63,16 @@ def hand_mse(prediction, hand, test, cloud_mm) -> Tensor:
         step = evaluate_step(prediction[some], hand, test.crops[some], cloud_mm=cloud_mm, target=target)
         parts.append(image_mse(step.rendered, target))
     return torch.cat(parts)
+
+
+def jitter(joints_mm: Tensor, true_mm: Tensor) -> tuple[float, float]:
+    """Mean `acceleration_mm` of predicted and of true joints, where three frames follow one another.
+
+    Frames without a usable hand are left out of a recording, so a large true acceleration is a gap, not a movement.
+    """
+    predicted, true = acceleration_mm(joints_mm), acceleration_mm(true_mm)
+    unbroken = true < GAP_MM
+    return predicted[unbroken].mean().item(), true[unbroken].mean().item()
 
 
 def main():

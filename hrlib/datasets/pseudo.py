@@ -42,19 +42,14 @@ class PseudoSet:
     size: tuple[int, int]  # H, W of the images
     sensor: DepthSensor
     fitted: int  # joints that the template is fitted to
-    joints: int  # joints that are evaluated
     morphs: tuple[dict[str, float], dict[str, float]]  # of each subject's hand, whose size is fitted
 
 
 PSEUDO_SETS = {
     # PrimeSense Carmine, the sensor of Kinect v1
-    "nyu": PseudoSet(
-        (480, 640), KINECT_V1, 36, 14, ({"fingers-diameter-": 0.6, "wrist-": 0.5}, {"fingers-length+": 0.3})
-    ),
+    "nyu": PseudoSet((480, 640), KINECT_V1, 36, ({"fingers-diameter-": 0.6, "wrist-": 0.5}, {"fingers-length+": 0.3})),
     # Creative's time-of-flight camera, for which there is no model here; SR300 is of the same range and resolution
-    "icvl": PseudoSet(
-        (240, 320), SR300, 16, 16, ({"fingers-diameter+": 0.5}, {"fingers-length+": 0.35, "wrist+": 0.5})
-    ),
+    "icvl": PseudoSet((240, 320), SR300, 16, ({"fingers-diameter+": 0.5}, {"fingers-length+": 0.35, "wrist+": 0.5})),
 }
 
 
@@ -71,7 +66,6 @@ class PseudoFrames:
 
 def real_labels(dataset: str) -> Float[np.ndarray, "F J 3"]:
     """The labels that the template is fitted to, mm: 36 joints of NYU, 16 of ICVL, mirrored, since its hands are left ones."""
-    _pseudo_set(dataset)
     return read_nyu_36() if dataset == "nyu" else read_labels(dataset) * (-1, 1, 1)
 
 
@@ -80,7 +74,6 @@ def real_poses(dataset: str, template: HandRig, progress: bool = True) -> Fitted
 
     Read from `NYU_POSES`, which needs no download, or from build/pseudo; else fitted to the labels and kept there.
     """
-    _pseudo_set(dataset)
     cached = paths.BUILD / "pseudo" / f"{dataset}-{template.geometry_fingerprint}-{FORMAT}.safetensors"
     for file in (NYU_POSES, cached) if dataset == "nyu" else (cached,):
         if file.exists() and (poses := load_poses(file, template)) is not None:
@@ -185,7 +178,7 @@ def pseudo_labels(
     pseudo, at = _pseudo_set(dataset), torch.as_tensor(frames)
     grown = poses.offsets_mm * poses.size()[poses.subject[at]][:, None, None]
     joints = dataset_joints(hand, poses.rotations[at], poses.wrist_mm[at], dataset, pseudo.fitted, grown)
-    return subset(joints, dataset, pseudo.joints)
+    return subset(joints, dataset, TEST_SETS[dataset].joints)
 
 
 def _pseudo_set(dataset: str) -> PseudoSet:

@@ -10,7 +10,6 @@ from torch import Tensor
 from ..frames.crops import Crops
 from ..hand.joints import JOINT_POINTS
 from ..hand.rig import HandRig
-from ..method import predicted_joints
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
 from ..refine import BestSettings, refine
@@ -18,10 +17,9 @@ from ..refine.confidence import confidence
 from ..synthetic.frames import SyntheticBatch
 from .before_after import judge_poses
 from .joint_errors import joint_error_mm
-from .metrics import acceleration_mm, gap_closed, spearman
+from .metrics import gap_closed, spearman
 
 ALL_PARTS = "all parts"
-GAP_MM = 15.0  # a frame^2; true joints that accelerate by more belong to two recordings
 TELLS_MM = 0.3  # smaller differences are found between seeds, too (benchmarks/bench_refine.py has three)
 
 
@@ -61,25 +59,6 @@ def refine_and_measure(
     """Refine on `crops`, which have no labels, and measure on `test`, which refinement does not see."""
     done = refine(net, hand, crops, settings, progress=False)
     return measure(predict(done.net, test.crops), done.hand, test)
-
-
-def summary_with_jitter(
-    prediction: Prediction, hand: HandRig, test: SyntheticBatch, every: int = 1
-) -> dict[str, float]:
-    """`Measured.summary` of every `every`-th frame, and the jitter over all frames."""
-    some = torch.arange(0, len(test.crops), every)
-    trembles, _ = jitter(predicted_joints(prediction, hand, test.crops), test.joints_mm)
-    return measure(prediction[some], hand, test[some]).summary() | {"jitter": trembles}
-
-
-def jitter(joints_mm: Float[Tensor, "B 21 3"], true_mm: Float[Tensor, "B 21 3"]) -> tuple[float, float]:
-    """Mean `acceleration_mm` of predicted and of true joints, where three frames follow one another.
-
-    Frames without a usable hand are left out of a recording, so a large true acceleration is a gap, not a movement.
-    """
-    predicted, true = acceleration_mm(joints_mm), acceleration_mm(true_mm)
-    unbroken = true < GAP_MM
-    return predicted[unbroken].mean().item(), true[unbroken].mean().item()
 
 
 def variants(full: BestSettings) -> dict[str, BestSettings]:
