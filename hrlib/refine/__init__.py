@@ -16,7 +16,7 @@ from ..network.posenet import PoseNet
 from ..support.parallel import workers
 from .best import BestSettings, refine_best
 from .paper import PaperSettings, refine_paper
-from .state import Refined, State
+from .state import Processes, Refined, State
 
 RECIPES = {
     "paper": PaperSettings(),
@@ -30,16 +30,27 @@ def refine(
     hand: HandRig,
     crops: Crops,
     settings: PaperSettings | BestSettings,
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> Refined:
-    """Adapt a copy of `net` to the frames of one user, in the order in which they were taken.
+    """Adapt a copy of `net` to the frames of one user.
 
-    out: folder for state.pt, from which the same call goes on after a stop (None: nothing is kept). Under torchrun the
-    processes share each batch of the learning (the fits are repeated by each of them).
-    Raises ValueError for no frames, for frames without depth, or where `out` holds a run of other settings or frames;
-    OSError where the state cannot be written; KeyboardInterrupt after Ctrl-C or SIGTERM, when the state is saved.
+    Under torchrun the processes share each batch of the learning; each of them repeats the fits.
+
+    Args:
+        net: the network to begin with; it stays as it is.
+        hand: the template.
+        crops: the frames, in the order in which they were taken.
+        settings: of one of the two recipes.
+        out: folder for state.pt, from which the same call goes on after a stop; None keeps nothing.
+        progress: whether to show progress bars.
+        device: where to compute; None is the CPU.
+
+    Raises:
+        ValueError: there are no frames, a frame has no depth, or `out` holds a run of other settings or frames.
+        OSError: the state cannot be written.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
@@ -49,13 +60,14 @@ def refine(
     with workers(device or "cpu") as (rank, world, device):
         if out is not None:
             Path(out).mkdir(parents=True, exist_ok=True)
-        state = State(net, hand, crops, settings, out, rank, device)
+        state = State(net, hand, crops, settings, out, Processes(rank, world, device, progress and rank == 0))
         recipe = refine_paper if isinstance(settings, PaperSettings) else refine_best
-        net, hand = copy.deepcopy(net).eval().to(device), hand.to(device)
-        return recipe(net, hand, crops.to(device), settings, state, progress and rank == 0, rank, world)
+        return recipe(copy.deepcopy(net).eval().to(device), hand.to(device), crops.to(device), settings, state)
 
 
 def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:
-    """ValueError where `out` holds a run that `refine` would not go on with, whatever the frames are: the sooner the better,
-    since to find the hand in all frames takes minutes."""
-    State(net, hand, None, settings, out, 0, "cpu").stored()
+    """Raise ValueError if `out` holds a run that `refine` would not go on with, whatever the frames are.
+
+    To know this early saves the minutes that finding the hand in all frames takes.
+    """
+    State(net, hand, None, settings, out).stored()

@@ -1,18 +1,18 @@
-"""Refinement beyond the paper: explain the user's frames, adapt the hand to the user and the network to the hand.
+"""Refinement beyond the paper, recipe `best`: explain the frames, adapt the hand to the user and the network to the hand.
 
-The frames are explained by `refine.explain`. The network learns from synthetic frames of the adapted hand, whose labels are
-exact and of which half were segmented as real frames are, and from two facts about all frames, explained or not: a hand moves
-evenly, and turns as the camera turns. Poses of the user's own frames as labels were tried and did not help (docs/method.md).
+`refine.explain` explains the frames. The network learns from synthetic frames of the adapted hand, whose labels are exact
+and of which half were segmented as real frames are. It also learns two facts about all of the user's frames: a hand moves
+evenly, and turns as the camera turns. Poses of the user's own frames as labels did not help (docs/method.md).
 """
 
 import copy
 import hashlib
 import math
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import torch
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
 from tqdm import tqdm
 
 from ..frames.crops import Crops
@@ -23,239 +23,113 @@ from ..losses import saturating
 from ..method import predicted_joints, voted_joints, wrist_position
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
+from ..support.checks import require_at_least
 from ..support.parallel import add_gradients, any_of, finish_the_step
-from ..synthetic.frames import Synthesiser, SyntheticSettings, joined
+from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
 from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth, surprise
 from .state import Refined, State
 
-FEW_FRAMES = 200  # fewer of a user than this do not tell the hand's shape from the poses (notebook 10)
-RUN = 100  # frames in a row that are learnt from: `explain` evens the movement in so many
-TURN_DEG = 30.0  # by which the camera turns at most where the hand is to be seen to turn with it
+FEW_FRAMES = 200  # fewer frames of a user do not tell the hand's shape from the poses (notebook 10)
+FEWEST_TO_HOLD_OUT = 10  # with fewer frames none is held out
+MANY_TO_HOLD_OUT = 50  # from this number of frames on, every tenth is held out; below, every fifth
+RUN = 100  # frames in a row that are learnt from: `explain` evens the movement within as many
+TURN_DEG = 30.0  # the largest turn of the camera with which the hand is to be seen to turn
+WARM_UP = 20  # steps in which the rate rises at the beginning of a round
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
+PREPARATION = -1  # number of the round before the first, which has the template's hand
 
 
 @dataclass(frozen=True)
 class BestSettings:
-    """`rounds` of: explain at most `frames` of the user's frames, then `steps` of learning from them. Before the first,
-    `prepare` steps of learning what segmentation leaves of an arm, from synthetic frames of the template's hand.
-
-    synthetic: frames in a batch. They show the adapted hand in the poses of the user's frames from other sides (half of them)
-    and in random poses. Half of a batch's have gone through segmentation with all their arm (`segmented` of them are made for
-    each round), the others have a piece of it at random. keep: share of the explained frames, the best ones, that correct the
-    hand's shape. The rate falls along a cosine in each round. joint_weight as in pretraining.
-
-    steady: weight of how unevenly the joints move that the network sees in `runs` times three of the user's frames, each
-    following the other; all frames serve, since this needs no pose that explains them. equivariance: weight of how far the
-    joints seen in the same frames, turned in the image, are from the joints turned, which tells nothing but noise from the
-    hand. A jump, or a distance, counts as `jump_mm` at most.
-    The parts are switches for the ablation (benchmarks/bench_ablation.py): prepare = 0, steady = 0, equivariance = 0,
-    reshape (learn the hand's shape), correct (take off the error that its fit makes on synthetic frames), segmented = 0,
-    neighbours (fit bad frames again from good ones).
-    """
+    """Rounds of explaining and learning. The ablation (benchmarks/bench_ablation.py) sets single parts to 0 or False."""
 
     rounds: int = 2
-    frames: int = 2000
-    steps: int = 300
-    prepare: int = 60
-    synthetic: int = 100
-    segmented: int = 1000
-    keep: float = 0.7
-    learning_rate: float = 1e-4
-    joint_weight: float = 5.0
-    steady: float = 4.0
-    equivariance: float = 10.0
-    runs: int = 16
-    jump_mm: float = 50.0
-    reshape: bool = True
-    correct: bool = True
-    neighbours: bool = True
+    frames: int = 2000  # at most so many of the user's frames are explained
+    steps: int = 300  # of learning in each round
+    prepare: int = (
+        60  # steps before the first round, on the template's hand: they teach what segmentation leaves of an arm
+    )
+    synthetic: int = 100  # frames in a batch; half of them have fingers of the user's frames, the others random ones
+    segmented: int = 1000  # frames a round that are segmented with all their arm; they make half of each batch
+    keep: float = 0.7  # share of the explained frames, the best ones, that correct the hand's shape
+    learning_rate: float = 1e-4  # falls along a cosine in each round
+    joint_weight: float = 5.0  # of the mean joint distance, as in pretraining
+    steady: float = 4.0  # weight of uneven movement, which needs no pose that explains the frames
+    equivariance: float = 10.0  # weight of what turning the image does to the seen hand beyond turning it: noise
+    runs: int = 16  # runs of three frames a step on which these two weights act
+    jump_mm: float = 50.0  # an uneven movement or a distance counts as this at most
+    reshape: bool = True  # learn the hand's shape
+    correct: bool = True  # take off the error that the shape's fit makes on synthetic frames
+    neighbours: bool = True  # fit bad frames again from good ones
     explain: ExplainSettings = ExplainSettings()
-    # segmentation may leave as much forearm as the cube holds; a sensor sees more
-    synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)
+    synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)  # as much forearm as the cube holds
+    # before segmentation: a sensor sees more of the arm
     arms: SyntheticSettings = SyntheticSettings(forearm_share=1.0, forearm_mm=300.0, window_px=320)
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("rounds", "frames", "steps", "synthetic", "runs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("prepare", "segmented", "steady"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        require_at_least(1, self, "rounds", "frames", "steps", "synthetic", "runs")
+        require_at_least(0, self, "prepare", "segmented", "steady")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
 
-def refine_best(net, hand, crops, s: BestSettings, state: State, progress, rank, world) -> Refined:
-    """Rounds of explaining and learning; called by `hrlib.refine.refine`, which checks what it is given. After each the curve
-    has the mean surprise of the network on frames that it has not learnt from, by which the best round is chosen."""
-    held_out = torch.arange(4, len(crops), 10) if len(crops) >= 50 else torch.arange(len(crops))
-    learn = torch.tensor([i for i in range(len(crops)) if i % 10 != 4 or len(crops) < 50])
-    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
-    # a recording's frames stay neighbours: the first ones of many short pieces would not
-    learn = learn[in_runs(len(learn), s.frames, RUN)]
-    mine, best = crops[learn], copy.deepcopy(net)
-    teach = partial(_teach, net, crops, middles, s=s, state=state, progress=progress, rank=rank, world=world)
-    optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
-    kept = state.restore(net=net, best=best, optimiser=optimiser) or {"round": -1}
-    shape = HandShape(*kept["shape"]) if "shape" in kept else HandShape.template(hand.vertices_mm)
+def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, state: State) -> Refined:
+    """Rounds of explaining and learning; `hrlib.refine.refine` calls it with a copy of the network.
+
+    After each round the curve has the network's mean surprise by held-out frames, which chooses the best round.
+    """
+    learn, held_out = split_frames(len(crops))
+    judged = crops[held_out if len(held_out) else learn]
+    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]
+    mine = crops[learn[in_runs(len(learn), s.frames, RUN)]]
+    best, optimiser = copy.deepcopy(net), torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
+    state.restore(net=net, best=best, optimiser=optimiser)
+    explainer = Explainer(net, hand, mine, s, state.processes.progress)
+    learner = Learner(net, optimiser, crops, middles, s, state)
     if not state.curve:
-        state.curve.append({"round": 0, "surprise": _surprise(net, hand, crops[held_out], s)})
+        state.curve.append({"round": 0, "surprise": _mean_surprise(net, hand, judged, s)})
     if state.done < s.prepare:
-        with finish_the_step() as interrupted:
-            if teach(hand, None, optimiser, -1, interrupted):
-                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
-        state.save(net=net, best=best, optimiser=optimiser, extra=kept)
+        learner.learn(hand, None, PREPARATION)
+        state.save()
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
-    for turn in range(sum("surprise" in row for row in state.curve) - 1, s.rounds):
-        if kept["round"] == turn:
-            fits = Prediction(kept["rotations"], kept["offset"], kept["points"])
-            explained = Explained(fits, kept["loss"], torch.empty(0))
-            own = shaped(hand, shape)
-        else:
-            shape, own, explained = _explain(net, hand, mine, s, shape, turn == 0, progress)
-            kept = {"round": turn, "shape": shape.parts(), "loss": explained.loss}
-            kept |= {name: getattr(explained.prediction, name) for name in ("rotations", "offset", "points")}
-            optimiser = torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
-            state.save(net=net, best=best, optimiser=optimiser, extra=kept)
-        with finish_the_step() as interrupted:  # a stop while the frames are explained need not wait for anything
-            if teach(own, explained, optimiser, turn, interrupted):
-                state.stop(net=net, best=best, optimiser=optimiser, extra=kept)
-        after = _surprise(net, own, crops[held_out], s)
-        row = {"round": turn + 1, "surprise": after, "fitted_surprise": explained.loss.median().item()}
-        row |= {name: part.tolist() for name, part in vars(shape).items()}
-        lowest = min(r["surprise"] for r in state.curve if "surprise" in r)
-        state.curve.append(row)
-        if after < lowest:
+    for number in range(len(_rounds(state)) - 1, s.rounds):
+        if state.extra.get("round") != number:
+            shape, fits = explainer.explain(HandShape(*state.extra["shape"]) if "shape" in state.extra else None)
+            state.extra = {"round": number, "shape": shape.parts(), "loss": fits.loss}
+            state.extra["rotations"] = fits.prediction.rotations
+            optimiser.state.clear()
+            state.save()
+        shape = HandShape(*state.extra["shape"])
+        own = shaped(hand, shape)
+        learner.learn(own, state.extra["rotations"], number)
+        row = {"round": number + 1, "surprise": _mean_surprise(net, own, judged, s)}
+        if row["surprise"] < min(earlier["surprise"] for earlier in _rounds(state)):
             best.load_state_dict(net.state_dict())
-        state.save(net=net, best=best, optimiser=optimiser, extra=kept)
-    rounds = [row for row in state.curve if "surprise" in row]
-    chosen = min(rounds, key=lambda row: row["surprise"])  # the hand of the round that `best` is from
+        row["fitted_surprise"] = state.extra["loss"].median().item()
+        state.curve.append(row | {name: part.tolist() for name, part in vars(shape).items()})
+        state.save()
+    chosen = min(_rounds(state), key=lambda row: row["surprise"])  # the hand of the round that `best` is from
     if chosen["round"]:
-        like = hand.vertices_mm
-        shape = HandShape(**{f.name: like.new_tensor(chosen[f.name]) for f in fields(HandShape)})
+        shape = HandShape(**{f.name: hand.vertices_mm.new_tensor(chosen[f.name]) for f in fields(HandShape)})
         hand = shaped(hand, shape, name=f"{hand.name}, adapted")
-    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_alarms(rounds, len(crops))))
+    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_warnings(_rounds(state), len(crops))))
 
 
-def in_runs(total: int, count: int, length: int) -> Tensor:
+def split_frames(count: int) -> tuple[Int[Tensor, " L"], Int[Tensor, " H"]]:
+    """The indices of the frames to learn from, and of those held out to choose the best round by."""
+    every = 10 if count >= MANY_TO_HOLD_OUT else 5
+    held_out = torch.arange(count) % every == 4 if count >= FEWEST_TO_HOLD_OUT else torch.zeros(count, dtype=torch.bool)
+    return (~held_out).nonzero()[:, 0], held_out.nonzero()[:, 0]
+
+
+def in_runs(total: int, count: int, length: int) -> Int[Tensor, " N"]:
     """At most `count` of `total` indices: runs of `length` in a row, evenly spread, so that neighbours stay neighbours."""
     if total <= count:
         return torch.arange(total)
     starts = torch.linspace(0, total - length, -(-count // length)).round().long()
     return (starts[:, None] + torch.arange(length)).flatten().unique()[:count]
-
-
-def _explain(net, hand, crops, s, shape, first: bool, progress) -> tuple[HandShape, HandRig, Explained]:
-    """The user's hand, and the pose of each frame."""
-    guess = predict(net, crops)
-    # a network that knows nothing but the template sees its bones in anybody's hand
-    bundle = replace(s.explain, seen=0.0) if first else s.explain
-    if s.reshape:
-        found = fit_hand(hand, crops, guess, bundle)
-        shape = _corrected(net, hand, crops, guess, bundle, s, found, found if first else shape) if s.correct else found
-    own = shaped(hand, shape)
-    return shape, own, explain(own, crops, guess, bundle, s.neighbours, progress)
-
-
-def _corrected(net, hand, crops, guess, bundle, s, found: HandShape, known: HandShape) -> HandShape:
-    """What a fit has `found` in the user's frames, less the error that the same fit makes on synthetic frames.
-
-    Those show a hand of `known` shape in the user's poses, and go through sensor, segmentation and network as real ones do:
-    the fit's result there, compared with `known`, is its error. This is indirect inference (Gourieroux, Monfort and Renault
-    1993, "Indirect inference"); with `known` = `found` it is the parametric bootstrap's correction of a bias.
-    """
-    own, some = shaped(hand, known), evenly(len(crops), bundle.shape_frames)
-    crops, guess = crops[some], guess[some]
-    fits = fit_to_depth(own, crops, guess, replace(bundle, smooth=0.0), progress=False)
-    clear = fits.loss.argsort()[: max(1, round(s.keep * len(crops)))].sort().values
-    poses, generator = fits.prediction[clear], torch.Generator().manual_seed(draw_seed(s.seed, "correction"))
-    maker, wrist_mm = (
-        Synthesiser(own.to("cpu"), replace(s.arms, noise_share=1.0)),
-        wrist_position(poses, own, crops[clear]),
-    )
-    try:
-        made = maker.segmented(poses.rotations.cpu(), wrist_mm.cpu(), generator, progress=False).crops.to(
-            wrist_mm.device
-        )
-    except ValueError:  # no usable hand in any of them: the frames show something else, which an alarm will say
-        return found
-    again = fit_hand(hand, made, predict(net, made), bundle)
-    return HandShape(*(k + f - a for k, f, a in zip(known.parts(), found.parts(), again.parts(), strict=True)))
-
-
-def _teach(
-    net, crops, middles, own, explained, optimiser, turn, interrupted, *, s: BestSettings, state, progress, rank, world
-) -> bool:  # fmt: skip
-    """Supervised learning, each step on synthetic frames of the user's hand, while the hand is to move evenly in
-    `crops`, whose indices `middles` have a frame before and after them.
-
-    explained: the poses of the user's frames; turn: number of the round, -1 for the preparation, which has none. Returns
-    whether it was stopped.
-    """
-    steps, before = (s.steps, s.prepare + turn * s.steps) if turn >= 0 else (s.prepare, 0)
-    draw = _draw_frames(own, explained, s, turn, progress, rank, world)
-    device, runs = own.vertices_mm.device, s.runs if (s.steady or s.equivariance) and len(middles) else 0
-    bfloat16 = has_bfloat16(device)
-    net.eval()  # without dropout: there is no lack of frames to learn from
-    done, what = state.done - before, f"learn, round {turn + 1}" if turn >= 0 else "learn what segmentation leaves"
-    bar = tqdm(range(done, steps), initial=done, total=steps, desc=what, disable=not progress)
-    for step in bar:
-        generator = torch.Generator().manual_seed(draw_seed(s.seed, "step", turn, step))
-        batch = draw(generator)
-        middle = middles[torch.randint(max(len(middles), 1), (runs,), generator=generator)[rank::world]]
-        three = crops[torch.cat([middle - 1, middle, middle + 1])]
-        for group in optimiser.param_groups:
-            group["lr"] = s.learning_rate * min(1, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / steps))
-        shown = [batch.crops, three]
-        if s.equivariance and len(three):
-            angle = math.radians(TURN_DEG) * (2 * torch.rand(3, runs, generator=generator) - 1)
-            other, R = turned(three, angle[:, rank::world].flatten().to(three.image))
-            shown.append(other)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            prediction = net(torch.cat([part.image for part in shown]))
-        seen, moving = prediction[: len(batch)], prediction[len(batch) : len(batch) + len(three)]
-        loss, error = pose_loss(seen, batch, own, s.joint_weight)
-        if len(three):  # more processes than runs leave some without
-            loss = loss + s.steady * _unevenness(moving, own, three, s.jump_mm)
-        if s.equivariance and len(three):
-            again = prediction[len(batch) + len(three) :]
-            loss = loss + s.equivariance * _disagreement(moving, three, again, other, R, own, s.jump_mm)
-        optimiser.zero_grad(set_to_none=True)
-        (loss / world).backward()
-        add_gradients(list(net.parameters()), world)
-        optimiser.step()
-        state.done += 1
-        if step % 10 == 9:
-            state.curve.append({"step": state.done, "loss": loss.item(), "to_labels_mm": error.item()})
-            bar.set_postfix(loss=f"{loss.item():.3f}")
-        if any_of(interrupted, world, own.vertices_mm):
-            return True
-    return False
-
-
-def _unevenness(prediction: Prediction, hand: HandRig, crops: Crops, jump_mm: float) -> Tensor:
-    """How unevenly the joints move from the first third of the frames over the second to the last, in units of the cube:
-    the length of their second difference, saturating at `jump_mm`, of the posed hand and of the points voted for."""
-    before, at, after = _seen_joints(prediction, hand, crops).chunk(3)
-    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(1).mean() / crops.cube_mm
-
-
-def _disagreement(
-    prediction, crops, other: Prediction, turned: Crops, R: Tensor, hand: HandRig, jump_mm: float
-) -> Tensor:
-    """How far the joints seen in turned frames are from those seen in the frames, turned by R [B, 3, 3]; as `_unevenness`."""
-    here, there = _seen_joints(prediction, hand, crops), _seen_joints(other, hand, turned)
-    return saturating((rotated(here, R) - there).norm(dim=-1), jump_mm).sum(1).mean() / crops.cube_mm
-
-
-def _seen_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Tensor:
-    """[B, 2, 21, 3] mm: the posed hand's and those voted for; [B, 1, 21, 3] of a network that does not vote."""
-    seen = [predicted_joints(prediction, hand, crops)]
-    if prediction.points is not None:
-        seen.append(voted_joints(prediction, crops))
-    return torch.stack(seen, 1)
 
 
 def draw_seed(seed: int, purpose: str, *numbers: int) -> int:
@@ -268,53 +142,218 @@ def draw_seed(seed: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _draw_frames(own, explained, s: BestSettings, turn: int, progress, rank: int, world: int):
-    """A function generator -> batch of labelled frames, this process's share of them; see `_teach`."""
-    device, cpu = own.vertices_mm.device, own.to("cpu")
-    poses, sources, count = None if explained is None else explained.prediction.rotations.cpu(), [], s.synthetic
-    segmented = count // 2 if s.segmented else 0
-    if segmented:
-        maker, generator = Synthesiser(cpu, s.arms), torch.Generator().manual_seed(draw_seed(s.seed, "segmented", turn))
-        most = segmented * (s.steps if turn >= 0 else s.prepare)  # that are shown
-        drawn = _poses(maker, poses, min(s.segmented, most), generator)
-        pool = maker.segmented(*drawn, generator, progress).to(device)
-        pick = lambda generator: torch.randint(len(pool), (segmented,), generator=generator)[rank::world]  # noqa: E731
-        sources.append(lambda generator: pool[pick(generator)])
-    fresh = Synthesiser(cpu, s.synthesis)
-
-    def some_fresh(generator):
-        rotations, wrist_mm = _poses(fresh, poses, count - segmented, generator)
-        share = slice(rank, None, world)
-        return fresh.frames_of(rotations[share], wrist_mm[share], generator).to(device)
-
-    if count > segmented:
-        sources.append(some_fresh)
-    return lambda generator: joined(*(source(generator) for source in sources))
-
-
-def _poses(maker: Synthesiser, poses: Tensor | None, count: int, generator) -> tuple[Tensor, Tensor]:
-    """Random poses to draw, half of which get the fingers of one of the user's frames, where there are such."""
-    rotations, wrist_mm = maker.sample(count, generator)
-    if poses is not None:
-        rotations[: count // 2, 1:] = poses[torch.randint(len(poses), (count // 2,), generator=generator), 1:]
-    return rotations, wrist_mm
-
-
-def _surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:
+def _mean_surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:
     return surprise(hand, crops, predict(net, crops), s.explain).mean().item()
 
 
-def _alarms(rounds: list[dict], frames: int) -> list[str]:
-    """What a user must know who has no labels to see it by."""
-    said = []
+def _rounds(state: State) -> list[dict]:
+    """The curve's rows of rounds; the others are of steps."""
+    return [row for row in state.curve if "surprise" in row]
+
+
+def _warnings(rounds: list[dict], frames: int) -> list[str]:
+    """What a user without labels must know."""
+    warnings = []
     if frames < FEW_FRAMES:
-        said.append(f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more")
+        warnings.append(
+            f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
+        )
+    if frames < FEWEST_TO_HOLD_OUT:
+        warnings.append(
+            f"the best round was chosen on frames learned from: of {frames} frames none is held out, of "
+            f"{FEWEST_TO_HOLD_OUT} every fifth"
+        )
     fitted = rounds[-1]["fitted_surprise"]
     if fitted > NO_HAND:
-        said.append(
+        warnings.append(
             f"the frames do not look like a hand: fitted poses explain them with {fitted:.2f}, where hands come to less "
             f"than {NO_HAND}; check camera, unit and side, or keep the base model"
         )
     if min(row["surprise"] for row in rounds[1:]) >= rounds[0]["surprise"]:
-        said.append("refinement explains frames it has not seen no better than the base model, which is kept")
-    return said
+        warnings.append("refinement explains frames it has not seen no better than the base model, which is kept")
+    return warnings
+
+
+# -- explain --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """The user's hand and the pose of each frame, from what the network predicts."""
+
+    net: PoseNet
+    hand: HandRig  # the template
+    crops: Crops  # the frames to explain
+    settings: BestSettings
+    progress: bool = False
+
+    def explain(self, known: HandShape | None) -> tuple[HandShape, Explained]:
+        """The hand's shape and the poses; known: the shape of the last round, None in the first."""
+        s, fit, hand, crops = self.settings, self.settings.explain, self.hand, self.crops
+        if known is None:
+            fit = replace(
+                fit, seen=0.0
+            )  # a network that knows nothing but the template sees its bones in anybody's hand
+        shape = known or HandShape.template(hand.vertices_mm)
+        guess = predict(self.net, crops)
+        if s.reshape:
+            shape = fit_hand(hand, crops, guess, fit)
+            shape = self.corrected(shape, known or shape, guess, fit) if s.correct else shape
+        return shape, explain(shaped(hand, shape), crops, guess, fit, s.neighbours, self.progress)
+
+    def corrected(self, fitted: HandShape, known: HandShape, guess: Prediction, fit: ExplainSettings) -> HandShape:
+        """The shape `fitted` to the user's frames, less the error that the same fit makes on synthetic frames.
+
+        These show a hand of `known` shape in the user's poses, and go through sensor, segmentation and network as real ones
+        do. The fit's result there, compared with `known`, is its error. This is indirect inference (Gourieroux, Monfort and
+        Renault 1993, "Indirect inference"); with `known` = `fitted` it is the parametric bootstrap's correction of a bias.
+        """
+        s, own, some = self.settings, shaped(self.hand, known), evenly(len(self.crops), fit.shape_frames)
+        crops = self.crops[some]
+        fits = fit_to_depth(own, crops, guess[some], replace(fit, smooth=0.0), progress=False)
+        clear = fits.loss.argsort()[: max(1, round(s.keep * len(crops)))].sort().values
+        poses = fits.prediction[clear]
+        wrist_mm = wrist_position(poses, own, crops[clear])
+        maker = Synthesiser(own.to("cpu"), replace(s.arms, noise_share=1.0))
+        generator = Generator().manual_seed(draw_seed(s.seed, "correction"))
+        try:
+            synthetic = maker.segmented(poses.rotations.cpu(), wrist_mm.cpu(), generator, progress=False)
+        except ValueError:  # no usable hand in any of them: the frames show something else, as a warning will say
+            return fitted
+        synthetic = synthetic.crops.to(wrist_mm.device)
+        again = fit_hand(self.hand, synthetic, predict(self.net, synthetic), fit)
+        return HandShape(*(k + f - a for k, f, a in zip(known.parts(), fitted.parts(), again.parts(), strict=True)))
+
+
+# -- learn ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Learner:
+    """Steps of learning: labelled synthetic frames of the user's hand, and even, turning movement in the user's frames."""
+
+    net: PoseNet
+    optimiser: torch.optim.Optimizer
+    crops: Crops  # all frames of the user
+    middles: Int[Tensor, " M"]  # indices of frames that may be learnt from together with the frames before and after
+    settings: BestSettings
+    state: State
+
+    def learn(self, hand: HandRig, poses: Float[Tensor, "B 16 4"] | None, number: int) -> None:
+        """The steps of a round that are still to do; a stop saves the state and raises KeyboardInterrupt.
+
+        Args:
+            hand: of the synthetic frames.
+            poses: joint rotations in the user's frames; None for random poses alone.
+            number: of the round, from 0 on, or PREPARATION.
+        """
+        s, state, world = self.settings, self.state, self.state.processes.world
+        steps, before = (s.prepare, 0) if number == PREPARATION else (s.steps, s.prepare + number * s.steps)
+        name = "learn what segmentation leaves" if number == PREPARATION else f"learn, round {number + 1}"
+        todo = range(state.done - before, steps)
+        if not todo:
+            return
+        frames = RoundFrames(hand, poses, s, number, state)
+        self.net.eval()  # without dropout: there is no lack of frames to learn from
+        bar = tqdm(todo, initial=todo.start, total=steps, desc=name, disable=not state.processes.progress)
+        with finish_the_step() as interrupted:
+            for step in bar:
+                generator = Generator().manual_seed(draw_seed(s.seed, "step", number, step))
+                rate = s.learning_rate * min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+                for group in self.optimiser.param_groups:
+                    group["lr"] = rate
+                loss, error_mm = self.loss(frames.draw(generator), hand, generator)
+                self.optimiser.zero_grad(set_to_none=True)
+                (loss / world).backward()
+                add_gradients(list(self.net.parameters()), world)
+                self.optimiser.step()
+                state.done += 1
+                if step % 10 == 9:
+                    state.curve.append({"step": state.done, "loss": loss.item(), "to_labels_mm": error_mm.item()})
+                    bar.set_postfix(loss=f"{loss.item():.3f}")
+                if any_of(interrupted, world, hand.vertices_mm):
+                    state.stop()
+
+    def loss(self, batch: SyntheticBatch, hand: HandRig, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Loss of a step, and mean joint error (mm) on its synthetic frames."""
+        s, rank, world = self.settings, self.state.processes.rank, self.state.processes.world
+        runs = s.runs if (s.steady or s.equivariance) and len(self.middles) else 0
+        middle = self.middles[torch.randint(max(len(self.middles), 1), (runs,), generator=generator)[rank::world]]
+        three = self.crops[torch.cat([middle - 1, middle, middle + 1])]
+        shown = [batch.crops, three]
+        if s.equivariance and len(three):
+            angle = math.radians(TURN_DEG) * (2 * torch.rand(3, runs, generator=generator) - 1)
+            other, R = turned(three, angle[:, rank::world].flatten().to(three.image))
+            shown.append(other)
+        device = hand.vertices_mm.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            prediction = self.net(torch.cat([crops.image for crops in shown]))
+        labelled, rest = prediction[: len(batch)], prediction[len(batch) :]
+        loss, error_mm = pose_loss(labelled, batch, hand, s.joint_weight)
+        if len(three):  # more processes than runs leave some without
+            here = rest[: len(three)]
+            loss = loss + s.steady * (unevenness(_seen_joints(here, hand, three), s.jump_mm) / three.cube_mm)
+            if s.equivariance:
+                seen, there = _seen_joints(here, hand, three), _seen_joints(rest[len(three) :], hand, other)
+                loss = loss + s.equivariance * (disagreement(seen, there, R, s.jump_mm) / three.cube_mm)
+        return loss, error_mm
+
+
+class RoundFrames:
+    """The synthetic frames of one round: half of a batch is segmented as a user's frames are, the others are not."""
+
+    def __init__(
+        self, hand: HandRig, poses: Float[Tensor, "B 16 4"] | None, s: BestSettings, number: int, state: State
+    ):
+        self.device, self.poses = hand.vertices_mm.device, None if poses is None else poses.cpu()
+        self.share = slice(state.processes.rank, None, state.processes.world)  # of this process
+        self.segmented = s.synthetic // 2 if s.segmented else 0
+        self.fresh, self.maker = s.synthetic - self.segmented, Synthesiser(hand.to("cpu"), s.synthesis)
+        if self.segmented:
+            shown = self.segmented * (s.prepare if number == PREPARATION else s.steps)
+            maker = Synthesiser(hand.to("cpu"), s.arms)
+            generator = Generator().manual_seed(draw_seed(s.seed, "segmented", number))
+            drawn = self._poses(maker, min(s.segmented, shown), generator)
+            self.pool = maker.segmented(*drawn, generator, state.processes.progress).to(self.device)
+
+    def draw(self, generator: Generator) -> SyntheticBatch:
+        """This process's share of a batch."""
+        parts = []
+        if self.segmented:
+            index = torch.randint(len(self.pool), (self.segmented,), generator=generator)
+            parts.append(self.pool[index[self.share]])
+        rotations, wrist_mm = self._poses(self.maker, self.fresh, generator)
+        parts.append(self.maker.frames_of(rotations[self.share], wrist_mm[self.share], generator).to(self.device))
+        return joined(*parts)
+
+    def _poses(self, maker: Synthesiser, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Random poses and places of the wrist (mm); half of the poses get the fingers of one of the user's frames."""
+        rotations, wrist_mm = maker.sample(count, generator)
+        if self.poses is not None:
+            index = torch.randint(len(self.poses), (count // 2,), generator=generator)
+            rotations[: count // 2, 1:] = self.poses[index, 1:]
+        return rotations, wrist_mm
+
+
+def _seen_joints(prediction: Prediction, hand: HandRig, crops: Crops) -> Float[Tensor, "B V 21 3"]:
+    """Joints in mm: the posed hand's and those voted for (V = 2); a network that does not vote has the former alone."""
+    seen = [predicted_joints(prediction, hand, crops)]
+    if prediction.points is not None:
+        seen.append(voted_joints(prediction, crops))
+    return torch.stack(seen, 1)
+
+
+def unevenness(seen_mm: Float[Tensor, "B V 21 3"], jump_mm: float) -> Float[Tensor, ""]:
+    """Mean length (mm) of the joints' second difference from the first third of the frames over the second to the last.
+
+    It saturates at `jump_mm`, as a gap in the recording is no movement; summed over the V ways to see the joints.
+    """
+    before, at, after = seen_mm.chunk(3)
+    return saturating((before - 2 * at + after).norm(dim=-1), jump_mm).sum(1).mean()
+
+
+def disagreement(
+    seen_mm: Float[Tensor, "B V 21 3"], there_mm: Float[Tensor, "B V 21 3"], R: Float[Tensor, "B 3 3"], jump_mm: float
+) -> Float[Tensor, ""]:
+    """Mean distance (mm) of the joints `there_mm`, seen in frames turned by R, from the turned joints; as `unevenness`."""
+    return saturating((rotated(seen_mm, R) - there_mm).norm(dim=-1), jump_mm).sum(1).mean()

@@ -1,8 +1,7 @@
 """Explain a user's frames one by one: the pose of each, and one hand shape for all of them (bundle adjustment).
 
-Where Eq. 1 asks the network's weights to explain the frames, here the poses themselves do, beginning with what the network
-predicts: no network is in the loop, a frame gets as many steps as it needs, and a pose that explains its frame well is a
-label that nobody had to give. `hrlib.refine` teaches the network by those.
+In Eq. 1 the network's weights explain the frames. Here the poses themselves do, beginning with what the network predicts.
+No network is in the loop, and a frame gets as many steps as it needs.
 """
 
 import math
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numba import njit, prange
 from torch import Tensor
 from tqdm import tqdm
@@ -22,65 +22,58 @@ from ..losses import collision_loss, depth_loss, physical_loss, saturating
 from ..method import PipelineSettings, aside, on_the_hand, posed_cloud, to_pixels, without_forearm, wrist_position
 from ..network.posenet import Prediction
 from ..render import splat_depth
+from ..support.checks import require_at_least
 
 CHUNK = 100  # frames that are worked on together
 SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on
+NEIGHBOURS = 5  # frames on each side from which a bad fit may begin again
+LAST_RATE = 0.05  # share of the rates that is left in the last iteration
+EVERY = 4  # iterations between two searches for nearest points: they change slowly
 
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """iterations of Adam for each frame. rotation_rate: step of a quaternion's numbers, offset_rate: of the hand's place in
-    units of the cube, shape_rate: of `HandShape`; all fall along a cosine. shape_frames: frames that tell the shape.
-
-    Weights: depth (Eq. 6), physical (Eq. 8, per rad), collision (Eq. 7, per mm), and of terms that the paper has not: data
-    (distance from the frame's points to the nearest of the model, in units of the cube, beyond `slack_mm`: a point that no
-    splat reaches pulls, too), smooth (acceleration of the joints from frame to frame, saturating at `jump_mm`, since a gap
-    in the recording is no movement), seen (distance of the joints from the points that the network votes for, in units of the
-    cube, saturating at `seen_mm`: a lost frame has them elsewhere), shape (`HandShape.improbability`, per frame). Where the
-    hand's shape is fitted, depth weighs `shape_depth`: a sensor loses the outlines, and what the frame lacks of the model
-    shrinks it, while the data term asks of what was measured alone.
-    wrist_mm: points that lie nearer to the wrist than this where a fit begins, or behind it, do not count, be they the
-    frame's or the model's: the frame has a forearm and the model has none, so that another end of one than of the other
-    would stretch or shrink the hand to meet it.
-    rim_mm: how far below its skin the model's points are compared, since a sensor does not see the rim of a finger, grazed
-    as it is: measured hands are thinner than real ones.
-    """
+    """Adam on the pose of each frame: rates, weights and what is compared. Distances count in units of the cube."""
 
     iterations: int = 60
-    rotation_rate: float = 0.015
-    offset_rate: float = 0.005
-    shape_rate: float = 0.01
-    shape_frames: int = 300
-    depth: float = 10.0
+    rotation_rate: float = 0.015  # step of a quaternion's numbers; all rates fall along a cosine
+    offset_rate: float = 0.005  # step of the hand's place, in units of the cube
+    shape_rate: float = 0.01  # step of `HandShape`
+    shape_frames: int = 300  # frames from which the hand's shape is fitted
+    depth: float = 10.0  # weight of Eq. 6
+    # the same while the shape is fitted: a sensor loses the outlines, and what the frame lacks of the model shrinks it
     shape_depth: float = 3.0
-    data: float = 4.0
-    physical: float = 0.5
-    collision: float = 0.02
-    smooth: float = 2.0
-    seen: float = 2.0
-    shape: float = 2e-4
-    slack_mm: float = 3.0
-    jump_mm: float = 12.0
-    seen_mm: float = 20.0
+    data: float = (
+        4.0  # weight of the distance from the frame's points to the model: points that no splat reaches pull, too
+    )
+    physical: float = 0.5  # weight of Eq. 8, per rad
+    collision: float = 0.02  # weight of Eq. 7, per mm
+    smooth: float = 2.0  # weight of the joints' acceleration from frame to frame
+    seen: float = 2.0  # weight of the distance of the joints from the points that the network votes for
+    shape: float = 2e-4  # weight of `HandShape.improbability`, per frame
+    slack_mm: float = 3.0  # a point of the frame that is nearer to the model than this does not pull
+    jump_mm: float = 12.0  # the acceleration saturates here: a gap in the recording is no movement
+    seen_mm: float = 20.0  # the distance from the votes saturates here: a lost frame has them elsewhere
+    # points behind the wrist, or before it by less than this, do not count: only the frame has a forearm, and two ends at
+    # different places would stretch or shrink the hand
     wrist_mm: float = 15.0
-    rim_mm: float = 1.0
-    points: int = 256
+    rim_mm: float = (
+        1.0  # depth of the compared points below the skin: a sensor loses the rim of a finger, seen at an angle
+    )
+    points: int = 256  # of each frame's points, as many are compared
     pipeline: PipelineSettings = PipelineSettings()
 
     def __post_init__(self):
-        for name in ("iterations", "shape_frames", "points"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_at_least(1, self, "iterations", "shape_frames", "points")
 
 
 @dataclass(frozen=True)
 class Explained:
-    """prediction: the fitted poses; loss [B]: how badly each explains its frame (depth and data terms, weighted);
-    joints_mm [B, 21, 3] with the fitted hand."""
+    """Poses fitted to frames."""
 
     prediction: Prediction
-    loss: Tensor
-    joints_mm: Tensor
+    loss: Float[Tensor, " B"]  # how badly each pose explains its frame: depth and data terms, weighted
+    joints_mm: Float[Tensor, "B 21 3"]  # of the fitted hand, in the camera frame
 
 
 def fit_hand(
@@ -88,24 +81,24 @@ def fit_hand(
 ) -> HandShape:
     """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
 
-    In three stages, of which the later ones go on with the frames that the one before explained best: a wrong pose is
-    explained by a wrong shape, and a few lost hands bend the shape of all. Raises ValueError for no frames.
+    Each of three stages goes on with the frames that the one before explained best: a wrong pose is explained by a wrong
+    shape, and a few lost hands bend the shape of all. Raises ValueError for no frames.
     """
     _require(crops, prediction)
     some = evenly(len(crops), settings.shape_frames)
     crops, prediction = crops[some], prediction[some]
     shape = HandShape(*(part.requires_grad_(True) for part in HandShape.template(hand.vertices_mm).parts()))
     for share, keep in SHAPE_STAGES:
-        # they are no sequence
         iterations = max(1, round(share * settings.iterations))
+        # smooth: they are no sequence
         stage = replace(settings, depth=settings.shape_depth, smooth=0.0, iterations=iterations)
-        fitted = _descend(hand, crops, prediction, stage, shape)
+        fitted = _fit(hand, crops, prediction, stage, shape)
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
         crops, prediction = crops[best], fitted.prediction[best]
     return shape.detach()
 
 
-def evenly(total: int, count: int) -> Tensor:
+def evenly(total: int, count: int) -> Int[Tensor, " N"]:
     """At most `count` of `total` indices, evenly spread."""
     return torch.linspace(0, total - 1, min(count, total)).round().long()
 
@@ -118,10 +111,21 @@ def explain(
     neighbours: bool = True,
     progress: bool = True,
 ) -> Explained:
-    """The pose of each frame of a recording, its frames in order: what a network predicts, fitted to the frame.
+    """The pose of each frame of a recording, without labels; about 100 ms a frame on one core.
 
-    Then the worst fits begin again from their neighbours' poses (`neighbours`), and all go on together with more weight on
-    an even movement. Without labels, and about 100 ms a frame on one core. Raises ValueError for no frames.
+    All frames are fitted, the worst fits begin again from their neighbours' poses, and all go on together with more weight
+    on an even movement.
+
+    Args:
+        hand: the hand that the frames show.
+        crops: the frames, in their order.
+        prediction: the poses to begin with.
+        settings: of the fits.
+        neighbours: whether bad fits begin again.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: there are no frames, or the prediction does not say where the hand is.
     """
     fits = fit_to_depth(hand, crops, prediction, settings, progress)
     if neighbours:
@@ -137,31 +141,25 @@ def fit_to_depth(
     settings: ExplainSettings = ExplainSettings(),
     progress: bool = True,
 ) -> Explained:
-    """The pose of each frame, from the predicted one on. Frames are taken for one after the other.
-
-    Raises ValueError for no frames.
-    """
+    """The pose of each frame, from the predicted one on; the frames are taken for a sequence. Raises as `explain`."""
     _require(crops, prediction)
-    parts, starts = [], range(0, len(crops), CHUNK)
-    for first in tqdm(starts, desc="explain the frames", disable=not progress or len(starts) < 3):
-        piece = slice(first, first + CHUNK)
-        parts.append(_descend(hand, crops[piece], prediction[piece], settings))
-    joined = [torch.cat([getattr(part.prediction, key) for part in parts]) for key in ("rotations", "offset")]
-    return Explained(
-        Prediction(*joined, prediction.points),
-        torch.cat([part.loss for part in parts]),
-        torch.cat([part.joints_mm for part in parts]),
-    )
+    pieces = [slice(first, first + CHUNK) for first in range(0, len(crops), CHUNK)]
+    bar = tqdm(pieces, desc="explain the frames", disable=not progress or len(pieces) < 3)
+    fits = [_fit(hand, crops[piece], prediction[piece], settings) for piece in bar]
+    rotations, offset = (torch.cat([getattr(fit.prediction, key) for fit in fits]) for key in ("rotations", "offset"))
+    loss, joints_mm = (torch.cat([getattr(fit, key) for fit in fits]) for key in ("loss", "joints_mm"))
+    return Explained(Prediction(rotations, offset, prediction.points), loss, joints_mm)
 
 
 def again_from_neighbours(
     hand: HandRig, crops: Crops, first: Explained, settings: ExplainSettings = ExplainSettings(), share: float = 0.4
 ) -> Explained:
-    """Fit the worst `share` of the frames once more, from the best pose within five frames; what explains better stays."""
+    """Fit the worst `share` of the frames again from the best pose within five frames, and keep what explains better."""
     bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
     if not len(bad):
         return first
-    around = (bad[:, None] + torch.arange(-5, 6, device=bad.device)).clamp(0, len(crops) - 1)
+    around = bad[:, None] + torch.arange(-NEIGHBOURS, NEIGHBOURS + 1, device=bad.device)
+    around = around.clamp(0, len(crops) - 1)
     best = around.gather(1, first.loss[around].argmin(1, keepdim=True))[:, 0]
     near = first.prediction
     # the neighbour's place in the camera's frame, counted from this frame's crop
@@ -169,12 +167,16 @@ def again_from_neighbours(
     start = Prediction(near.rotations[best], offset, None if near.points is None else near.points[bad])
     second = fit_to_depth(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
     better = second.loss < first.loss[bad]
-    rotations, offset = near.rotations.clone(), near.offset.clone()
-    loss, joints = first.loss.clone(), first.joints_mm.clone()
-    where = bad[better]
-    rotations[where], offset[where] = second.prediction.rotations[better], second.prediction.offset[better]
-    loss[where], joints[where] = second.loss[better], second.joints_mm[better]
-    return Explained(Prediction(rotations, offset, near.points), loss, joints)
+
+    def mended(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_put((bad[better],), new[better])
+
+    rotations, offset = (
+        mended(near.rotations, second.prediction.rotations),
+        mended(near.offset, second.prediction.offset),
+    )
+    loss, joints_mm = mended(first.loss, second.loss), mended(first.joints_mm, second.joints_mm)
+    return Explained(Prediction(rotations, offset, near.points), loss, joints_mm)
 
 
 def _require(crops: Crops, prediction: Prediction):
@@ -184,8 +186,10 @@ def _require(crops: Crops, prediction: Prediction):
         raise ValueError("prediction must say where the hand is: take a network with offset=True")
 
 
-def _descend(hand, crops, prediction, s: ExplainSettings, shape: HandShape | None = None) -> Explained:
-    """Adam on the poses and, where one is given, on the shape of `hand`."""
+def _fit(
+    hand: HandRig, crops: Crops, prediction: Prediction, s: ExplainSettings, shape: HandShape | None = None
+) -> Explained:
+    """Adam on the poses and, where one is given, on the shape of `hand`, in place."""
     rotations = prediction.rotations.detach().clone().requires_grad_(True)
     offset = prediction.offset.detach().clone().requires_grad_(True)
     groups = [{"params": [rotations], "lr": s.rotation_rate}, {"params": [offset], "lr": s.offset_rate}]
@@ -193,14 +197,14 @@ def _descend(hand, crops, prediction, s: ExplainSettings, shape: HandShape | Non
         groups.append({"params": shape.parts(), "lr": s.shape_rate})
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda i: 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * i / s.iterations))
+        optimiser, lambda i: LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * i / s.iterations))
     )
-    own, frames = hand, _Frames(crops, s)
+    own, comparison = hand, Comparison(crops, s)
     for i in range(s.iterations):
         own = hand if shape is None else shaped(hand, shape)
         q = rotations / rotations.norm(dim=-1, keepdim=True)
-        explains, joints_mm = frames.explained_by(Prediction(q, offset), own, anew=i)
-        loss = explains + s.physical * physical_loss(q, own.limits_rad) + s.collision * collision_loss(joints_mm)
+        distance, joints_mm = comparison.distance(Prediction(q, offset), own, i)
+        loss = distance + s.physical * physical_loss(q, own.limits_rad) + s.collision * collision_loss(joints_mm)
         total = loss.sum()
         if s.smooth and len(crops) > 2:
             total = total + s.smooth * acceleration(joints_mm, s.jump_mm).sum() / crops.cube_mm
@@ -214,77 +218,80 @@ def _descend(hand, crops, prediction, s: ExplainSettings, shape: HandShape | Non
         schedule.step()
     with torch.no_grad():
         fitted = Prediction(rotations / rotations.norm(dim=-1, keepdim=True), offset.detach(), prediction.points)
-        return Explained(fitted, *_Frames(crops, s).explained_by(fitted, own))
+        return Explained(fitted, *Comparison(crops, s).distance(fitted, own))
 
 
 @torch.no_grad()
 def surprise(
     hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings = ExplainSettings()
-) -> Tensor:
-    """How badly each prediction explains its frame, [B]: the depth and data terms of a fit, weighted, without fitting."""
+) -> Float[Tensor, " B"]:
+    """How badly each prediction explains its frame: the depth and data terms of a fit, weighted. Raises as `explain`."""
     _require(crops, prediction)
-    parts = []
-    for first in range(0, len(crops), CHUNK):
-        piece = slice(first, first + CHUNK)
-        parts.append(_Frames(crops[piece], settings).explained_by(prediction[piece], hand)[0])
-    return torch.cat(parts)
+    pieces = [slice(first, first + CHUNK) for first in range(0, len(crops), CHUNK)]
+    return torch.cat([Comparison(crops[piece], settings).distance(prediction[piece], hand)[0] for piece in pieces])
 
 
-class _Frames:
-    """Frames to explain, and what of them depends on the pose but is not worth computing anew in each iteration."""
+class Comparison:
+    """Frames to explain, with what depends on the pose but is not worth computing in each iteration."""
 
     def __init__(self, crops: Crops, settings: ExplainSettings):
         self.crops, self.settings, self.data = crops, settings, spread_out(crops, settings.points)
 
-    def explained_by(self, prediction: Prediction, hand: HandRig, anew: int = 0) -> tuple[Tensor, Tensor]:
-        """Depth and data terms [B], weighted, and joints_mm [B, 21, 3]; anew: number of the iteration."""
+    def distance(
+        self, prediction: Prediction, hand: HandRig, iteration: int = 0
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B 21 3"]]:
+        """Depth and data terms, weighted, and the joints (mm); an iteration after 0 compares what the first compared."""
         s, crops = self.settings, self.crops
         T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-        if anew == 0:  # what is compared stays the same while the pose moves, or it would end where nothing is
+        if iteration == 0:  # later poses are compared with the same points, or a fit would end where nothing is
             self.T = T.detach()
             self.target = without_forearm(crops, self.T, s.wrist_mm, s.pipeline)
             self.counts = on_the_hand(self.data, self.T, crops, s.wrist_mm)
         cloud = posed_cloud(hand, measured_cloud(hand, s.rim_mm), T, crops)
-        there = on_the_hand(cloud.detach(), self.T, crops, s.wrist_mm)[..., None] > 0
-        cloud = torch.where(there, cloud, aside(cloud))
-        if anew % 4 == 0:
+        before_wrist = on_the_hand(cloud.detach(), self.T, crops, s.wrist_mm)[..., None] > 0
+        cloud = torch.where(before_wrist, cloud, aside(cloud))
+        if iteration % EVERY == 0:
             self.nearest = nearest_points(self.data, cloud.detach())
         rendered = splat_depth(to_pixels(cloud), s.pipeline.radius_px, self.target.shape[1:], s.pipeline.backend)
         near = torch.gather(cloud, 1, self.nearest[..., None].expand(-1, -1, 3))
+        # 1e-8: the gradient of the root is finite at 0
         apart = ((near - self.data).square().sum(-1) + 1e-8).sqrt() - s.slack_mm / crops.cube_mm
         apart = (apart.clamp_min(0) * self.counts).sum(1) / self.counts.sum(1).clamp_min(1)
         return s.depth * depth_loss(rendered, self.target) + s.data * apart, joint_positions(hand, T)
 
 
-def acceleration(joints_mm: Tensor, jump_mm: float) -> Tensor:
-    """Mean second difference of the joints [B, 21, 3] in time, [B - 2] mm, saturating at `jump_mm`."""
+def acceleration(joints_mm: Float[Tensor, "B 21 3"], jump_mm: float) -> Float[Tensor, " B-2"]:
+    """Mean second difference of the joints in time, in mm, saturating at `jump_mm`."""
     size = (joints_mm[2:] - 2 * joints_mm[1:-1] + joints_mm[:-2]).norm(dim=-1).mean(1)
     return saturating(size, jump_mm)
 
 
-def from_votes(points: Tensor, joints_mm: Tensor, crops: Crops, far_mm: float) -> Tensor:
-    """Mean distance [B] of the joints [B, 21, 3] from the points that a network sees (`Prediction.points`), in units of the
-    cube, saturating at `far_mm`."""
-    far = far_mm / crops.cube_mm
+def from_votes(
+    points: Float[Tensor, "B 21 3"], joints_mm: Float[Tensor, "B 21 3"], crops: Crops, far_mm: float
+) -> Float[Tensor, " B"]:
+    """Mean distance of the joints from the points that a network votes for (`Prediction.points`), in units of the cube.
+
+    It saturates at `far_mm`.
+    """
     apart = ((joints_mm - crops.centre_mm[:, None]) / crops.cube_mm - points).norm(dim=-1)
-    return saturating(apart, far).mean(1)
+    return saturating(apart, far_mm / crops.cube_mm).mean(1)
 
 
-def spread_out(crops: Crops, count: int) -> Tensor:
-    """`count` of each frame's points P_D, evenly taken, [B, count, 3] in the crop frame."""
+def spread_out(crops: Crops, count: int) -> Float[Tensor, "B {count} 3"]:
+    """`count` of each frame's points P_D, evenly taken, in the crop frame."""
     index = (torch.arange(count, device=crops.count.device) * crops.count.clamp_min(1)[:, None] / count).long()
     return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
 
 
-def measured_cloud(hand: HandRig, rim_mm: float) -> Tensor:
-    """The model's cloud at rest [N, 3] with every point `rim_mm` below the skin: a sensor loses the rim of what it sees."""
+def measured_cloud(hand: HandRig, rim_mm: float) -> Float[Tensor, "N 3"]:
+    """The model's cloud at rest with every point `rim_mm` below the skin."""
     a, b, c = hand.vertices_mm[hand.faces[hand.cloud_face]].unbind(1)
     normal = torch.linalg.cross(b - a, c - a).detach()
     return hand.cloud_mm - rim_mm * normal / normal.norm(dim=-1, keepdim=True)
 
 
-def nearest_points(data: Tensor, model: Tensor) -> Tensor:
-    """For each of the points data [B, M, 3] the index of the nearest of model [B, N, 3]; [B, M]."""
+def nearest_points(data: Float[Tensor, "B M 3"], model: Float[Tensor, "B N 3"]) -> Int[Tensor, "B M"]:
+    """For each point of the frames the index of the nearest point of the model."""
     if data.device.type != "cpu":
         return torch.cdist(data, model).argmin(-1)
     index = np.empty(data.shape[:2], np.int64)

@@ -1,55 +1,78 @@
-"""What a refinement gives, and what it keeps while it runs, to go on after a stop."""
+"""The result of a refinement, and the state with which a stopped refinement goes on."""
 
-import io
+import hashlib
 import json
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
-from ..support.files import write_bytes_atomically
+from ..support.state_files import cannot_save, read_state, write_state
 
 
 @dataclass(frozen=True)
 class Refined:
-    """net: the adapted network (eval mode); hand: the rig to pose with; cloud_mm [N, 3]: P; curve: one record a step or
-    stage; warnings: what the run has to say against itself."""
+    """The result of a refinement."""
 
-    net: PoseNet
-    hand: HandRig
-    cloud_mm: Tensor
-    curve: list[dict]
-    warnings: tuple[str, ...]
+    net: PoseNet  # the adapted network, in eval mode
+    hand: HandRig  # the rig to pose with
+    cloud_mm: Float[Tensor, "N 3"]  # P, at rest in the wrist's frame
+    curve: list[dict]  # a record for each step or round
+    warnings: tuple[str, ...]  # reasons not to trust the result
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The place of this process among those that share a run (`support.parallel.workers`)."""
+
+    rank: int = 0
+    world: int = 1
+    device: str | torch.device = "cpu"
+    progress: bool = False  # whether this process shows progress bars
 
 
 class State:
-    """What a run needs to go on: steps done, the curve, and the tensors that it names itself."""
+    """Steps done, curve and parts of a run, kept in the file `state.pt` of its folder.
 
-    def __init__(self, net, hand, crops, settings, out, rank, device):
+    Args:
+        net: the network that the run begins with.
+        hand: the hand that it begins with.
+        crops: the user's frames, in their order; None compares settings, network and hand alone.
+        settings: of the recipe.
+        out: the folder; None keeps nothing.
+        processes: who shares the run; the first of them writes the file.
+    """
+
+    def __init__(
+        self,
+        net: PoseNet,
+        hand: HandRig,
+        crops: Crops | None,
+        settings: object,
+        out: str | Path | None,
+        processes: Processes = Processes(),
+    ):
         self.file = None if out is None else Path(out) / "state.pt"
-        self.writes, self.device = rank == 0, device
-        weights = round(sum(p.double().abs().sum().item() for p in net.parameters()), 3)
-        self.config = {"settings": json.loads(json.dumps(asdict(settings)))}
+        self.hand, self.processes = hand, processes
+        start = round(sum(p.double().abs().sum().item() for p in net.parameters()), 3)
+        self.config = {"settings": json.loads(json.dumps(asdict(settings))), "start": start, "hand": hand.fingerprint}
         if crops is not None:
-            sums = (round(values.double().sum().item(), 3) for values in (crops.image, crops.centre_mm))
-            self.config["frames"] = [len(crops), *sums]
-        self.hand, self.config = hand, self.config | {"start": weights, "hand": hand.fingerprint}
+            self.config["frames"] = [len(crops), frames_digest(crops)]
         self.done, self.curve = 0, []
+        self.parts, self.extra = {}, {}
 
     def stored(self) -> dict | None:
-        """What the file holds, if there is one; ValueError where it is of another run."""
+        """The content of the file, None without one. Raises ValueError for the file of another run."""
         if self.file is None or not self.file.exists():
             return None
-        try:
-            stored = torch.load(self.file, self.device, weights_only=True)
-            config = stored["config"]
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.file} is no state of a refinement ({error!r}); delete it to begin anew") from error
+        stored = read_state(self.file, "a refinement", self.processes.device)
+        config = stored["config"]
         if self.hand.has_fingerprint(config.get("hand")):
             config["hand"] = self.config["hand"]  # an older file names the hand in another form
         changed = [k for k in self.config if config.get(k) != self.config[k]]
@@ -59,39 +82,44 @@ class State:
             )
         return stored
 
-    def restore(self, **parts) -> dict:
-        """Put the stored state into the given modules, optimisers and tensors, if there is one; returns its `extra`."""
-        stored = self.stored()
+    def restore(self, **parts) -> None:
+        """Keep these modules, optimisers and tensors from now on, after giving them their stored content, if there is any.
+
+        `extra` is any further dict of tensors and plain values, which the run may replace.
+        """
+        self.parts, stored = parts, self.stored()
         if stored is None:
-            return {}
-        self.done, self.curve = stored["done"], stored["curve"]
+            return
+        self.done, self.curve, self.extra = stored["done"], stored["curve"], stored["extra"]
         for name, part in parts.items():
             if isinstance(part, Tensor):
                 part.data.copy_(stored["parts"][name])
             else:
                 part.load_state_dict(stored["parts"][name])
-        return stored["extra"]
 
-    def save(self, extra: dict | None = None, **parts):
-        if self.file is None or not self.writes:
+    def save(self) -> None:
+        """Write the file. Raises OSError if that fails; the file from before stays."""
+        if self.file is None or self.processes.rank:
             return
-        tensors = {
-            name: part.detach() if isinstance(part, Tensor) else part.state_dict() for name, part in parts.items()
-        }
-        stored = {"config": self.config, "done": self.done, "curve": self.curve, "parts": tensors, "extra": extra or {}}
-        buffer = io.BytesIO()
-        torch.save(stored, buffer)
+        parts = {k: part.detach() if isinstance(part, Tensor) else part.state_dict() for k, part in self.parts.items()}
+        stored = {"config": self.config, "done": self.done, "curve": self.curve, "parts": parts, "extra": self.extra}
         try:
-            write_bytes_atomically(self.file, buffer.getvalue())
+            write_state(self.file, stored)
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"cannot save the refinement to {self.file.parent}: {error.strerror}. Free space there and run the same "
-                "again; what was saved before is kept and goes on",
-            ) from error
+            raise cannot_save(error, f"the refinement to {self.file.parent}", "what was saved before") from error
 
-    def stop(self, **parts):
-        self.save(**parts)
-        if self.file is not None and self.writes:
+    def stop(self) -> None:
+        """Save, say how to go on, and raise KeyboardInterrupt."""
+        self.save()
+        if self.file is not None and not self.processes.rank:
             tqdm.write(f"stopped after {self.done} steps; the same again goes on from {self.file}")
         raise KeyboardInterrupt
+
+
+def frames_digest(crops: Crops, chunk: int = 256) -> str:
+    """SHA-256 of the frames' images and centres in their order, read `chunk` frames at a time."""
+    digest = hashlib.sha256()
+    for first in range(0, len(crops), chunk):
+        for values in (crops.image, crops.centre_mm):
+            digest.update(values[first : first + chunk].cpu().float().reshape(-1).numpy())
+    return digest.hexdigest()

@@ -23,9 +23,9 @@ from hrlib.method import (
 )
 from hrlib.network.posenet import Prediction
 from hrlib.refine.explain import (
+    Comparison,
     Explained,
     ExplainSettings,
-    _Frames,
     acceleration,
     again_from_neighbours,
     explain,
@@ -225,9 +225,9 @@ def test_a_hand_that_leaves_the_frame_s_points_behind_its_wrist_explains_nothing
     true = batch.true_prediction(hand)
     fingers = forward_kinematics(hand, batch.rotations, batch.wrist_mm)[:, 0, :3, 1]
     gone = Prediction(true.rotations, true.offset + 0.6 * fingers)  # 150 mm on: all that was measured is behind it
-    compared = _Frames(crops, SHORT)
-    here, _ = compared.explained_by(true, hand)
-    there, _ = compared.explained_by(gone, hand, anew=20)  # in a later iteration of the same fit
+    compared = Comparison(crops, SHORT)
+    here, _ = compared.distance(true, hand)
+    there, _ = compared.distance(gone, hand, iteration=20)  # in a later iteration of the same fit
     assert (there > 3 * here).all()
 
 

@@ -27,7 +27,7 @@ from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
 from hrlib.refine import best as refine_best
 from hrlib.refine import paper as refine_paper
-from hrlib.refine.best import _corrected, _disagreement, _unevenness, draw_seed
+from hrlib.refine.best import Explainer, disagreement, draw_seed, split_frames, unevenness
 from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import ExplainSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
@@ -51,6 +51,10 @@ def others():
 @pytest.fixture(scope="module")
 def net():
     return load_network(template())[0]
+
+
+def seen(prediction, hand, crops):
+    return predicted_joints(prediction, hand, crops)[:, None]
 
 
 def same_weights(a, b):
@@ -170,6 +174,8 @@ def test_other_settings_frames_or_hands_are_refused(net, frames, tmp_path):
         run(net, frames.crops[:4], PAPER, tmp_path)
     with pytest.raises(ValueError, match="with other frames;"):
         run(net, frames.crops[1:5], replace(PAPER, epochs=1), tmp_path)
+    with pytest.raises(ValueError, match="with other frames;"):
+        run(net, frames.crops[[1, 0, 2, 3]], replace(PAPER, epochs=1), tmp_path)  # best takes neighbours for a movement
     with pytest.raises(ValueError, match="with other start;"):
         torch.manual_seed(0)
         run(PoseNet(net.settings).eval(), frames.crops[:4], replace(PAPER, epochs=1), tmp_path)
@@ -268,8 +274,23 @@ def test_the_best_recipe_adapts_hand_and_network(net, others, best):
     assert torch.equal(best.cloud_mm, best.hand.cloud_mm)
     assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
     # what the curve says is what the results do
-    again = surprise(best.hand, others.crops, predict(best.net, others.crops), BEST.explain).mean().item()
+    held_out = others.crops[[4, 9]]
+    again = surprise(best.hand, held_out, predict(best.net, held_out), BEST.explain).mean().item()
     assert again == pytest.approx(best.curve[-1]["surprise"], rel=1e-4)
+
+
+@pytest.mark.parametrize("count, every", [(10, 5), (12, 5), (49, 5), (50, 10), (60, 10)])
+def test_the_round_is_chosen_by_frames_that_are_not_learnt_from(count, every):
+    learn, held_out = split_frames(count)
+    assert held_out.tolist() == list(range(4, count, every))
+    assert sorted([*learn.tolist(), *held_out.tolist()]) == list(range(count))
+
+
+def test_a_round_chosen_by_frames_that_were_learnt_from_says_so(net, others):
+    short = replace(BEST, steps=1, reshape=False, segmented=0, explain=replace(BEST.explain, iterations=1))
+    few, more = (run(net, others.crops[:count], short).warnings for count in (9, 10))
+    assert any("the best round was chosen on frames learned from: of 9 frames none" in warning for warning in few)
+    assert not any("learned from" in warning for warning in more)
 
 
 @pytest.fixture(scope="module")
@@ -306,35 +327,30 @@ def test_the_network_learns_that_a_hand_moves_evenly(net, others):
         done = run(net, others.crops, replace(BEST, steady=steady, runs=8, jump_mm=1e4))
         assert not same_weights(done.net, net)
         three = others.crops[[i + k for k in range(3) for i in range(10)]]
-        shaken.append(_unevenness(predict(done.net, three), done.hand, three, 1e4))
+        shaken.append(unevenness(seen(predict(done.net, three), done.hand, three), 1e4))
     assert shaken[1] < 0.995 * shaken[0], "in three steps"
 
 
 def test_unevenness_is_the_second_difference_of_what_is_seen(frames):
-    crops = frames.crops[[0, 0, 0]]
-    step = torch.tensor([4.0, 0.0, 3.0])  # mm
-    seen = true_prediction(*(x[[0, 0, 0]] for x in (frames.rotations, frames.wrist_mm)), template(), crops)
-    offset = lambda *far: replace(seen, offset=seen.offset + torch.tensor(far)[:, None] * step / crops.cube_mm)  # noqa: E731
-    uneven = lambda p: _unevenness(p, template(), crops, 50.0).item() * crops.cube_mm  # noqa: E731
-    assert uneven(offset(0.0, 1.0, 2.0)) == pytest.approx(0, abs=1e-3)
-    assert uneven(offset(0.0, 1.0, 0.0)) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3)
-    assert uneven(offset(0.0, 1e3, 0.0)) == pytest.approx(50)
-    voted = (frames.joints_mm[[0, 0, 0]] - crops.centre_mm[:, None]) / crops.cube_mm
-    far = torch.tensor([0.0, -1.0, 0.0])[:, None, None] * step / crops.cube_mm
-    both = replace(seen, points=voted + far)
-    assert uneven(both) == pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3), "votes alone move here"
+    def uneven(posed, voted):  # by how much a hand and its votes have moved along (4, 0, 3) mm in three frames
+        far = torch.tensor([posed, voted]).T[:, :, None, None] * torch.tensor([4.0, 0.0, 3.0])
+        return unevenness(frames.joints_mm[[0, 0, 0], None] + far, 50.0).item()
+
+    still, jump = (0.0, 0.0, 0.0), pytest.approx(50 * (1 - np.exp(-10 / 50)), rel=1e-3)
+    assert uneven((0.0, 1.0, 2.0), still) == pytest.approx(0, abs=1e-3)
+    assert uneven((0.0, 1.0, 0.0), still) == jump == uneven(still, (0.0, -1.0, 0.0))
+    assert uneven((0.0, 1e3, 0.0), still) == pytest.approx(50)
 
 
 def test_disagreement_is_how_far_the_hand_of_a_turned_frame_is_from_the_turned_hand(frames):
-    batch = frames[:3]
-    other, R = turned(batch.crops, torch.tensor([0.5, -0.3, 0.0]))
-    truth = rolled(batch, torch.tensor([0.5, -0.3, 0.0]))
-    seen, there = (x.true_prediction(template()) for x in (batch, truth))
-    apart = lambda p: _disagreement(seen, batch.crops, p, other, R, template(), 50.0).item() * other.cube_mm  # noqa: E731
-    assert apart(there) == pytest.approx(0, abs=1e-2)
-    far = torch.tensor([[0.0, 3.0, 4.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]]) / other.cube_mm
-    assert apart(replace(there, offset=there.offset + far)) == pytest.approx(50 * (1 - np.exp(-5 / 50)), rel=1e-3)
-    assert apart(replace(there, offset=there.offset + 1e3 * far)) == pytest.approx(50)
+    angle = torch.tensor([0.5, -0.3, 0.0])
+    _, R = turned(frames.crops[:3], angle)
+    here, there = frames.joints_mm[:3, None], rolled(frames[:3], angle).joints_mm[:, None]
+    assert disagreement(here, there, R, 50.0).item() == pytest.approx(0, abs=1e-2)
+    far = torch.tensor([[0.0, 3.0, 4.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]])[:, None, None]
+    expected = pytest.approx(50 * (1 - np.exp(-5 / 50)), rel=1e-3)
+    assert disagreement(here, there + far, R, 50.0).item() == expected
+    assert disagreement(here, there + 1e3 * far, R, 50.0).item() == pytest.approx(50)
 
 
 def test_the_network_learns_that_a_turned_camera_sees_the_same_hand(net, others):
@@ -343,8 +359,8 @@ def test_the_network_learns_that_a_turned_camera_sees_the_same_hand(net, others)
         done = run(net, others.crops, replace(BEST, steady=0.0, equivariance=weight, runs=8, jump_mm=1e4))
         assert not same_weights(done.net, net)
         other, R = turned(others.crops, torch.full((len(others.crops),), 0.4))
-        both = predict(done.net, others.crops), others.crops, predict(done.net, other), other
-        apart.append(_disagreement(*both, R, done.hand, 1e4))
+        both = (seen(predict(done.net, crops), done.hand, crops) for crops in (others.crops, other))
+        apart.append(disagreement(*both, R, 1e4))
     assert apart[1] < 0.98 * apart[0], "in three steps"
 
 
@@ -360,12 +376,13 @@ def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames
 
     monkeypatch.setattr("hrlib.refine.best.fit_hand", fit)
     crops, guess = frames.crops[:6], predict(net, frames.crops[:6])
-    corrected = _corrected(net, template(), crops, guess, BEST.explain, BEST, add(true, bias), known)
+    explainer = Explainer(net, template(), crops, BEST)
+    corrected = explainer.corrected(add(true, bias), known, guess, BEST.explain)
     for found, expected in zip(corrected.parts(), true.parts(), strict=True):
         torch.testing.assert_close(found, expected)
     assert len(shown) == 1 and 1 <= len(shown[0]) <= 4, "of the frames that are explained best"
     nowhere = replace(guess, offset=guess.offset + 100.0)
-    found = _corrected(net, template(), crops, nowhere, BEST.explain, BEST, known, known)
+    found = explainer.corrected(known, known, nowhere, BEST.explain)
     assert found is known and len(shown) == 1, "no hand can be drawn there"
 
 
