@@ -1,13 +1,17 @@
 """What a refinement has made of a user's frames, in one HTML file that needs nothing else: numbers, pictures, advice."""
 
 import io
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from .. import __version__
 from ..drawing import mesh, plots
@@ -18,129 +22,125 @@ from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..refine.explain import evenly
-from ..refine.state import Refined
 from ..support.files import write_bytes_atomically
-from .check import Check, summary
+from .check import LIKE_A_HAND, Check, summary
+from .result import PersonalResult
 from .track import Tracked
 
 UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simulated users)
+MANY_UNSURE = 0.1  # of the frames: from here on the report warns of what is measured on them
+ENOUGH_FRAMES = 200  # with fewer the hand's shape is still uncertain (notebook 10)
 SHOWN = 6  # frames in a figure
+MOST_ROWS, LEAST_SURE = 20, 10  # rows of the tables of frames left out, and of the least sure ones
+FAST_MM = 60.0  # the last bin of movements from frame to frame
 
 
-def write_report(
-    path: str | Path,
-    check: Check,
-    refined: Refined,
-    before: Tracked,
-    after: Tracked,
-    template: HandRig,
-    training: dict,
-    gif: bytes | None = None,
-) -> None:
-    """Write the report. before, after: the same frames as the base model and the refined one see them; training: as
-    `save_refined` keeps it; gif: the tracked sequence. Raises ValueError where before and after are of other frames."""
-    if before.names != after.names:
+def write_report(path: Path, result: PersonalResult, gif: bytes) -> None:
+    """Write the report of a refinement as one HTML file.
+
+    Args:
+        path: the file.
+        result: what the report is about; its files say whether there is a video to name.
+        gif: the tracked sequence.
+
+    Raises:
+        ValueError: the models have seen different frames.
+    """
+    check, after, hand = result.check, result.after, result.refined.hand
+    if result.before.names != after.names:
         raise ValueError("before and after must be of the same frames")
-    side, hand = training["side"], refined.hand
-    sections = [
-        ("Frames", _table(summary(check)) + _list("What to do better", check.advice) + _left_out(check)),
-        ("", _picture(figure_check(check), "distance, likeness to a hand and motion of the frames")),
-        (
-            "The tracked hand",
-            embedded_picture(gif, "the tracked sequence", "gif", "small")
-            + "<p>The whole of it is in <code>tracked.mp4</code>.</p>"
-            if gif
-            else "",
-        ),
-        ("Before and after", _picture(figure_hands(before, after, template, hand, side), "hands before and after")),
-        (
-            "Your hand",
-            _picture(figure_hand(template, hand, side), "your hand beside the template") + _sizes(template, hand),
-        ),
-        ("How it went", _picture(figure_course(refined, before, after), "curve, and confidence before and after")),
-        (
-            "The frames to distrust",
-            _picture(figure_worst(after, hand, side), "frames of least confidence") + _worst(after),
-        ),
-        ("What next", _list("", _next(check, refined, before, after))),
-    ]
-    body = "".join(f"{f'<h2>{escape(title)}</h2>' if title else ''}{text}" for title, text in sections if text)
-    sure, was = (shots.confidence.median().item() for shots in (after, before))
-    warnings = "".join(f'<p class="warn">Warning: {escape(text)}</p>' for text in refined.warnings)
-    head = (
-        f"<h1>Your hand</h1><p>A {side} hand, refined on {len(after)} unlabelled depth frames with the recipe "
-        f"<b>{escape(str(training.get('recipe', '?')))}</b>. Median confidence {was:.2f} before, <b>{sure:.2f}</b> after.</p>"
+    video = "<p>The whole of it is in <code>tracked.mp4</code>.</p>" if "tracked.mp4" in result.files else ""
+    sections = {
+        "Frames": _table(summary(check))
+        + _list(check.advice)
+        + _left_out(check)
+        + _picture(figure_check(check), "distance, likeness to a hand and motion of the frames"),
+        "The tracked hand": embedded_picture(gif, "the tracked sequence", "gif", "small") + video,
+        "Before and after": _picture(figure_hands(result), "hands before and after"),
+        "Your hand": _picture(figure_hand(result.template, hand, result.side), "your hand beside the template")
+        + _sizes(result.template, hand),
+        "How it went": _picture(figure_course(result), "curve, and confidence before and after"),
+        "The frames to distrust": _picture(figure_worst(result), "frames of least confidence") + _worst(after),
+        "What next": _list(_next(result)),
+    }
+    was, sure = (shots.confidence.median().item() for shots in (result.before, after))
+    recipe = escape(str(result.training.get("recipe", "?")))
+    body = (
+        f"<h1>Your hand</h1><p>A {result.side} hand, refined on {len(after)} unlabelled depth frames with the recipe "
+        f"<b>{recipe}</b>. Median confidence {was:.2f} before, <b>{sure:.2f}</b> after.</p>"
+        + "".join(f'<p class="warn">Warning: {escape(text)}</p>' for text in result.refined.warnings)
+        + "".join(f"<h2>{escape(title)}</h2>{text}" for title, text in sections.items())
+        + f'<p class="small">hrlib {__version__}. No label was used; confidence ranks frames, it is no error in '
+        "millimetres.</p>"
     )
-    foot = (
-        f'<p class="small">hrlib {__version__}. No label was used; confidence ranks frames, it is no error '
-        "in millimetres.</p>"
-    )
-    write_bytes_atomically(path, html_page("hrlib: your hand", head + warnings + body + foot))
+    write_bytes_atomically(path, html_page("hrlib: your hand", body))
 
 
 # -- text -----------------------------------------------------------------------------------------------------------------
 
 
-def _table(rows, head: tuple[str, ...] = ()) -> str:
+def _table(rows: Iterable[Sequence[str]], head: tuple[str, ...] = ()) -> str:
     top = "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>" if head else ""
     cells = ("".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows)
     return f"<table>{top}{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
-def _list(title: str, lines) -> str:
+def _list(lines: Iterable[str]) -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return (f"<p><b>{escape(title)}</b></p>" if title and items else "") + (f"<ul>{items}</ul>" if items else "")
+    return f"<ul>{items}</ul>" if items else ""
 
 
-def _left_out(check: Check, most: int = 20) -> str:
-    if not check.left_out:
-        return ""
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>"
+
+
+def _left_out(check: Check) -> str:
     rows = list(check.left_out.items())
-    more = f"<p>and {len(rows) - most} more, see check.json</p>" if len(rows) > most else ""
-    return f"<details><summary>{len(rows)} frames left out</summary>{_table(rows[:most], ('frame', 'why'))}{more}</details>"
+    more = f"<p>and {len(rows) - MOST_ROWS} more, see check.json</p>" if len(rows) > MOST_ROWS else ""
+    table = _table(rows[:MOST_ROWS], ("frame", "why"))
+    return _folded(f"{len(rows)} frames left out", table + more) if rows else ""
 
 
 def lengths_mm(hand: HandRig) -> dict[str, float]:
     """What a ruler would measure on a straight hand: wrist to middle fingertip, knuckle width, each finger from its base."""
-    joints, tips = hand.joints_mm, hand.tips_mm
-    lengths = {}
+    joints, fingers = hand.joints_mm, {}
     for i, finger in enumerate(FINGERS):
-        chain = torch.cat([joints[1 + 3 * i : 4 + 3 * i], tips[i : i + 1]])
-        lengths[finger] = chain.diff(dim=0).norm(dim=1).sum().item()
-    to_base = joints[7].sub(joints[0]).norm().item()
-    width = joints[4].sub(joints[13]).norm().item()
-    return {"hand, wrist to middle fingertip": to_base + lengths["middle"], "index to little knuckle": width} | lengths
+        chain = torch.cat([joints[1 + 3 * i : 4 + 3 * i], hand.tips_mm[i : i + 1]])
+        fingers[finger] = chain.diff(dim=0).norm(dim=1).sum().item()
+    wrist, index, middle, pinky = joints[[0, 4, 7, 13]]
+    whole = (middle - wrist).norm().item() + fingers["middle"]
+    width = (index - pinky).norm().item()
+    return {"hand, wrist to middle fingertip": whole, "index to little knuckle": width} | fingers
 
 
 def _sizes(template: HandRig, hand: HandRig) -> str:
     own, usual = lengths_mm(hand), lengths_mm(template)
-    rows = [
-        (name, f"{own[name]:.0f} mm", f"{usual[name]:.0f} mm", f"{own[name] / usual[name] - 1:+.0%}") for name in own
-    ]
-    said = (
+    rows = [(n, f"{own[n]:.0f} mm", f"{usual[n]:.0f} mm", f"{own[n] / usual[n] - 1:+.0%}") for n in own]
+    note = (
         "<p>Fingers are measured from the knuckle to the tip, the thumb from its joint at the wrist. The mesh is in "
         "<code>hand.ply</code> (mm), with bones in <code>hand.glb</code>.</p>"
     )
-    return _table(rows, ("", "yours", "template", "")) + said
+    return _table(rows, ("", "yours", "template", "")) + note
 
 
 def _worst(after: Tracked) -> str:
-    order = after.confidence.argsort()[:10].tolist()
+    order = after.confidence.argsort()[:LEAST_SURE].tolist()
     rows = [(after.names[i], f"{after.confidence[i]:.2f}") for i in order]
-    return f"<details><summary>the ten least sure frames</summary>{_table(rows, ('frame', 'confidence'))}</details>"
+    return _folded("the least sure frames", _table(rows, ("frame", "confidence")))
 
 
-def _next(check: Check, refined: Refined, before: Tracked, after: Tracked):
-    unsure = (after.confidence < UNSURE).float().mean().item()
+def _next(result: PersonalResult) -> Iterator[str]:
+    sure, was = result.after.confidence, result.before.confidence
+    unsure = (sure < UNSURE).float().mean().item()
     same = "the same --camera and --unit-mm, and this folder as --model"
     yield f"hrlib predict NEW_FRAMES with {same} follows the hand in new frames"
-    if unsure > 0.1:
+    if unsure > MANY_UNSURE:
         yield f"{unsure:.0%} of the frames are unsure: leave them out of what you measure (joints.csv has the confidence)"
-    if after.confidence.median() <= before.confidence.median():
+    if sure.median() <= was.median():
         yield "confidence has not grown: look at the hands above, record more sides of the hand, or keep the base model"
-    if len(after) < 200:
+    if len(sure) < ENOUGH_FRAMES:
         yield "record more frames, and refine again from all of them"
-    if not any("log_scale" in row for row in refined.curve):
+    if not any("log_scale" in row for row in result.refined.curve):
         yield "this recipe moves points, not the skeleton: --recipe best measures your hand's size"
 
 
@@ -157,54 +157,53 @@ def _picture(figure: Figure, alt: str) -> str:
 def figure_check(check: Check) -> Figure:
     """Where the hand is, how much it looks like one, and how it moves, frame by frame."""
     m, figure = check.measures, plt.figure(figsize=(10, 2.5))
-    axes = figure.subplots(1, 3)
+    distance, likeness, motion = figure.subplots(1, 3)
     figure.subplots_adjust(wspace=0.32)
-    frame, good = np.arange(len(m.hand)), (m.hand > 0.5).numpy()
+    frame, good = np.arange(len(m.hand)), (m.hand > LIKE_A_HAND).numpy()
     for which, colour, label in ((good, GOOD, "a hand"), (~good, ACCENT, "not a hand?")):
         if which.any():
-            axes[0].plot(frame[which], m.distance_mm.numpy()[which], ".", ms=3, color=colour, label=label)
-    axes[0].set(xlabel="frame", ylabel="mm", title="distance")
-    axes[0].legend(frameon=False, fontsize=8, markerscale=3, loc="best")
-    axes[1].hist(m.hand.numpy(), np.linspace(0, 1, 21), color=GOOD)
-    axes[1].axvline(0.5, color=ACCENT, lw=1)
-    axes[1].set(xlabel="0 = something else, 1 = a hand", ylabel="frames", title="likeness to a hand")
+            distance.plot(frame[which], m.distance_mm.numpy()[which], ".", ms=3, color=colour, label=label)
+    distance.set(xlabel="frame", ylabel="mm", title="distance")
+    distance.legend(frameon=False, fontsize=8, markerscale=3, loc="best")
+    likeness.hist(m.hand.numpy(), np.linspace(0, 1, 21), color=GOOD)
+    likeness.axvline(LIKE_A_HAND, color=ACCENT, lw=1)
+    likeness.set(xlabel="0 = something else, 1 = a hand", ylabel="frames", title="likeness to a hand")
     moved = m.motion_mm[m.motion_mm.isfinite()].numpy()
-    axes[2].hist(moved.clip(0, 60), np.linspace(0, 60, 31), color=GOOD)
-    axes[2].set(xlabel="mm from the frame before (60: and more)", ylabel="frames", title="motion")
+    motion.hist(moved.clip(0, FAST_MM), np.linspace(0, FAST_MM, 31), color=GOOD)
+    motion.set(xlabel=f"mm from the frame before ({FAST_MM:.0f}: and more)", ylabel="frames", title="motion")
     return figure
 
 
-def _posed(shots: Tracked, index: torch.Tensor, hand: HandRig) -> np.ndarray:
-    return mesh.predicted_hands(hand, shots.prediction[index], shots.crops[index])
-
-
-def figure_hands(before: Tracked, after: Tracked, template: HandRig, hand: HandRig, side: str) -> Figure:
+def figure_hands(result: PersonalResult) -> Figure:
     """Frames from the whole folder, as the base model and as the refined one see them."""
-    index = evenly(len(after) + 2, SHOWN + 2)[1:-1].clamp(max=len(after) - 1).unique()
-    rows = [("depth", None), ("base model", _posed(before, index, template)), ("refined", _posed(after, index, hand))]
-    return _rows(after, index, rows, side, (None, before, after))
+    count = len(result.after)
+    index = evenly(count + 2, SHOWN + 2)[1:-1].clamp(max=count - 1).unique()
+    models = {"base model": (result.before, result.template), "refined": (result.after, result.refined.hand)}
+    return _rows(index, models, result.side)
 
 
-def figure_worst(after: Tracked, hand: HandRig, side: str) -> Figure:
+def figure_worst(result: PersonalResult) -> Figure:
     """The frames that the refined model is least sure of."""
-    index = after.confidence.argsort()[:SHOWN]
-    return _rows(after, index, [("depth", None), ("refined", _posed(after, index, hand))], side, (None, after))
+    index = result.after.confidence.argsort()[:SHOWN]
+    return _rows(index, {"refined": (result.after, result.refined.hand)}, result.side)
 
 
-def _rows(shots: Tracked, index: torch.Tensor, rows, side: str, sure) -> Figure:
-    figure, axes = plots.grid(len(rows), len(index), 1.55)
+def _rows(index: Int[Tensor, " K"], models: dict[str, tuple[Tracked, HandRig]], side: str) -> Figure:
+    """A row of depth images, and below it a row for each model: its hands, with their confidence."""
+    figure, axes = plots.grid(1 + len(models), len(index), 1.55)
     flip = slice(None, None, -1 if side == "left" else 1)
-    for r, (name, meshes) in enumerate(rows):
+    for row, (name, (shots, hand)) in enumerate(models.items(), 1):
+        posed = mesh.predicted_hands(hand, shots.prediction[index], shots.crops[index])
         for k, i in enumerate(index.tolist()):
-            if meshes is None:
-                image = shots.crops.image[i].numpy()
-                plots.show_depth(axes[r, k], image[:, flip], _short(shots.names[i]), vmax=max(float(image.max()), 0.5))
-                axes[r, k].title.set_fontsize(7)
-            else:
-                plots.show_picture(axes[r, k], meshes[k][:, flip])
-                value = f"{sure[r].confidence[i]:.2f}"
-                axes[r, k].text(0.03, 0.03, value, transform=axes[r, k].transAxes, fontsize=8, color=INK)
-        axes[r, 0].set_ylabel(name, color=INK)
+            plots.show_picture(axes[row, k], posed[k][:, flip])
+            value = f"{shots.confidence[i]:.2f}"
+            axes[row, k].text(0.03, 0.03, value, transform=axes[row, k].transAxes, fontsize=8, color=INK)
+        axes[row, 0].set_ylabel(name, color=INK)
+    for k, i in enumerate(index.tolist()):
+        image = shots.crops.image[i].numpy()[:, flip]
+        plots.show_depth(axes[0, k], image, _short(shots.names[i]), vmax=max(float(image.max()), 0.5))
+        axes[0, k].title.set_fontsize(7)
+    axes[0, 0].set_ylabel("depth", color=INK)
     return figure
 
 
@@ -229,7 +228,7 @@ def figure_hand(template: HandRig, hand: HandRig, side: str) -> Figure:
     return figure
 
 
-def _at_rest(hand: HandRig) -> np.ndarray:
+def _at_rest(hand: HandRig) -> UInt8[np.ndarray, "240 240 3"]:
     """The hand as modelled, palm to the camera and fingers up, RGB."""
     rotations = hand.rest_rotations[None].clone()
     rotations[:, 0] = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
@@ -239,31 +238,34 @@ def _at_rest(hand: HandRig) -> np.ndarray:
     return mesh.shaded_hands(hand, T, Crops(empty, empty, middle[None], torch.zeros(1), 250.0))[0]
 
 
-def figure_course(refined: Refined, before: Tracked, after: Tracked) -> Figure:
+def figure_course(result: PersonalResult) -> Figure:
     """The curve of the refinement, and how sure the models are."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 2.7))
+    figure, (curve, sure) = plt.subplots(1, 2, figsize=(10, 2.7))
     figure.subplots_adjust(wspace=0.25)
-    rounds = [row for row in refined.curve if "surprise" in row]
+    _draw_curve(curve, result.refined.curve)
+    edges = np.linspace(0, 1, 26)
+    for shots, colour, label in ((result.before, MUTED, "base model"), (result.after, GOOD, "refined")):
+        sure.hist(shots.confidence.numpy(), edges, color=colour, alpha=0.65, label=label)
+    sure.axvline(UNSURE, color=ACCENT, lw=1)
+    sure.set(xlabel="confidence", ylabel="frames", title="confidence of the frames")
+    sure.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_curve(axes: Axes, curve: list[dict]):
+    """Of `best` what its rounds leave unexplained; of the other recipes the difference of the images, step by step."""
+    rounds = [row for row in curve if "surprise" in row]
     if rounds:
-        values = [row["surprise"] for row in rounds]
-        axes[0].plot(
-            [row["round"] for row in rounds], values, "o-", color=GOOD, label="the network, on frames kept back"
+        number = [row["round"] for row in rounds]
+        axes.plot(
+            number, [row["surprise"] for row in rounds], "o-", color=GOOD, label="the network, on frames kept back"
         )
         fitted = [(row["round"], row["fitted_surprise"]) for row in rounds if "fitted_surprise" in row]
-        axes[0].plot(*zip(*fitted, strict=True), "s--", color=MUTED, label="poses fitted to the frames")
-        axes[0].set(
-            xlabel="round (0: the base model)", ylabel="unexplained", title="how much of the frames is unexplained"
-        )
-        axes[0].set_xticks([row["round"] for row in rounds])
-        axes[0].legend(frameon=False, fontsize=8)
+        axes.plot(*zip(*fitted, strict=True), "s--", color=MUTED, label="poses fitted to the frames")
+        axes.set(xlabel="round (0: the base model)", ylabel="unexplained", xticks=number)
+        axes.set_title("how much of the frames is unexplained")
+        axes.legend(frameon=False, fontsize=8)
     else:
-        axes[0].plot([row["step"] for row in refined.curve], [1000 * row["mse"] for row in refined.curve], color=GOOD)
-        axes[0].set(xlabel="step", ylabel="image MSE (x 1/1000)", title="difference of the rendered hands")
-    axes[0].set_ylim(bottom=0)
-    edges = np.linspace(0, 1, 26)
-    for shots, colour, label in ((before, MUTED, "base model"), (after, GOOD, "refined")):
-        axes[1].hist(shots.confidence.numpy(), edges, color=colour, alpha=0.65, label=label)
-    axes[1].axvline(UNSURE, color=ACCENT, lw=1)
-    axes[1].set(xlabel="confidence", ylabel="frames", title="confidence of the frames")
-    axes[1].legend(frameon=False, fontsize=8)
-    return figure
+        axes.plot([row["step"] for row in curve], [1000 * row["mse"] for row in curve], color=GOOD)
+        axes.set(xlabel="step", ylabel="image MSE (x 1/1000)", title="difference of the rendered hands")
+    axes.set_ylim(bottom=0)

@@ -1,131 +1,116 @@
-"""Your own camera, from a folder of depth frames to a personal model: what `hrlib refine` and notebook 09 do, in order."""
+"""From a folder of depth frames to a personal model: what `hrlib refine` and notebook 09 do, in the order of its functions."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import torch
-
-from ..frames.camera import Camera
-from ..frames.folder import DepthFolder
 from ..frames.frame import Frame
-from ..frames.masked import MaskedFolder
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
-from ..refine import BestSettings, Refined, refine
+from ..refine import BestSettings, PaperSettings, refine
 from ..refine.best import in_runs
 from ..refine.saved import save_refined
 from ..support.files import write_bytes_atomically, write_json
+from ..support.parallel import first_process
 from .check import Check, as_text, look_over
 from .joint_files import joint_files
-from .track import Tracked, from_mirror, tracked
+from .result import PersonalResult
+from .track import from_mirror, tracked
 
-VIDEO_FRAMES, GIF_FRAMES, RUN = 240, 32, 16  # at most; in runs of so many frames in a row
+VIDEO_FRAMES, GIF_FRAMES = 240, 32  # at most, of a long recording
+RUN = 16  # frames in a row in a video of a long recording: movements are seen, about a second each
 
 
 @dataclass(frozen=True)
-class Personal:
-    """What a refinement of a folder leaves in memory; files has what it has written."""
+class RunOptions:
+    """How a refinement is run, beside the recipe's settings."""
 
-    check: Check
-    refined: Refined
-    before: Tracked
-    after: Tracked
-    files: dict[str, Path]
-
-
-def user_frames(
-    folder: str | Path,
-    camera: Sequence[float],
-    unit_mm: float,
-    side: str = "right",
-    files: str = "*",
-    masks: str | Path | None = None,
-    colour: str | Path | None = None,
-    limit: int | None = None,
-) -> Sequence[Frame]:
-    """The frames of a folder, decoded when they are asked for.
-
-    camera: fx, fy, or fx, fy, cx, cy in px; files: a pattern for their names; masks, colour: see `MaskedFolder`; limit: only
-    the first so many. Raises ValueError or FileNotFoundError where the folder has no such frames.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--frames must be at least 1, got {limit}")
-    frames = DepthFolder(folder, Camera(*camera) if len(camera) == 4 else tuple(camera), unit_mm, side=side)
-    frames.names = [name for name in frames.names if Path(name).match(files)][:limit]
-    if not frames.names:
-        raise ValueError(f"{folder} holds no depth image whose name matches {files!r}")
-    return frames if masks is None and colour is None else MaskedFolder(frames, masks, colour)
+    side: str = "right"  # which hand the frames show, "right" or "left"
+    record: dict = field(default_factory=dict)  # plain JSON that the model remembers, such as the recipe's name
+    anyway: bool = False  # refine frames that the check refuses
+    progress: bool = True  # show bars
 
 
 def checked(
-    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, progress: bool = True, say=print
+    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, progress: bool = True
 ) -> Check:
-    """The check report of some frames: printed, and written to out/check.json."""
-    check = look_over(frames, net, hand, progress)
-    say(f"check of {source}:\n{as_text(check)}")
-    write_json(out / "check.json", check.record())
+    """Check frames, print the report and write it to out/check.json; of torchrun's processes the first one tells.
+
+    Args:
+        frames: of one hand.
+        net, hand: the base model.
+        out: folder for the file.
+        source: what the report calls the frames.
+        progress: show a bar.
+    """
+    check = look_over(frames, net, hand, progress and first_process())
+    if first_process():
+        print(f"check of {source}:\n{as_text(check)}")
+        write_json(out / "check.json", check.record())
     return check
 
 
-def personal(
+def refine_checked(
     check: Check,
     net: PoseNet,
     hand: HandRig,
-    settings,
-    out: str | Path,
-    side: str = "right",
-    record: dict | None = None,
-    anyway: bool = False,
-    progress: bool = True,
-    first: bool = True,
-) -> Personal | None:
-    """Refine `net` and `hand` on frames that were checked, and write all there is to the folder `out`.
+    settings: PaperSettings | BestSettings,
+    out: Path,
+    options: RunOptions = RunOptions(),
+) -> PersonalResult | None:
+    """Refine a copy of `net` and `hand` on checked frames, and write model, hand, joints, videos and report.
 
-    record: what is to be remembered of how it came about (plain JSON); anyway: in spite of refusals; first: of torchrun's
-    processes; the others write nothing and return None. Raises ValueError where the check refuses the frames.
+    Args:
+        check: of the frames, by `checked`.
+        net, hand: the model to begin with.
+        settings: of the recipe, which their class says.
+        out: folder for all files.
+        options: see `RunOptions`.
+
+    Returns:
+        What was found; None in all of torchrun's processes but the first, which alone writes.
+
+    Raises:
+        ValueError: the check refuses the frames.
     """
-    refuse(check, anyway)
-    out = Path(out)
+    refuse(check, options.anyway)
+    progress = options.progress and first_process()
     refined = refine(net, hand, check.crops, settings, out, progress)
-    if not first:
+    if not first_process():
         return None
-    training = {**(record or {}), "frames": len(check.crops), "side": side, "refine": asdict(settings)}
+    training = {**options.record, "frames": len(check.crops), "side": options.side, "refine": asdict(settings)}
     save_refined(out, refined, hand, training)
     before = tracked(net, hand, check.crops, check.names)
-    # the recipe that fits poses to learn from them leaves fitted poses behind, too: they are the better ones
+    # `best` also fits poses to the frames: they are better than its predictions
     after = tracked(refined.net, refined.hand, check.crops, check.names, fit=isinstance(settings, BestSettings))
-    return Personal(
-        check, refined, before, after, write_all(out, check, refined, before, after, hand, training, progress)
-    )
+    return write_all(out, PersonalResult(check, hand, refined, before, after, training), progress)
 
 
 def refuse(check: Check, anyway: bool = False) -> None:
-    """ValueError where the check has found reasons to refuse the frames (those with no hand in any of them always)."""
+    """Raise ValueError if the check refuses the frames; `anyway` lets frames pass if any of them shows something."""
     if check.crops is None or (check.refusals and not anyway):
         hint = "" if check.crops is None else "; --anyway refines all the same"
         raise ValueError(f"refused: {'; '.join(check.refusals)}{hint}")
 
 
-def write_all(out, check, refined, before, after, template, training, progress=True) -> dict[str, Path]:
-    """Joints, videos and the report of a refined model in the folder `out`; name -> file."""
-    from .report import write_report
-    from .video import gif_bytes, pictures, write_mp4
+def write_all(out: Path, result: PersonalResult, progress: bool = True) -> PersonalResult:
+    """Write joints, videos and the report into the folder `out`; returns the result with its files and notes."""
+    from .report import write_report  # here: `hrlib predict` needs no matplotlib
+    from .video import NoEncoder, gif_bytes, pictures, write_mp4
 
-    side = training["side"]
+    after, hand, side, notes = result.after, result.refined.hand, result.side, ()
     files = {name: out / name for name in ("joints.csv", "joints.json", "tracked.mp4", "tracked.gif", "report.html")}
     with joint_files(files["joints.csv"], files["joints.json"]) as joints:
         joints.add(after.names, from_mirror(after.joints_mm, side), after.confidence)
-        joints.leave_out(check.left_out)
-    some = part(after, in_runs(len(after), VIDEO_FRAMES, RUN))
-    write_mp4(files["tracked.mp4"], pictures(some, refined.hand, side), len(some), progress=progress)
-    gif = gif_bytes(list(pictures(part(after, in_runs(len(after), GIF_FRAMES, RUN)), refined.hand, side)))
+        joints.leave_out(result.check.left_out)
+    long, short = (after[in_runs(len(after), most, RUN)] for most in (VIDEO_FRAMES, GIF_FRAMES))
+    try:
+        write_mp4(files["tracked.mp4"], pictures(long, hand, side), len(long), progress=progress)
+    except NoEncoder as error:
+        del files["tracked.mp4"]
+        notes = (f"tracked.mp4 is left out: {error}",)
+    gif = gif_bytes(list(pictures(short, hand, side)))
     write_bytes_atomically(files["tracked.gif"], gif)
-    write_report(files["report.html"], check, refined, before, after, template, training, gif)
-    return files
-
-
-def part(shots: Tracked, index: torch.Tensor) -> Tracked:
-    """Some of the tracked frames."""
-    names = [shots.names[i] for i in index.tolist()]
-    return Tracked(names, shots.crops[index], shots.prediction[index], shots.joints_mm[index], shots.confidence[index])
+    result = replace(result, files=files, notes=notes)
+    write_report(files["report.html"], result, gif)
+    return result

@@ -10,12 +10,16 @@ from ..frames.segment import check_mask
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
 
 
-def in_chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[tuple[Crops | None, list[Frame], dict[str, str]]]:
-    """Segment and crop `frames`, `size` of them in memory at a time -> crops, their frames, {name: reason} of the others."""
+def chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[list[Frame]]:
+    """The frames in their order, `size` at a time."""
     for first in range(0, len(frames), size):
-        chunk = [frames[i] for i in range(first, min(first + size, len(frames)))]
-        # the masks of a folder may be anything; `crop_found` trusts them
-        masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in chunk if f.mask is not None}
-        unusable = {name: reason for name, reason in masked.items() if reason}
-        crops, kept, left_out = crop_found([f for f in chunk if f.name not in unusable], progress=False)
-        yield crops, kept, unusable | left_out
+        yield [frames[i] for i in range(first, min(first + size, len(frames)))]
+
+
+def crop_chunk(frames: list[Frame]) -> tuple[Crops | None, list[Frame], dict[str, str]]:
+    """Segment and crop frames: the crops, the frames they belong to, and {name: reason} of the others."""
+    # the masks of a folder may be anything; `crop_found` trusts them
+    masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in frames if f.mask is not None}
+    unusable = {name: reason for name, reason in masked.items() if reason}
+    crops, kept, left_out = crop_found([f for f in frames if f.name not in unusable], progress=False)
+    return crops, kept, unusable | left_out

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..frames.crops import Crops
@@ -13,27 +14,37 @@ from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict_turned
 from ..refine.confidence import confidence
 from ..refine.explain import explain
-from .stream import CHUNK, in_chunks
+from .stream import CHUNK, chunks, crop_chunk
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """B frames in a row: names, crops, prediction, joints_mm [B, 21, 3] in the camera frame, confidence [B].
-
-    Everything is as the model sees it: left hands are mirrored (`from_mirror` brings points back)."""
+    """B frames in a row as the model sees them: left hands are mirrored, and `from_mirror` brings points back."""
 
     names: list[str]
     crops: Crops
     prediction: Prediction
-    joints_mm: Tensor
-    confidence: Tensor
+    joints_mm: Float[Tensor, "B 21 3"]  # mm, camera frame
+    confidence: Float[Tensor, " B"]  # in [0, 1]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.names)
+
+    def __getitem__(self, index: Int[Tensor, " K"]) -> "Tracked":
+        names = [self.names[i] for i in index.tolist()]
+        parts = (self.crops, self.prediction, self.joints_mm, self.confidence)
+        return Tracked(names, *(part[index] for part in parts))
 
 
 def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False) -> Tracked:
-    """The hand in each of the crops, which are called `names`; fit: predicted, then fitted to them (`explain.explain`)."""
+    """The hand in each of the crops.
+
+    Args:
+        net, hand: the model.
+        crops: of the frames, in their order.
+        names: of the frames.
+        fit: also fit each predicted pose to its frame (`explain`).
+    """
     prediction = predict_turned(net, crops)
     if fit:
         prediction = explain(hand, crops, prediction, progress=len(crops) > 200).prediction
@@ -44,14 +55,15 @@ def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit
 def track(
     net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
-    """The hand in each frame, `chunk` frames at a time, with the reasons why some are left out.
+    """The hand in each frame, `chunk` frames in memory at a time, and the reason for each frame left out.
 
-    Memory is that of one chunk, however many frames there are. Raises ValueError where a file cannot be used.
+    Raises ValueError where a file cannot be used; the message names it.
     """
-    for crops, kept, left_out in in_chunks(frames, chunk):
+    for part in chunks(frames, chunk):
+        crops, kept, left_out = crop_chunk(part)
         yield None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept], fit), left_out
 
 
-def from_mirror(joints_mm: Tensor, side: str) -> Tensor:
-    """Points [..., 3] of a hand that was mirrored on entry (side "left") as the camera saw them; "right": as they are."""
-    return joints_mm * joints_mm.new_tensor([-1.0, 1.0, 1.0]) if side == "left" else joints_mm
+def from_mirror(points: Float[Tensor, "*batch 3"], side: str) -> Float[Tensor, "*batch 3"]:
+    """Points as the camera saw them: those of a left hand (side "left") were mirrored when its frames were read."""
+    return points * points.new_tensor([-1.0, 1.0, 1.0]) if side == "left" else points

@@ -2,46 +2,67 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from ..drawing.mesh import predicted_hands, with_skeleton
 from ..hand.rig import HandRig
 from ..method import to_crop
+from ..support.files import naming
 from .track import Tracked
 
-PANEL, STRIP, GAP = 240, 44, 8  # px: a picture's side, the strip with the name below, between pictures
-PAPER, INK, GREY = (255, 255, 255), (34, 49, 63), (154, 165, 177)
-GOOD, BAD = (42, 127, 158), (200, 85, 61)
+PANEL, STRIP, GAP = 240, 44, 8  # px: a panel's side, the strip with the name below, between panels
+PAPER, INK, GREY, TITLE = (255, 255, 255), (34, 49, 63), (154, 165, 177), (225, 230, 235)  # RGB; TITLE: on dark panels
+GOOD, BAD = (42, 127, 158), (200, 85, 61)  # RGB of the bar of confidence
+SURE = 0.3  # confidence from which the bar is GOOD
+AT_ONCE = 32  # frames whose hands are posed and shaded together
+X264 = [
+    "-crf",
+    "27",
+    "-preset",
+    "medium",
+    "-threads",
+    "1",
+    "-movflags",
+    "+faststart",
+]  # small, and plays while it loads
+
+
+class NoEncoder(ValueError):
+    """The packages that write MP4 are not installed."""
 
 
 def pictures(
     shots: Tracked, hand: HandRig, side: str = "right", titles: Sequence[str] = ("depth", "tracked", "your hand")
-) -> Iterator[np.ndarray]:
-    """For each tracked frame an RGB picture uint8 [284, 736, 3]: depth, joints over it, the posed hand, and its confidence.
+) -> Iterator[UInt8[np.ndarray, "284 736 3"]]:
+    """For each tracked frame an RGB picture: depth, joints over it, the posed hand, and its confidence.
 
-    side: "left" turns the mirrored crops back into what the camera saw.
+    Args:
+        shots: the frames.
+        hand: poses the hand in the third panel.
+        side: "left" turns the mirrored crops back into what the camera saw.
+        titles: of the three panels.
     """
     flip = slice(None, None, -1 if side == "left" else 1)
-    for first in range(0, len(shots), 32):
-        part = slice(first, first + 32)
+    for first in range(0, len(shots), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
         crops = shots.crops[part]
         meshes = predicted_hands(hand, shots.prediction[part], crops, PANEL)
         points = to_crop(shots.joints_mm[part], crops).numpy()
         for i, mesh in enumerate(meshes):
             depth = _grey(crops.image[i].numpy())
-            panels = [depth, with_skeleton(depth, points[i]), mesh]
-            panels = [panel[:, flip] for panel in panels]
+            panels = [panel[:, flip] for panel in (depth, with_skeleton(depth, points[i]), mesh)]
             yield _page(panels, titles, shots.names[first + i], float(shots.confidence[first + i]))
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
-    """A crop [120, 120] as RGB, twice as large; near is bright. The contrast is the hand's own."""
+def _grey(image: Float[np.ndarray, "120 120"]) -> UInt8[np.ndarray, "240 240 3"]:
+    """A crop as RGB, twice as large; near is bright. The contrast is the hand's own."""
     hand = image[image > 0]
     low, high = np.percentile(hand, (1, 99)) if len(hand) else (0.0, 1.0)
     shade = np.where(image > 0, 70 + 175 * ((image - low) / max(high - low, 0.05)).clip(0, 1), 24)
@@ -55,7 +76,7 @@ def _page(panels, titles, name: str, confidence: float) -> np.ndarray:
     draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(15), ImageFont.load_default(13)
     for k, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         page.paste(Image.fromarray(np.ascontiguousarray(panel)), (k * (PANEL + GAP), 0))
-        colour = INK if k == len(panels) - 1 else (225, 230, 235)
+        colour = INK if k == len(panels) - 1 else TITLE  # the last panel is white
         draw.text((k * (PANEL + GAP) + 8, 5), title, colour, font=small)
     room = 2 * PANEL - 10
     while len(name) > 4 and draw.textlength(name, font=font) > room:
@@ -64,38 +85,46 @@ def _page(panels, titles, name: str, confidence: float) -> np.ndarray:
     left, top, length = 2 * (PANEL + GAP), PANEL + 28, PANEL - 6
     draw.text((left, PANEL + 7), f"confidence {confidence:.2f}", INK, font=small)
     draw.rectangle((left, top, left + length, top + 8), GREY)
-    draw.rectangle((left, top, left + int(length * min(1.0, confidence)), top + 8), GOOD if confidence > 0.3 else BAD)
+    draw.rectangle((left, top, left + int(length * min(1.0, confidence)), top + 8), GOOD if confidence > SURE else BAD)
     return np.asarray(page)
 
 
 def write_mp4(
-    path: str | Path, frames: Iterator[np.ndarray], total: int, rate: int = 12, progress: bool = True
+    path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True
 ) -> None:
-    """RGB pictures [H, W, 3] as an MP4 (H.264) that every browser plays; whole or not at all.
+    """Write RGB pictures as an MP4 (H.264) that every browser plays, whole or not at all.
 
-    Frames go to the encoder one by one. Raises ValueError for no frames, OSError where it cannot be written.
+    Args:
+        path: the file.
+        frames: go to the encoder one by one.
+        total: how many they are.
+        rate: pictures a second.
+        progress: show a bar.
+
+    Raises:
+        NoEncoder: the extra `video` is not installed.
+        ValueError: there are no frames.
+        OSError: the file cannot be written; the message names it.
     """
-    import imageio.v2 as imageio
-
-    path = Path(path)
+    try:
+        import imageio.v2 as imageio
+        import imageio_ffmpeg  # noqa: F401, imageio's encoder
+    except ImportError as error:
+        raise NoEncoder(f"the package {error.name} is not installed; pip install 'hrlib[video]' brings it") from error
     if total < 1:
         raise ValueError("a video needs at least one frame, got none")
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = ["-crf", "27", "-preset", "medium", "-threads", "1", "-movflags", "+faststart"]
-    try:
-        # a folder of its own: an encoder that is still starting when something fails finds nowhere to write to
-        with TemporaryDirectory(prefix=".video-", dir=path.parent, ignore_cleanup_errors=True) as folder:
-            partial = Path(folder) / "video.mp4"
-            encoder = {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": options}
-            with imageio.get_writer(partial, format="FFMPEG", mode="I", **encoder) as writer:
-                for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
-                    writer.append_data(picture)
-            os.replace(partial, path)
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; free some space") from error
+    # a folder of its own: an encoder that is still starting when something fails finds nowhere to write to
+    with naming(path), TemporaryDirectory(prefix=".video-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        partial = Path(folder) / "video.mp4"
+        encoder = {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": X264}
+        with imageio.get_writer(partial, format="FFMPEG", mode="I", **encoder) as writer:
+            for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
+                writer.append_data(picture)
+        os.replace(partial, path)
 
 
-def gif_bytes(frames: Sequence[np.ndarray], rate: int = 8, width: int = 480) -> bytes:
+def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: int = 8, width: int = 480) -> bytes:
     """RGB pictures as an animated GIF of one palette, `width` px wide. Raises ValueError for no frames."""
     if not len(frames):
         raise ValueError("a GIF needs at least one frame, got none")

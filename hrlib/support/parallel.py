@@ -38,6 +38,11 @@ def workers(device: str | torch.device | None) -> Iterator[tuple[int, int, torch
             dist.destroy_process_group()
 
 
+def first_process() -> bool:
+    """Whether this is the first of torchrun's processes, the one that writes and tells; true without torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def add_gradients(parameters, world: int):
     """Sum over the processes, each of which has its share of the batch."""
     if world > 1:

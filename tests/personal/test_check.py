@@ -20,7 +20,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.personal import check as checking
 from hrlib.personal.check import Check, as_text, look_over, relief_mm, summary
-from hrlib.personal.stream import in_chunks
+from hrlib.personal.stream import chunks, crop_chunk
 from hrlib.support import paths
 
 BASE = (load_network(template())[0], template())
@@ -148,7 +148,7 @@ def test_a_mask_that_is_no_hand_leaves_the_frame_out():
     images = film(THINGS["ball of a fist's size"], 3)
     frames = [Frame(str(i), image, CAMERA, image > 0) for i, image in enumerate(images)]
     frames[1] = replace(frames[1], mask=np.zeros_like(frames[1].mask))
-    ((crops, kept, left_out),) = in_chunks(frames)
+    crops, kept, left_out = crop_chunk(frames)
     assert len(crops) == 2 and [f.name for f in kept] == ["0", "2"] and left_out == {"1": "the mask is empty"}
 
 
@@ -160,11 +160,10 @@ def test_few_frames_are_in_memory_at_a_time():
             held.add(index)
             return super().__getitem__(index)
 
-    frames = Counted(frames_of(film(THINGS["ball of a fist's size"], 7)))
-    for crops, kept, _ in in_chunks(frames, 3):
+    for chunk in chunks(Counted(frames_of(film(THINGS["ball of a fist's size"], 7))), 3):
         most.append(len(held))
         held.clear()
-        assert len(crops) == len(kept)
+        assert len(chunk) == most[-1]
     assert most == [3, 3, 1]
 
 

@@ -150,7 +150,7 @@ def test_a_camera_of_the_wrong_length_is_an_error_that_says_what_was_wanted(tmp_
 
 
 def test_help_tells_the_recipes_lengths():
-    said = inspect.getdoc(cli.COMMANDS["refine"].make())
+    said = inspect.getsource(cli.RefineOptions)
     best, paper = RECIPES["best"], RECIPES["paper"]
     assert f"by default {best.steps}." in said and f"by default {paper.epochs}." in said and best.rounds == 2
 

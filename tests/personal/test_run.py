@@ -1,6 +1,7 @@
 """The report, the video and the folder of a refinement, on a network that need not be good."""
 
 import re
+import sys
 from dataclasses import replace
 
 import imageio.v2 as imageio
@@ -15,11 +16,14 @@ from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.check import Check, Measures
+from hrlib.personal.folder import UserFolder
 from hrlib.personal.report import lengths_mm, write_report
-from hrlib.personal.run import in_runs, part, refuse, user_frames
+from hrlib.personal.result import PersonalResult
+from hrlib.personal.run import refuse, write_all
 from hrlib.personal.track import from_mirror, tracked
 from hrlib.personal.video import gif_bytes, pictures, write_mp4
 from hrlib.refine import Refined
+from hrlib.refine.best import in_runs
 from hrlib.refine.explain import surprise
 
 
@@ -36,15 +40,19 @@ def check(shots):
     return Check(5, shots.crops, shots.names, m, {"x.png": "<too far>"}, (1.0, 2.0, 3.0), (), ("record more",))
 
 
-def test_the_report_is_one_file_with_everything_in_it(shots, check, tmp_path):
+@pytest.fixture(scope="module")
+def result(shots, check):
     curve = [{"round": 0, "surprise": 0.4}, {"round": 1, "surprise": 0.2, "fitted_surprise": 0.1, "log_scale": 0.0}]
     hand = template().morphed({}, 1.1)
-    refined = Refined(None, hand, hand.cloud_mm, curve, ("only 4 frames",))
-    gif = gif_bytes(list(pictures(shots, hand)))
+    refined = Refined(load_network(template())[0], hand, hand.cloud_mm, curve, ("only 4 frames",))
     better = replace(shots, confidence=shots.confidence.sqrt())
-    write_report(
-        tmp_path / "r.html", check, refined, shots, better, template(), {"side": "left", "recipe": "best"}, gif
-    )
+    return PersonalResult(check, template(), refined, shots, better, {"side": "left", "recipe": "best"})
+
+
+def test_the_report_is_one_file_with_everything_in_it(result, tmp_path):
+    hand = result.refined.hand
+    gif = gif_bytes(list(pictures(result.before, hand)))
+    write_report(tmp_path / "r.html", result, gif)
     text = (tmp_path / "r.html").read_text()
     assert len(text) < 2e6 and text.count("data:image/png;base64,") == 5 and text.count("data:image/gif;base64,") == 1
     assert not re.findall(r'(?:src|href)="(?!data:)', text) and "http" not in re.sub(r"base64,[^\"]*", "", text)
@@ -52,9 +60,23 @@ def test_the_report_is_one_file_with_everything_in_it(shots, check, tmp_path):
     assert "Warning: only 4 frames" in text and "A left hand" in text and "record more" in text
     assert "+10%" in text and f"{lengths_mm(hand)['middle']:.0f} mm" in text
     with pytest.raises(ValueError, match="same frames"):
-        write_report(
-            tmp_path / "r.html", check, refined, part(shots, torch.tensor([0])), shots, template(), {"side": "left"}
-        )
+        write_report(tmp_path / "r.html", replace(result, before=result.before[torch.tensor([0])]), gif)
+
+
+@pytest.mark.parametrize("missing", [None, "imageio", "imageio_ffmpeg"])
+def test_without_the_encoder_all_but_the_video_is_written(result, tmp_path, monkeypatch, missing):
+    if missing:
+        monkeypatch.setitem(sys.modules, missing, None)  # importing it raises ImportError
+        monkeypatch.delitem(sys.modules, "imageio.v2", raising=False)
+    written = write_all(tmp_path, result, progress=False)
+    names = {"joints.csv", "joints.json", "tracked.gif", "report.html"} | (set() if missing else {"tracked.mp4"})
+    assert {path.name for path in tmp_path.iterdir()} == set(written.files) == names
+    assert ("tracked.mp4" in written.files["report.html"].read_text()) == (not missing)
+    if missing:
+        (note,) = written.notes
+        assert note.startswith("tracked.mp4 is left out") and "pip install 'hrlib[video]'" in note and "\n" not in note
+    else:
+        assert written.notes == ()
 
 
 def test_lengths_are_those_of_a_ruler():
@@ -131,12 +153,12 @@ def test_a_written_folder_is_what_a_camera_would_have_recorded(tmp_path):
 def test_only_files_of_a_pattern(tmp_path):
     for name in ("depth_1.png", "depth_2.png", "colour_1.png"):
         Image.fromarray(np.full((4, 5), 700, np.uint16)).save(tmp_path / name)
-    frames = user_frames(tmp_path, (300.0, 300.0), 1.0, files="depth_*.png")
+    frames = UserFolder(tmp_path, (300.0, 300.0), 1.0, "depth_*.png").frames()
     assert [f.name for f in frames] == ["depth_1.png", "depth_2.png"]
     with pytest.raises(ValueError, match="no depth image whose name matches 'ir_"):
-        user_frames(tmp_path, (300.0, 300.0), 1.0, files="ir_*")
+        UserFolder(tmp_path, (300.0, 300.0), 1.0, "ir_*").frames()
     with pytest.raises(ValueError, match="--frames must be at least 1, got 0"):
-        user_frames(tmp_path, (300.0, 300.0), 1.0, limit=0)
+        UserFolder(tmp_path, (300.0, 300.0), 1.0).frames(limit=0)
 
 
 def test_fitted_frames_are_explained_better_than_predicted_ones():

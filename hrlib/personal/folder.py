@@ -1,0 +1,72 @@
+"""The user's folder of depth images, as the command line and notebooks name it. Imports nothing heavy: help is instant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    from ..frames.frame import Frame
+
+
+def _camera_numbers(words: list[str]) -> tuple[float, ...]:
+    if len(words) not in (2, 4):
+        raise ValueError(f"wanted 2 or 4 numbers, got {len(words)}")
+    return tuple(float(word) for word in words)
+
+
+CameraNumbers = Annotated[
+    tuple[float, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=(2, 4),
+        metavar="FX FY [CX CY]",
+        instance_from_str=_camera_numbers,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(number) for number in value],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class UserFolder:
+    """Depth images of one hand, and what is known of their camera."""  # the comments of the fields are help
+
+    # depth images of one hand in the order they were taken: 16-bit PNG or .npy, subfolders included.
+    folder: tyro.conf.Positional[Path]
+    # focal lengths and principal point in pixels; without the latter, each image's centre.
+    camera: CameraNumbers
+    # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
+    unit_mm: float
+    # only images whose name matches this pattern, e.g. "depth_*.png".
+    files: str = "*"
+    # folder of images of the same names that are not 0 on the hand; then nothing is segmented.
+    masks: Path | None = None
+    # folder of aligned colour images of the same names, where the hand wears a dark wristband.
+    colour: Path | None = None
+
+    def frames(self, side: str = "right", limit: int | None = None) -> Sequence[Frame]:
+        """The frames, each decoded when it is asked for.
+
+        Args:
+            side: "left" mirrors each frame, so that a left hand becomes the right hand that the models know.
+            limit: only the first so many frames.
+
+        Raises:
+            ValueError, FileNotFoundError: there are no such frames; the message names the option to change.
+        """
+        from ..frames.camera import Camera
+        from ..frames.folder import DepthFolder
+        from ..frames.masked import MaskedFolder
+
+        if limit is not None and limit < 1:
+            raise ValueError(f"--frames must be at least 1, got {limit}")
+        camera = Camera(*self.camera) if len(self.camera) == 4 else self.camera
+        frames = DepthFolder(self.folder, camera, self.unit_mm, side=side)
+        frames.names = [name for name in frames.names if Path(name).match(self.files)][:limit]
+        if not frames.names:
+            raise ValueError(f"{self.folder} holds no depth image whose name matches {self.files!r}")
+        return frames if self.masks is None and self.colour is None else MaskedFolder(frames, self.masks, self.colour)

@@ -1,0 +1,44 @@
+"""The command `hrlib pretrain`: its options are the settings of other modules, so it is imported only when asked for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..hand.rig import load_hand
+from ..network.posenet import NetworkSettings
+from ..support.parallel import first_process
+from ..synthetic.frames import SyntheticSettings
+from . import pretrain as training
+
+Flat = tyro.conf.OmitArgPrefixes  # --steps, not --settings.steps
+
+
+def pretrain(
+    out: Path,
+    start: Path | None = None,
+    device: str | None = None,
+    settings: Annotated[training.PretrainSettings, Flat] = training.PretrainSettings(),
+    network: Annotated[NetworkSettings, Flat] = NetworkSettings(
+        rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes"
+    ),
+    frames: SyntheticSettings = SyntheticSettings(),
+) -> int:
+    """Train the base model on synthetic frames. The same command again goes on where it stopped.
+
+    The network is by default that of the shipped base model; the paper's is --backbone alexnet --keep-probability 0.75.
+
+    Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR
+
+    Args:
+        out: folder for base.safetensors (the model), training.json (settings and curve) and state.pt (to go on).
+        start: checkpoint whose weights to begin with, of the same network settings.
+        device: cpu, cuda or cuda:1; by default CUDA where there is one.
+    """
+    record = training.pretrain(load_hand(), out, settings, network, frames, start, device=device)
+    if first_process():
+        last = record["curve"][-1:]
+        error = f", mean joint error {last[0]['joint_error_mm']:.1f} mm on training frames" if last else ""
+        print(f"pretrain: {record['steps_done']} steps{error}; model in {out / 'base.safetensors'}, ", end="")
+        print(f"curve in {out / 'training.json'}")
+    return 0
