@@ -12,6 +12,9 @@ STYLE = {
     "axes.titlecolor": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
