@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import FigureBase
 from torch import Tensor
 
@@ -44,10 +45,14 @@ def share_of_first(axes: Axes, values: Tensor, label: str, colours: Sequence[str
     axes.set(xlabel="step", ylabel=f"{label}, first step = 1", ylim=(0, max(1.05, relative.max() * 1.02)))
 
 
-def before_after_bars(axes: Axes, pairs: Sequence[Sequence[float]], colours: Sequence[str], form: str, **text) -> None:
-    """Groups of bars, each bar with its number on top; pairs [groups][bars]; colours: of a group's bars."""
-    width = 0.84 / len(colours)
+def bar_groups(
+    axes: Axes, groups: Mapping[str, Sequence[float]], colours: Sequence[str], form: str, **text
+) -> list[BarContainer]:
+    """A group of bars for each name, each bar in its colour and with its number on top."""
+    width, drawn = 0.84 / len(colours), []
     for k, colour in enumerate(colours):
-        x = np.arange(len(pairs)) + width * (k - (len(colours) - 1) / 2)
-        bars = axes.bar(x, [group[k] for group in pairs], 0.94 * width, color=colour)
-        axes.bar_label(bars, fmt=form, padding=2, **text)
+        x = np.arange(len(groups)) + width * (k - (len(colours) - 1) / 2)
+        drawn.append(axes.bar(x, [group[k] for group in groups.values()], 0.94 * width, color=colour))
+        axes.bar_label(drawn[-1], fmt=form, padding=2, **text)
+    axes.set_xticks(range(len(groups)), list(groups))
+    return drawn

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,6 +16,7 @@ from ...drawing.style import ACCENT, GOOD, INK, MUTED
 from ...evaluation.before_after import Judged
 from ...frames.crop import IMAGE_SIZE
 from ...frames.crops import Crops
+from .panels import as_rows, bar_groups, described, number
 
 # one colour for each model, in every figure of refinement
 COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91"}
@@ -29,14 +31,13 @@ BARS = (
 
 @dataclass(frozen=True)
 class Shown:
-    """Frames of one user to look at: `models` by name, each of which has judged the same frames; captions: for each model
-    a few words a frame (or none); true_mm [len(index), 21, 3]: the true joints, drawn over the frame, where they are known."""
+    """Frames of one user to look at."""
 
-    models: Mapping[str, Judged]
-    index: Sequence[int]
-    titles: Sequence[str]
-    captions: Mapping[str, Sequence[str]]
-    true_mm: Tensor | None = None
+    models: Mapping[str, Judged]  # by name; each has judged the same frames
+    index: Sequence[int]  # which of those frames
+    titles: Sequence[str]  # of the frames
+    captions: Mapping[str, Sequence[str]]  # by model (or none): a few words a frame
+    true_mm: Float[Tensor, "S 21 3"] | None = None  # true joints of the frames, drawn over them if known
 
 
 # -- Fig. 5 ---------------------------------------------------------------------------------------------------------------
@@ -45,50 +46,41 @@ class Shown:
 def figure_self_comparison(users: Mapping[str, Mapping], distances_mm: Sequence[float]) -> Figure:
     """Fig. 5: for each user the fraction of frames whose joints are all nearer than D, and what each term says.
 
-    users: name -> {"description", "models": name -> `compare.summary`}.
+    Args:
+        users: name -> {"description", "models": name -> `before_after.summary`}.
+        distances_mm: the D of the curves.
     """
-    names = list(users)
     figure = plt.figure(figsize=(3.1 * len(BARS), 6.3))
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1])
-    curves = top.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    top, bottom = figure.subfigures(2, 1)
+    curves = top.subplots(1, len(users), sharey=True, squeeze=False)[0]
     top.subplots_adjust(left=0.06, right=0.985, top=0.76, bottom=0.17, wspace=0.1)
-    for axes, name in zip(curves, names, strict=True):
-        for model, numbers in users[name]["models"].items():
+    for axes, (name, user) in zip(curves, users.items(), strict=True):
+        for model, numbers in user["models"].items():
             axes.plot(distances_mm, numbers["success"], color=COLOURS[model], lw=2, label=LABELS[model])
         axes.set(xlabel="largest joint error D (mm)", ylim=(0, 1), xlim=(0, max(distances_mm)))
-        axes.set_title(f"{name}: {users[name]['description']}", fontsize=9.5)
+        axes.set_title(f"{name}: {user['description']}", fontsize=9.5)
         axes.grid(axis="y", color=MUTED, lw=0.4, alpha=0.5)
     curves[0].set_ylabel("fraction of frames below D")
-    handles, labels = curves[0].get_legend_handles_labels()
-    top.legend(handles, labels, loc="upper center", ncols=len(labels), frameon=False, bbox_to_anchor=(0.52, 1.0))
+    legend = curves[0].get_legend_handles_labels()
+    top.legend(*legend, loc="upper center", ncols=len(legend[1]), fontsize=10, bbox_to_anchor=(0.52, 1.0))
     panels = bottom.subplots(1, len(BARS))
     bottom.subplots_adjust(left=0.06, right=0.985, top=0.86, bottom=0.1, wspace=0.26)
+    colours = [COLOURS[model] for model in next(iter(users.values()))["models"]]
     for axes, (key, factor, title, unit, form) in zip(panels, BARS, strict=True):
-        values = {name: {m: n[key] * factor for m, n in users[name]["models"].items()} for name in names}
-        grouped_bars(axes, values, form)
-        axes.set_title(f"{title} ({unit})")
+        values = {name: [n[key] * factor for n in user["models"].values()] for name, user in users.items()}
+        bar_groups(axes, values, colours, form, fontsize=6.5, rotation=90)
+        axes.set(title=f"{title} ({unit})", ylim=(0, 1.28 * (max(map(max, values.values())) or 1)))
     return figure
 
 
-def grouped_bars(axes: Axes, values: Mapping[str, Mapping[str, float]], form: str = "%.1f"):
-    """A group of bars for each key of `values`, a bar for each model in it, with its number on top."""
-    groups = list(values)
-    models = list(values[groups[0]])
-    width = 0.84 / len(models)
-    for k, model in enumerate(models):
-        x = np.arange(len(groups)) + width * (k - (len(models) - 1) / 2)
-        bars = axes.bar(x, [values[g][model] for g in groups], 0.94 * width, color=COLOURS[model])
-        axes.bar_label(bars, fmt=form, fontsize=6.5, color=INK, rotation=90, padding=2)
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_ylim(0, 1.28 * (max(max(of.values()) for of in values.values()) or 1))
-
-
-def figure_forearm(users: Mapping[str, Mapping[str, Mapping]], descriptions: Mapping[str, str]) -> Figure:
+def figure_forearm(users: Mapping[str, Mapping[str, Sequence[Mapping]]], descriptions: Mapping[str, str]) -> Figure:
     """What refinement by the paper's recipe changes where segmentation leaves a forearm, and where a wristband ends the hand.
 
-    users: name -> {"forearm", "wristband"} -> (before, after), each {"hand_mse", "mean16" (mm)}.
+    Args:
+        users: name -> {"forearm", "wristband"} -> (before, after), each {"hand_mse", "mean16" (mm)}.
+        descriptions: of the users, by name.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.85 * len(users)), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.85 * len(users)), layout="constrained")
     quantities = (("hand_mse", 1000, "image MSE of the hand (x 1/1000)"), ("mean16", 1, "mean error of 16 joints (mm)"))
     lines = (("forearm", -0.17, ACCENT, "forearm, cut off by depth alone"), ("wristband", 0.17, GOOD, "wristband"))
     for axes, (key, factor, label) in zip(panels, quantities, strict=True):
@@ -99,17 +91,14 @@ def figure_forearm(users: Mapping[str, Mapping[str, Mapping]], descriptions: Map
                 axes.plot(before, y + shift, "o", ms=8, mfc="white", mec=colour, mew=1.8)
                 axes.plot(after, y + shift, "o", ms=8, color=colour)
                 change = f"{round(100 * after / before) - 100:+d}%".replace("-", "\N{MINUS SIGN}")
-                place = {"xytext": (9, 0), "textcoords": "offset points", "va": "center", "fontsize": 9, "color": INK}
-                axes.annotate(change, (max(before, after), y + shift), **place)
+                number(axes, max(before, after), y + shift, change, (9, 0), fontsize=9)
+        as_rows(axes, described({name: descriptions[name] for name in users}) if axes is panels[0] else [])
         axes.set(xlabel=label, ylim=(len(users) - 0.5, -0.5), xlim=(0, 1.12 * axes.get_xlim()[1]))
         axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(users)), [f"{name}: {descriptions[name]}".replace(", ", ",\n") for name in users])
     handles = [Line2D([], [], color=colour, lw=2.5, label=text) for *_, colour, text in lines]
     style = {"color": INK, "marker": "o", "ls": "", "ms": 8}
     handles += [Line2D([], [], mfc="white", label="before", **style), Line2D([], [], label="after", **style)]
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -120,43 +109,55 @@ def figure_hands(shown: Sequence[Shown], labels: Mapping[str, str], size: int = 
     """Frames in columns. For each model a row of the posed mesh and one of what Eq. 3-5 render of its P, with the skeleton.
 
     The mesh is the rig's: it moves with the pose alone. So where P makes up for a wrong pose, the two rows differ.
-    Raises ValueError where the users have not been judged by the same models.
+
+    Args:
+        labels: model -> its name in the figure.
+        size: of a mesh's picture, pixels.
+
+    Raises:
+        ValueError: the users have not been judged by the same models.
     """
     models = list(labels)
-    for one in shown:
-        if list(one.models) != models:
-            raise ValueError(f"each user must be judged by the models {models}, got {list(one.models)}")
-    columns = sum(len(one.index) for one in shown)
+    for user in shown:
+        if list(user.models) != models:
+            raise ValueError(f"each user must be judged by the models {models}, got {list(user.models)}")
+    columns = sum(len(user.index) for user in shown)
     figure, axes = plots.grid(1 + 2 * len(models), columns, 1.25)
     # a label column on the left, room for two lines of title on top, whatever the number of columns
     width, height = 1.25 * columns + 1.1, 1.25 * len(axes) + 0.5
     figure.set_size_inches(width, height)
-    figure.subplots_adjust(
-        left=1.05 / width, right=1 - 0.05 / width, top=1 - 0.45 / height, bottom=0.02, wspace=0.04, hspace=0.04
-    )
+    left, right, top = 1.05 / width, 1 - 0.05 / width, 1 - 0.45 / height
+    figure.subplots_adjust(left=left, right=right, top=top, bottom=0.02, wspace=0.04, hspace=0.04)
     column = 0
-    for one in shown:
-        steps = {name: judged.step(one.index) for name, judged in one.models.items()}
-        crops = one.models[models[0]].crops[list(one.index)]
-        for row, name in enumerate(models):
-            pictures = mesh.shaded_hands(one.models[name].hand, steps[name].T_cam_joint, crops, size)
-            for i in range(len(one.index)):
-                hand, image = axes[1 + 2 * row, column + i], axes[2 + 2 * row, column + i]
-                plots.show_picture(hand, pictures[i])
-                plots.show_depth(image, steps[name].rendered[i])
-                _skeleton(image, steps[name].joints_mm[i], crops, i)
-                if name in one.captions:
-                    caption = one.captions[name][i]
-                    hand.text(0.03, 0.03, caption, transform=hand.transAxes, fontsize=7.5, color=INK, va="bottom")
-        for i, title in enumerate(one.titles):
-            plots.show_depth(axes[0, column + i], crops.image[i])
-            axes[0, column + i].set_title(title, fontsize=8.5, pad=3, color=INK)
-            if one.true_mm is not None:
-                _skeleton(axes[0, column + i], one.true_mm[i], crops, i)
-        column += len(one.index)
-    first = "frame,\ntrue joints" if all(one.true_mm is not None for one in shown) else "frame"
-    _name_rows(figure, axes, [first] + [text for name in models for text in (labels[name], "rendered P")], models)
+    for user in shown:
+        _show_user(axes[:, column : column + len(user.index)], user, size)
+        column += len(user.index)
+    first = "frame,\ntrue joints" if all(user.true_mm is not None for user in shown) else "frame"
+    style = {"ha": "right", "va": "center", "fontsize": 9}
+    for row, name in enumerate([first] + [text for model in models for text in (labels[model], "rendered P")]):
+        box, of_model = axes[row, 0].get_position(), row % 2 == 1
+        style |= {"color": COLOURS.get(models[row // 2], MUTED) if of_model else INK}
+        figure.text(box.x0 - 0.008, (box.y0 + box.y1) / 2, name, weight="bold" if of_model else "normal", **style)
     return figure
+
+
+def _show_user(axes: np.ndarray, user: Shown, size: int):
+    """The user's columns: the frames, and two rows a model."""
+    crops = next(iter(user.models.values())).crops[list(user.index)]
+    for i, title in enumerate(user.titles):
+        plots.show_depth(axes[0, i], crops.image[i])
+        axes[0, i].set_title(title, fontsize=8.5, pad=3)
+        if user.true_mm is not None:
+            _skeleton(axes[0, i], user.true_mm[i], crops, i)
+    for (name, judged), hands, images in zip(user.models.items(), axes[1::2], axes[2::2], strict=True):
+        step = judged.step(user.index)
+        pictures = mesh.shaded_hands(judged.hand, step.T_cam_joint, crops, size)
+        for i, (hand, image) in enumerate(zip(hands, images, strict=True)):
+            plots.show_picture(hand, pictures[i])
+            plots.show_depth(image, step.rendered[i])
+            _skeleton(image, step.joints_mm[i], crops, i)
+            if name in user.captions:
+                hand.text(0.03, 0.03, user.captions[name][i], transform=hand.transAxes, fontsize=7.5, va="bottom")
 
 
 def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
@@ -164,19 +165,17 @@ def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
     axes.set(xlim=(-0.5, IMAGE_SIZE - 0.5), ylim=(IMAGE_SIZE - 0.5, -0.5))  # a bone may leave the crop
 
 
-def _name_rows(figure: Figure, axes: np.ndarray, names: Sequence[str], models: Sequence[str]):
-    for row, name in enumerate(names):
-        box = axes[row, 0].get_position()
-        colour = INK if row == 0 or row % 2 == 0 else COLOURS.get(models[(row - 1) // 2], MUTED)
-        weight = "bold" if row % 2 and row else "normal"
-        middle = (box.y0 + box.y1) / 2
-        figure.text(box.x0 - 0.008, middle, name, ha="right", va="center", fontsize=9, color=colour, weight=weight)
-
-
-def figure_clouds(start_mm: Tensor, clouds: Mapping[str, tuple[Tensor, Tensor]], limit_mm: float = 10.0) -> Figure:
+def figure_clouds(
+    start_mm: Float[Tensor, "N 3"],
+    clouds: Mapping[str, tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]],
+    limit_mm: float = 10.0,
+) -> Figure:
     """What became of P: from the palm's side and from the thumb's, coloured by the distance from where each point began.
 
-    start_mm [N, 3]: the template's P, whose extent all pictures share; clouds: title -> (P [N, 3], its start [N, 3]).
+    Args:
+        start_mm: the template's P, whose extent all pictures share.
+        clouds: title -> (P, its start).
+        limit_mm: distance of the darkest colour.
     """
     figure, axes = plots.grid(2, len(clouds), 1.5)
     figure.set_size_inches(1.55 * len(clouds) + 0.9, 3.6)
@@ -189,13 +188,12 @@ def figure_clouds(start_mm: Tensor, clouds: Mapping[str, tuple[Tensor, Tensor]],
         for axis, (across, depth) in zip(column, ((x, -z), (z, x)), strict=True):
             seen = np.stack([across + 0.5, 0.5 - y, depth], 1)
             points = plots.show_cloud(axis, seen, distance, limits=(0, limit_mm), cmap="magma_r", rasterized=True)
-        column[0].set_title(
-            f"{title}\n{distance.mean().item():.1f} mm, at most {distance.max().item():.1f}", fontsize=8.5, color=INK
-        )
+        moved = f"{distance.mean().item():.1f} mm, at most {distance.max().item():.1f}"
+        column[0].set_title(f"{title}\n{moved}", fontsize=8.5)
     top, low = axes[0, -1].get_position(), axes[1, -1].get_position()
     height = top.y1 - low.y0
     bar = figure.colorbar(points, cax=figure.add_axes([top.x1 + 0.008, low.y0 + 0.15 * height, 0.012, 0.7 * height]))
-    bar.set_label("way of a point of P (mm)", color=INK, fontsize=8.5)
+    bar.set_label("way of a point of P (mm)", fontsize=8.5)
     return figure
 
 
@@ -203,42 +201,39 @@ def figure_clouds(start_mm: Tensor, clouds: Mapping[str, tuple[Tensor, Tensor]],
 
 
 def figure_distribution(
-    recipes: Mapping[str, tuple[Tensor, Tensor]],
+    recipes: Mapping[str, tuple[Float[Tensor, " B"], Float[Tensor, " B"]]],
     bars: Mapping[str, tuple[str, str, Mapping[str, tuple[float, float]]]],
     labels: Mapping[str, str],
 ) -> Figure:
     """Fig. 7: distribution of the image MSE over test frames before and after; and what else changed.
 
-    recipes: name -> (before [B], after [B]); bars: title -> (unit, format, recipe -> (before, after)).
+    Args:
+        recipes: name -> (before, after).
+        bars: title -> (unit, format, recipe -> (before, after)).
+        labels: recipe -> its name in the figure.
     """
     widths = [1.55] * len(recipes) + [1.0] * len(bars)
     figure, axes = plt.subplots(1, len(widths), figsize=(2.3 * sum(widths), 3.5), width_ratios=widths)
     figure.subplots_adjust(left=0.045, right=0.99, top=0.86, bottom=0.16, wspace=0.3)
-    every = np.concatenate([np.asarray(x) for pair in recipes.values() for x in pair]) * 1000
-    edges = np.linspace(0, np.percentile(every, 99.5) * 1.02, 36)
-    for axis, (name, (before, after)) in zip(axes, recipes.items(), strict=False):
+    scaled = {name: [1000 * np.asarray(mse) for mse in pair] for name, pair in recipes.items()}
+    edges = np.linspace(
+        0, np.percentile(np.concatenate([v for pair in scaled.values() for v in pair]), 99.5) * 1.02, 36
+    )
+    for axis, (name, pair) in zip(axes, scaled.items(), strict=False):
         highest = 0
-        for values, colour, when in ((before, MUTED, "before"), (after, COLOURS[name], "after")):
-            values = np.asarray(values) * 1000
+        for values, colour, when in zip(pair, (MUTED, COLOURS[name]), ("before", "after"), strict=True):
             label = f"{when}: mean {values.mean() / 1000:.4f}, variance {values.var(ddof=1):.1f}·10⁻⁶"
             inside = values.clip(0, edges[-1])  # the last bin has what lies beyond
-            counts, _, _ = axis.hist(inside, edges, color=colour, alpha=0.6, label=label)
-            highest = max(highest, counts.max())
-        for values, colour in ((before, MUTED), (after, COLOURS[name])):
-            axis.vlines(np.asarray(values).mean() * 1000, 0, 1.08 * highest, color=colour, lw=2)
+            highest = max(highest, *axis.hist(inside, edges, color=colour, alpha=0.6, label=label)[0])
+        axis.vlines([values.mean() for values in pair], 0, 1.08 * highest, color=[MUTED, COLOURS[name]], lw=2)
         axis.set(xlabel="image MSE of a test frame (x 1/1000)", ylabel="frames", title=labels[name])
         axis.set(xlim=(0, edges[-1]), ylim=(0, 1.42 * highest))
-        axis.legend(frameon=False, fontsize=8.5, loc="upper left")
+        axis.legend(fontsize=8.5, loc="upper left")
     for axis, (title, (unit, form, values)) in zip(axes[len(recipes) :], bars.items(), strict=True):
-        _before_after(axis, values, form, labels)
-        axis.set(title=title, ylabel=unit)
+        groups = {labels[name].replace(", ", ",\n"): pair for name, pair in values.items()}
+        drawn = bar_groups(axis, groups, [MUTED, MUTED], form, fontsize=8.5)
+        for bar, name in zip(drawn[1], values, strict=True):
+            bar.set_color(COLOURS[name])
+        axis.tick_params(axis="x", labelsize=8.5)
+        axis.set(title=title, ylabel=unit, ylim=(0, 1.15 * max(map(max, values.values()))))
     return figure
-
-
-def _before_after(axes: Axes, values: Mapping[str, tuple[float, float]], form: str, labels: Mapping[str, str]):
-    for k, (name, pair) in enumerate(values.items()):
-        for i, colour in enumerate((MUTED, COLOURS[name])):
-            bars = axes.bar(k + 0.42 * (i - 0.5), pair[i], 0.4, color=colour)
-            axes.bar_label(bars, fmt=form, fontsize=8.5, color=INK, padding=2)
-    axes.set_xticks(range(len(values)), [labels[name].replace(", ", ",\n") for name in values], fontsize=8.5)
-    axes.set_ylim(0, 1.15 * max(max(pair) for pair in values.values()))
