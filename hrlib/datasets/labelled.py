@@ -21,6 +21,7 @@ from ..frames.frame import Frame
 
 PAD_MM = 30.0  # around the box of the labels: flesh lies outside the joints
 CHUNK = 256  # frames in memory at a time: 315 MB of NYU, whose training set would take 89 GB
+Joints = Float[np.ndarray, "F J 3"]
 CROPS = {"label": "block around the labels", "centre": "given centres", "free": "segmented without labels"}
 
 
@@ -31,7 +32,7 @@ class LabelledFrames(Sequence):
     the split. A frame whose file is missing or damaged raises FileNotFoundError or ValueError; `crop` leaves it out.
     """
 
-    def __init__(self, dataset: str, camera: Camera, folder: Path, names: list[str], joints_mm: np.ndarray, side: str):
+    def __init__(self, dataset: str, camera: Camera, folder: Path, names: list[str], joints_mm: Joints, side: str):
         if side not in ("left", "right"):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
         self.dataset, self.camera, self.folder, self.names, self.side = dataset, camera, folder, names, side

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from ..frames.camera import Camera
@@ -108,8 +108,10 @@ def read_nyu_centres() -> Float[np.ndarray, "8252 3"]:
     return centres * (1, -1, 1)  # the file has y up
 
 
-def subset(points_mm: np.ndarray | Tensor, dataset: str, joints: int) -> np.ndarray | Tensor:
-    """The points [F, J, ...] of a smaller number of a data set's joints, e.g. NYU's 14 of 36, in their usual order.
+def subset(
+    points_mm: Shaped[np.ndarray | Tensor, "F J C"], dataset: str, joints: int
+) -> Shaped[np.ndarray | Tensor, "F K C"]:
+    """The points of a smaller number of a data set's joints, e.g. NYU's 14 of 36, in their usual order.
 
     Raises ValueError if there is no such subset, or it is not contained.
     """

@@ -98,8 +98,8 @@ def bias_of(kind: str, predicted_mm: Points, true_mm: Points) -> Bias | None:
     return (predicted_mm - true_mm).mean(0) if kind == "offset" else None
 
 
-def errors_without(kind: str, predicted_mm: Points, true_mm: Points, bias: Bias | None = None) -> np.ndarray:
-    """Errors [F, J] in mm after a bias is removed; a `bias` of None is estimated on these frames.
+def errors_without(kind: str, predicted_mm: Points, true_mm: Points, bias: Bias | None = None) -> Errors:
+    """Errors in mm after a bias is removed; a `bias` of None is estimated on these frames.
 
     The paper's bias is subtracted from the errors, which stay at least 0; an offset from the predictions, so that it removes
     only what is constant, and can make a frame worse.
