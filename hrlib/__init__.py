@@ -13,10 +13,9 @@ Conventions, everywhere:
 - Right hand. A left hand is mirrored on entry, and back on exit.
 - Random functions take a `torch.Generator`.
 
-The modules in the order in which data flows: datasets, segment, crop, network, kinematics, skinning, render, losses,
-pipeline (the method in ten lines), fit (single frames), bundle and shape (a user's frames), refine (by refine_paper or
-refine_best), adapted; beside them hand and joints, what makes training data (poses, rasterise, sensor, synthetic), supervise,
-pretrain, evaluate, oracle, generative.
+The rooms in the order in which data flows: frames (camera, hand finder, crop), network (theta), hand (posed cloud), render
+(depth image), losses; `hrlib.method` calls these five. On it stand synthetic and training (the base model), refine (one user's
+frames), datasets, evaluation, personal (your own camera), drawing and companion (the notebooks). Below all is support.
 """
 
 __version__ = "0.1.0"

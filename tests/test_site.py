@@ -2,12 +2,14 @@
 
 import base64
 import io
+import pkgutil
 import re
 
 import nbformat
 import pytest
 from PIL import Image
 
+import hrlib
 from hrlib.support import paths
 
 DOCS = paths.ROOT / "docs"
@@ -24,6 +26,37 @@ def test_solutions_of_the_exercises_run():
     assert len(found) == 7 and all("assert" in code for code in found[1:])
     for code in found:
         exec(compile(code, "teaching.md", "exec"), names)
+
+
+def test_the_method_prints_eq_5_with_its_support():
+    """A bump ends at r: without the condition, the formula would grow again beyond it."""
+    text = (DOCS / "method.md").read_text(encoding="utf-8")
+    bump = re.search(r"\$\$\\phi\(d\) = (.*?)\$\$", text, flags=re.S).group(1)
+    assert re.fullmatch(
+        r"\\left\(1 - \\frac\{d\^2\}\{r\^2\}\\right\)\^2 \\text\{ if \} d < r, \\quad 0 \\text\{ otherwise\}", bump
+    )
+
+
+def test_the_library_lists_every_module_once_and_in_the_order_of_the_rooms():
+    """All modules but the command and the kernels, which give what their package's reference does."""
+    listed = re.findall(r"^\.\. automodule:: (\S+)", (DOCS / "api.md").read_text(encoding="utf-8"), flags=re.M)
+    modules = {module.name for module in pkgutil.walk_packages(hrlib.__path__, "hrlib.")}
+    public = {name for name in modules if name.rpartition(".")[2] not in ("cpu", "gpu", "__main__")}
+    assert set(listed) == public and len(listed) == len(public)
+    rooms = list(dict.fromkeys(name.split(".")[1] for name in listed))
+    assert rooms[:6] == ["frames", "network", "hand", "render", "losses", "method"]
+    assert len(rooms) == len({name.split(".")[1] for name in public}), "a room is one section"
+    headings = re.findall(r"^### (\S+)", (DOCS / "api.md").read_text(encoding="utf-8"), flags=re.M)
+    assert headings == listed
+
+
+def test_pages_name_modules_that_exist():
+    modules = {module.name for module in pkgutil.walk_packages(hrlib.__path__, "hrlib.")}
+    for page in DOCS.glob("*.md"):
+        named = set(re.findall(r"`(hrlib(?:\.[a-z_]+)+)`", page.read_text(encoding="utf-8")))
+        assert {n for n in named if n not in modules and n.removeprefix("hrlib.") not in hrlib.__all__} == set(), (
+            page.name
+        )
 
 
 @pytest.mark.slow
