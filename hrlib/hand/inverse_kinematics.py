@@ -66,7 +66,7 @@ def dataset_joints(
     wrist_mm: Float[Tensor, "F 3"],
     dataset: str,
     joints: int,
-    offsets_mm: Float[Tensor, "*F J 3"] | None = None,
+    offsets_mm: Float[Tensor, "*frames J 3"] | None = None,
 ) -> Float[Tensor, "F J 3"]:
     """A posed hand's joints as the data set has them (`joint_map`), mm in the camera frame.
 

@@ -28,19 +28,19 @@ SHORTEST_BONE_MM = 1e-6  # a shorter one has no direction
 class HandRig:
     """A right hand that can be posed: V vertices, F faces, N cloud points, 16 joints, 5 tips.
 
-    `==` asks for the same object, as tensors have no single truth; `fingerprint` compares contents.
+    `==` asks for the same object, because tensors that are compared give no single truth; `fingerprint` tells contents.
     """
 
     name: str
     vertices_mm: Float[Tensor, "V 3"]  # at rest
     faces: Int[Tensor, "F 3"]
-    weights: Float[Tensor, "V 16"]  # how much each vertex moves with each joint; rows sum to one
+    weights: Float[Tensor, "V 16"]  # share of each joint in a vertex's motion; rows sum to one
     joints_mm: Float[Tensor, "16 3"]  # at rest
     tips_mm: Float[Tensor, "5 3"]  # at rest
     R_wrist_rest: Float[Tensor, "16 3 3"]  # each joint's anatomical axes at rest, as columns
     cloud_face: Int[Tensor, " N"]  # the triangle in which each point of P lies
     cloud_bary: Float[Tensor, "N 3"]  # and its barycentric coordinates there
-    # mm that a whole unit of each named morph moves "vertices_mm", "joints_mm" and "tips_mm"
+    # by name: how far the whole morph moves "vertices_mm", "joints_mm" and "tips_mm", in mm
     morphs: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def __post_init__(self):

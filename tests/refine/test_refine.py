@@ -12,6 +12,8 @@ import pytest
 import torch
 from core_fixtures import template
 from refine_fixtures import ARMS, BEST, CLEAN, PAPER, SMALL, run
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import crop_hand
@@ -22,7 +24,7 @@ from hrlib.hand.shape import HandShape
 from hrlib.losses import image_mse
 from hrlib.method import predicted_joints, splat_target, true_prediction
 from hrlib.network.checkpoint import load_network, save_network
-from hrlib.network.posenet import PoseNet, Prediction
+from hrlib.network.posenet import NetworkSettings, PoseNet, Prediction
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings, refine
 from hrlib.refine import best as refine_best
@@ -31,6 +33,7 @@ from hrlib.refine.best import Explainer, disagreement, draw_seed, split_frames, 
 from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import ExplainSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
+from hrlib.refine.state import Refined
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, rolled
 
@@ -455,6 +458,15 @@ def test_what_is_saved_comes_back(best, paper, frames, tmp_path):
     net, hand = load_refined(tmp_path, template())
     assert hand is template() and load_network(template(), tmp_path / "model.safetensors")[1]["recipe"] == "paper"
     np.testing.assert_array_equal(np.load(tmp_path / "hand.npz")["cloud_mm"], paper.cloud_mm)
+
+
+def test_a_folder_whose_network_has_the_older_fingerprint_loads(tmp_path):
+    hand, file = template().morphed({}, 0.9), tmp_path / "model.safetensors"
+    save_refined(tmp_path, Refined(PoseNet(NetworkSettings()).eval(), hand, hand.cloud_mm, [], ()), template(), {})
+    with safe_open(file, "pt") as stored:
+        meta = stored.metadata()
+    save_file(load_file(file), file, meta | {"hand": hand.geometry_fingerprint})
+    assert load_refined(tmp_path, template())[1].fingerprint == hand.fingerprint != template().fingerprint
 
 
 def test_a_folder_of_something_else_is_refused(best, tmp_path):
