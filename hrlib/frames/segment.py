@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Real
-from numba import njit
 from scipy import ndimage
 
 from . import surface
@@ -119,21 +118,19 @@ class _Part:
         return np.linalg.norm(np.ptp(self.points_mm[nodes, :2], axis=0))
 
 
+ADULT = SegmentSettings()
+Point = np.ndarray | Sequence[float]
+
+
 def segment_hand(
-    depth_mm: Real[np.ndarray, "H W"],
-    camera: Camera,
-    settings: SegmentSettings = SegmentSettings(),
-    near_mm: np.ndarray | Sequence[float] | None = None,
+    depth_mm: Real[np.ndarray, "H W"], camera: Camera, settings: SegmentSettings = ADULT, near_mm: Point | None = None
 ) -> Bool[np.ndarray, "H W"]:
     """Mask of the hand with a short piece of forearm: the most plausible of `possible_hands`, with the same arguments."""
     return possible_hands(depth_mm, camera, settings, near_mm)[0]
 
 
 def possible_hands(
-    depth_mm: Real[np.ndarray, "H W"],
-    camera: Camera,
-    settings: SegmentSettings = SegmentSettings(),
-    near_mm: np.ndarray | Sequence[float] | None = None,
+    depth_mm: Real[np.ndarray, "H W"], camera: Camera, settings: SegmentSettings = ADULT, near_mm: Point | None = None
 ) -> list[np.ndarray]:
     """Masks [H, W] of what may be the hand, the most plausible first: two if two free ends are much alike.
 
@@ -413,37 +410,20 @@ def _narrowest(part, along, trunk, stretch, hand):
 # -- masks ----------------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
 def _to_full_resolution(depth_mm, hand_z, stride, step_mm):
-    """Pixels of the kept cells, and half a cell around them, that are as deep as the kept ones of 3x3 cells, or in between.
+    """Mask [H, W] of the pixels of the kept cells, and half a cell around, that are as deep as the kept ones of 3x3 cells.
 
-    hand_z [h, w]: depth of the kept cells, 0 elsewhere; step_mm: deeper or nearer by less than this. -> mask [H, W] bool.
+    hand_z [h, w]: depth of the kept cells, 0 elsewhere; step_mm: margin at both ends of these depths.
     """
-    (height, width), (rows, columns) = depth_mm.shape, hand_z.shape
-    around = max(1, stride // 2)
-    mask = np.zeros((height, width), np.bool_)
-    for row in range(rows):
-        for column in range(columns):
-            low, high = np.float32(np.inf), np.float32(0)
-            for r in range(max(0, row - 1), min(rows, row + 2)):
-                for c in range(max(0, column - 1), min(columns, column + 2)):
-                    if hand_z[r, c] > 0:
-                        low, high = min(low, hand_z[r, c]), max(high, hand_z[r, c])
-            if high == 0:
-                continue
-            for v in range(row * stride, min(height, (row + 1) * stride)):
-                for u in range(column * stride, min(width, (column + 1) * stride)):
-                    if not low - step_mm < depth_mm[v, u] < high + step_mm or depth_mm[v, u] == 0:
-                        continue
-                    if hand_z[row, column] > 0:
-                        mask[v, u] = True
-                        continue
-                    # steps along rows and columns to the nearest pixel of a kept cell
-                    for r in range(max(0, row - 1), min(rows, row + 2)):
-                        for c in range(max(0, column - 1), min(columns, column + 2)):
-                            away = max(0, r * stride - v, v - (r + 1) * stride + 1)
-                            away += max(0, c * stride - u, u - (c + 1) * stride + 1)
-                            mask[v, u] |= hand_z[r, c] > 0 and away <= around
+    mask, window = np.zeros(depth_mm.shape, bool), _window(hand_z, 1)
+    z = hand_z[window]
+    low, high = ndimage.minimum_filter(np.where(z > 0, z, np.inf), 3), ndimage.maximum_filter(z, 3)
+    window = tuple(slice(at.start * stride, at.stop * stride) for at in window)
+    depth_mm = depth_mm[window]
+    height, width = depth_mm.shape
+    low, high, kept = (x.repeat(stride, 0).repeat(stride, 1)[:height, :width] for x in (low, high, z > 0))
+    near = ndimage.binary_dilation(kept, iterations=max(1, stride // 2))
+    mask[window] = near & (depth_mm > 0) & (low - step_mm < depth_mm) & (depth_mm < high + step_mm)
     return mask
 
 
@@ -459,10 +439,7 @@ class MaskCheck:
 
 
 def check_mask(
-    depth_mm: Real[np.ndarray, "H W"],
-    camera: Camera,
-    mask: Bool[np.ndarray, "H W"],
-    settings: SegmentSettings = SegmentSettings(),
+    depth_mm: Real[np.ndarray, "H W"], camera: Camera, mask: Bool[np.ndarray, "H W"], settings: SegmentSettings = ADULT
 ) -> MaskCheck:
     """Measure a hand mask on its depth image, to leave out frames that a model should not learn from."""
     if np.shape(mask) != np.shape(depth_mm):
