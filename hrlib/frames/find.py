@@ -35,14 +35,7 @@ def crop_found(
 
     Frames of one folder (by their names) are a recording. A frame without a usable hand, or with one that is suddenly
     elsewhere, is searched again where its neighbours have the hand (`expected_places`).
-
-    Args:
-        frames: in the order of time within each folder.
-        cube_mm: side of the cube.
-        progress: show a bar for 50 frames or more.
-
-    Returns:
-        The crops (None without any), their frames, and {name: reason} of the frames left out.
+    Returns the crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
     seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
@@ -64,10 +57,7 @@ def crop_frame(
 ) -> tuple[Crops | None, str]:
     """The crop of one frame, or None and the reason. Of two ends of an arm, take the one that looks more like a hand.
 
-    Args:
-        frame: with a known mask, or to be segmented.
-        cube_mm: side of the cube.
-        near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
+    near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
     try:
         masks = _plausible_masks(frame, near_mm) if frame.mask is None else [frame.mask]

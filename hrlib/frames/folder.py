@@ -147,16 +147,14 @@ def write_folder(
     """Write frames as one camera would have recorded them: 16-bit PNGs.
 
     A frame that shows a part of the image, with its own principal point, is put in its place to the nearest pixel.
+    Raises ValueError for another focal length, or for depths beyond 16 bits.
 
     Args:
-        frames: of the focal length of `camera`.
-        folder: made where it is missing; the images are 00000.png and so on.
+        frames: as `camera` sees them, or parts of it.
+        folder: made if missing; the images are 00000.png and so on.
         camera: of all images.
         size: (H, W) of all images, px.
         unit_mm: millimetres per count.
-
-    Raises:
-        ValueError: another focal length, or depths beyond what 16 bits hold.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames):

@@ -17,18 +17,8 @@ def record(
 ) -> tuple[int, str]:
     """Record depth images out/00000.png and so on as they come, and their camera in out/camera.json.
 
-    Ctrl-C ends the recording early and keeps it.
-
-    Args:
-        out: new or empty folder.
-        seconds: length of the recording.
-        width: of the images, px; one of the camera's own sizes.
-        height: of the images, px.
-        rate: images a second.
-        delay: seconds before the first image.
-
-    Returns:
-        The number of images, and the command that refines a model on them.
+    Ctrl-C ends the recording early and keeps it. The arguments are those of `hrlib record`; width and height in px, rate in
+    images a second, delay in seconds before the first. Returns the number of images, and the command that refines a model.
 
     Raises:
         ValueError: a length or size that is not positive, a folder with images, or no package pyrealsense2.

@@ -54,7 +54,7 @@ SCORES_ALIKE = 0.3  # 60 mm: free ends that differ by less are both possible
 
 LIMB_MM2 = 2000.0  # a smaller limb of the body has no hand
 HOLE_MM2 = 400.0  # smaller holes are shadows of the sensor
-STRETCH_MOST = 2.0  # slope of an arm in depth that is believed
+SLOPE_MOST = 2.0  # slope of an arm in depth that is believed
 WIDTH_MM = 30.0  # a wrist displaced by x mm costs as much as one x^2 / 30 mm wider
 BORDER_MOST = 0.25  # share of a cross-section at the image's border, beyond which its width says nothing
 PIXELS_LEAST = 400  # of a usable mask
@@ -89,6 +89,11 @@ class SegmentSettings:
                 raise ValueError(f"settings.{name} must be a finite number > 0, got {value!r}")
         if self.near_mm >= self.far_mm:
             raise ValueError(f"settings.near_mm ({self.near_mm}) must be less than settings.far_mm ({self.far_mm})")
+
+    @property
+    def searched(self) -> str:
+        """The depths where a hand is searched, for messages."""
+        return f"between {self.near_mm:.0f} and {self.far_mm:.0f} mm"
 
 
 @dataclass(frozen=True)
@@ -167,11 +172,8 @@ def _area_mm2(depth_mm, camera):
     return float((depth_mm.astype(np.float64) ** 2).sum() / (camera.fx * camera.fy))
 
 
-# -- step 1: the nearest part ---------------------------------------------------------------------------------------------
-
-
 def _nearest_part(depth_mm, camera, settings, near_mm):
-    """-> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with its fingers."""
+    """Step 1 -> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with its fingers."""
     focal = np.sqrt(camera.fx * camera.fy)
     nearest_mm = _nearest_depth(depth_mm, focal, settings)
     stride = max(1, round(settings.cell_mm * focal / nearest_mm))
@@ -195,12 +197,8 @@ def _nearest_depth(depth_mm, focal, settings):
     sample = np.sort(sample[(sample > settings.near_mm) & (sample < settings.far_mm)])
     area_mm2 = 4 * np.cumsum((sample / focal) ** 2)
     if len(sample) == 0 or area_mm2[-1] < settings.min_area_mm2:
-        raise NoHandFound(f"no depth {_window_text(settings)}, or less than {settings.min_area_mm2:.0f} mm^2 of it")
+        raise NoHandFound(f"no depth {settings.searched}, or less than {settings.min_area_mm2:.0f} mm^2 of it")
     return sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]
-
-
-def _window_text(settings):
-    return f"between {settings.near_mm:.0f} and {settings.far_mm:.0f} mm"
 
 
 def _members(points_mm, cell_mm, edges, settings, near_mm):
@@ -212,7 +210,7 @@ def _members(points_mm, cell_mm, edges, settings, near_mm):
     sizeable = np.flatnonzero(area_mm2 >= settings.min_area_mm2)
     if len(sizeable) == 0:
         largest = f"the largest has {area_mm2.max():.0f} mm^2, wanted {settings.min_area_mm2:.0f}"
-        raise NoHandFound(f"no object of a hand's size {_window_text(settings)}: {largest}")
+        raise NoHandFound(f"no object of a hand's size {settings.searched}: {largest}")
     if near_mm is None:
         member = label == _nearest_label(z, label, sizeable)
     else:
@@ -264,9 +262,6 @@ def _without_small_holes(cells, cell_mm):
     return solid | small[hole]
 
 
-# -- steps 2 and 3: arm and palm ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Arm:
     """A guess where the arm leaves the part, with the palm and the arm that follow from it."""
@@ -279,7 +274,7 @@ class _Arm:
 
 
 def _without_forearm(part, settings):
-    """-> keep [N] bool for each end that may be the hand, the most plausible first."""
+    """Steps 2 to 4 -> keep [N] bool for each end that may be the hand, the most plausible first."""
     hand = settings.hand_length_mm
     exits, free = _possible_exits(part, hand)
     arms = [_arm_through(part, exit_nodes, hand) for exit_nodes in exits]
@@ -365,18 +360,15 @@ def _arm_beyond(part, exit_nodes, from_exit, palm, hand):
     return _Arm(0.0, exit_nodes, from_exit, palm, nodes)
 
 
-# -- step 4: the wrist ----------------------------------------------------------------------------------------------------
-
-
 def _cut_at_wrist(part, arm, hand):
-    """-> keep [N] bool: the part without what lies beyond the wrist and is connected to the arm."""
+    """Step 4 -> keep [N] bool: the part without what lies beyond the wrist and is connected to the arm."""
     from_palm_mm = part.points_mm - part.points_mm[arm.palm]
     direction = from_palm_mm[arm.nodes, :2].mean(0)
     direction /= np.linalg.norm(direction)
     along = from_palm_mm[:, :2] @ direction
     aside = np.abs(from_palm_mm[:, :2] @ np.array([-direction[1], direction[0]]))
     slope = np.polyfit(along[arm.nodes], part.points_mm[arm.nodes, 2], 1)[0]
-    stretch = np.sqrt(1 + min(abs(slope), STRETCH_MOST) ** 2)  # an arm that leads away from the camera looks too short
+    stretch = np.sqrt(1 + min(abs(slope), SLOPE_MOST) ** 2)  # an arm that leads away from the camera looks too short
     along = along * stretch
     # a palm's cells are up to 10 mm farther from the exit than its centre
     trunk = (arm.from_exit < arm.from_exit[arm.palm] + 10) & (aside < TRUNK_HALF * hand)
@@ -405,9 +397,6 @@ def _narrowest(part, along, trunk, stretch, hand):
         if cost < least:
             wrist, least = station, cost
     return wrist
-
-
-# -- masks ----------------------------------------------------------------------------------------------------------------
 
 
 def _to_full_resolution(depth_mm, hand_z, stride, step_mm):

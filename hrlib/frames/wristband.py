@@ -17,17 +17,8 @@ def cut_at_wristband(
 ) -> Bool[np.ndarray, "H W"]:
     """Mask of the hand up to the wristband.
 
-    Dark pixels cut the nearest object into pieces. The hand is the piece with most of the pixels of `segment_hand`.
-
-    Args:
-        depth_mm: 0 = no measurement.
-        camera: of the depth image.
-        colour: aligned with the depth image.
-        dark: see `DARK`.
-
-    Raises:
-        NoHandFound: no hand, or no dark band.
-        ValueError: images of different sizes.
+    Dark pixels of the aligned colour image cut the nearest object into pieces. The hand is the piece with most of the pixels
+    of `segment_hand`. Raises NoHandFound if there is no hand or no dark band, ValueError for images of different sizes.
     """
     if colour.shape != (*depth_mm.shape, 3):
         raise ValueError(f"colour must be {[*depth_mm.shape, 3]}, as the depth image is, got {list(colour.shape)}")
