@@ -81,8 +81,7 @@ def look(hand: HandRig, rotations: Tensor, size: int = 320, target: Tensor | Non
 
 def _cube() -> Crops:
     """A cube around the origin of the camera's frame, in which nothing was measured."""
-    empty = torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE)
-    return Crops(empty, torch.zeros(1, 0, 3), centre_mm=torch.zeros(1, 3), count=torch.zeros(1), cube_mm=CUBE_MM)
+    return mesh.empty_cube(torch.zeros(1, 3), CUBE_MM)
 
 
 @contextmanager

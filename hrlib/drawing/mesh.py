@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
 from ..hand.joints import POINT_PARENTS
 from ..hand.kinematics import forward_kinematics
@@ -15,41 +17,62 @@ from ..method import to_crop, wrist_position
 from ..network.posenet import Prediction
 from .style import FINGER_COLOURS, INK
 
+FAR = 40.0  # cubes from the camera to the hand: nearly orthographic, like the splatted images beside it
+LIGHT = np.array([-0.45, -0.6, -0.66])  # from the upper left, behind the camera
+SKIN = np.array([232, 190, 165])  # RGB
+AMBIENT = 0.35  # share of the light that reaches every surface
+UNKNOWN_LIGHT = 0.25  # of pixels at the outline, which have no neighbour to tell their slope
 
-def shaded_hands(hand: HandRig, T_cam_joint: Tensor, crops: Crops, size: int = 240) -> np.ndarray:
-    """The posed mesh in each frame's cube, seen from the camera's side, lit from the upper left: RGB [B, size, size, 3]."""
+
+def empty_cube(centre_mm: Float[Tensor, "B 3"], cube_mm: float = 250.0) -> Crops:
+    """Cubes in which nothing was measured, to draw hands in that no frame shows."""
+    count = len(centre_mm)
+    image, points = torch.zeros(count, IMAGE_SIZE, IMAGE_SIZE), torch.zeros(count, 0, 3)
+    return Crops(image, points, centre_mm, torch.zeros(count, dtype=torch.long), cube_mm)
+
+
+def shaded_hands(
+    hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"], crops: Crops, size: int = 240
+) -> UInt8[np.ndarray, "B S S 3"]:
+    """The posed mesh in each frame's cube, seen from the camera's side: RGB pictures `size` pixels wide."""
     from ..synthetic.rasterise import rasterise
 
     vertices = skin(hand.vertices_mm, hand.weights, skinning_transforms(hand, T_cam_joint.detach()))
     cube = to_crop(vertices, crops).numpy() - 0.5
-    far = 40.0  # cubes away: as good as orthographic, like the splatted images beside it
-    cube = np.concatenate([cube[..., :2], cube[..., 2:] + far], -1) * 1000
-    cameras = np.tile(np.float32([size * far, size * far, size / 2 - 0.5, size / 2 - 0.5]), (len(cube), 1))
+    cube = np.concatenate([cube[..., :2], cube[..., 2:] + FAR], -1) * 1000
+    cameras = np.tile(np.float32([size * FAR, size * FAR, size / 2 - 0.5, size / 2 - 0.5]), (len(cube), 1))
     depth = rasterise(cube, hand.faces.numpy(), cameras, (size, size))
     return shade(depth, 1000 / size)
 
 
-def predicted_hands(hand: HandRig, prediction: Prediction, crops: Crops, size: int = 240) -> np.ndarray:
+def predicted_hands(
+    hand: HandRig, prediction: Prediction, crops: Crops, size: int = 240
+) -> UInt8[np.ndarray, "B S S 3"]:
     """`shaded_hands` of predicted poses."""
     T_cam_joint = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
     return shaded_hands(hand, T_cam_joint, crops, size)
 
 
-def shade(depth: np.ndarray, mm_per_px: float) -> np.ndarray:
-    """Lambert shading of depth images [B, H, W] (0 = background) -> RGB uint8 [B, H, W, 3] on white."""
+def shade(depth: Float[np.ndarray, "B H W"], mm_per_px: float) -> UInt8[np.ndarray, "B H W 3"]:
+    """Lambert shading of depth images in mm (0 = background): RGB on white."""
     covered = depth > 0
-    filled = np.where(covered, depth, np.nan)
-    dv, du = np.gradient(filled, axis=(1, 2))
+    dv, du = np.gradient(np.where(covered, depth, np.nan), axis=(1, 2))
     normal = np.stack([du / mm_per_px, dv / mm_per_px, -np.ones_like(du)], -1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    light = np.array([-0.45, -0.6, -0.66])
-    lit = np.nan_to_num(normal @ light, nan=0.25).clip(0, 1)
-    colour = np.array([232, 190, 165]) * (0.35 + 0.65 * lit[..., None])
+    lit = np.nan_to_num(normal @ LIGHT, nan=UNKNOWN_LIGHT).clip(0, 1)
+    colour = SKIN * (AMBIENT + (1 - AMBIENT) * lit[..., None])
     return np.where(covered[..., None], colour, 255).astype(np.uint8)
 
 
-def draw_skeleton(axes: Axes, joints_mm, crops: Crops, index: int, size: int, **line):
-    """Joints [21, 3] mm of one frame as bones over its crop, drawn `size` pixels wide (orthographic)."""
+def draw_skeleton(
+    axes: Axes,
+    joints_mm: Float[Tensor, "21 3"] | Float[np.ndarray, "21 3"],
+    crops: Crops,
+    index: int,
+    size: int,
+    **line,
+) -> None:
+    """Draw the bones of one frame over its crop, which is `size` pixels wide (orthographic)."""
     p = to_crop(torch.as_tensor(joints_mm)[None], crops[index])[0, :, :2].numpy() * size - 0.5
     for child, parent in enumerate(POINT_PARENTS):
         if parent >= 0:
@@ -57,11 +80,12 @@ def draw_skeleton(axes: Axes, joints_mm, crops: Crops, index: int, size: int, **
             axes.plot(*p[[parent, child]].T, **({"color": colour, "lw": 1.6, "solid_capstyle": "round"} | line))
 
 
-def with_skeleton(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The same without matplotlib, for pictures that must be quick: bones between 21 points [21, 3] of the crop frame over
-    an RGB picture [S, S, 3]. It is drawn at twice its size and reduced, so that lines are smooth."""
+def with_skeleton(picture: UInt8[np.ndarray, "S S 3"], points: Float[np.ndarray, "21 3"]) -> UInt8[np.ndarray, "S S 3"]:
+    """The picture with bones between points of the crop frame. Without matplotlib: widgets and videos must be quick."""
     size = len(picture)
-    image = Image.fromarray(picture).resize((2 * size, 2 * size), Image.Resampling.NEAREST)
+    image = Image.fromarray(picture).resize(
+        (2 * size, 2 * size), Image.Resampling.NEAREST
+    )  # reduced below: smooth lines
     draw, xy = ImageDraw.Draw(image), points[:, :2] * 2 * size
     width = max(2, size // 60)
     for child in np.argsort(-points[1:, 2]) + 1:  # far bones first

@@ -1,60 +1,72 @@
 """Pictures of hands, clouds and depth images, shared by the notebooks. They draw what they are given."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from torch import Tensor
+
+Image = Float[Tensor, "H W"] | Float[np.ndarray, "H W"]
 
 
-def show_depth(axes: Axes, image, title: str = "", vmax: float = 0.9):
-    """A depth image in the crop [H, W]: grey, near is bright, black where there is nothing."""
+def show_depth(axes: Axes, image: Image, title: str = "", vmax: float = 0.9) -> None:
+    """A depth image in the crop: grey, near is bright, black where there is nothing."""
     axes.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=vmax, interpolation="nearest")
     _bare(axes, title)
 
 
-def show_difference(axes: Axes, image, title: str = "", vmax: float = 0.5):
-    """An absolute difference of depth images [H, W]: dark is none."""
+def show_difference(axes: Axes, image: Image, title: str = "", vmax: float = 0.5) -> None:
+    """An absolute difference of depth images: dark is none."""
     axes.imshow(np.asarray(image), cmap="magma", vmin=0, vmax=vmax, interpolation="nearest")
     _bare(axes, title)
 
 
-def show_picture(axes: Axes, picture, title: str = ""):
-    """An RGB picture [H, W, 3]."""
+def show_picture(axes: Axes, picture: UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W 3"], title: str = "") -> None:
+    """An RGB picture."""
     axes.imshow(picture, interpolation="antialiased")
     _bare(axes, title)
 
 
-def show_cloud(axes: Axes, cloud, values=None, title: str = "", limits=None, cmap="viridis", **scatter):
-    """Points [N, 3] in the crop frame from the camera's side; coloured by `values` [N], or by nearness."""
+def show_cloud(
+    axes: Axes,
+    cloud: Float[Tensor, "N 3"] | Float[np.ndarray, "N 3"],
+    values: Float[Tensor, " N"] | Float[np.ndarray, " N"] | None = None,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+    **scatter,
+) -> PathCollection:
+    """Points in the crop frame from the camera's side, coloured by `values` between `limits`; None: by nearness."""
     cloud = np.asarray(cloud)
     order = np.argsort(-cloud[:, 2])
     values = 1 - cloud[:, 2] if values is None else np.asarray(values)
     low, high = limits or (values.min(), values.max())
-    points = axes.scatter(
-        cloud[order, 0], cloud[order, 1], c=values[order], s=2.5, cmap=cmap, vmin=low, vmax=high, lw=0, **scatter
-    )
+    points = axes.scatter(*cloud[order, :2].T, c=values[order], s=2.5, vmin=low, vmax=high, lw=0, **scatter)
     axes.set(xlim=(0, 1), ylim=(1, 0), aspect="equal")
     _bare(axes, title)
     return points
 
 
-def grid(rows: int, columns: int, cell: float = 1.5, **kwargs) -> tuple[Figure, np.ndarray]:
+def grid(rows: int, columns: int, cell: float = 1.5, **subplots) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns pictures, `cell` inches each."""
-    figure, axes = plt.subplots(rows, columns, figsize=(cell * columns, cell * rows), squeeze=False, **kwargs)
+    figure, axes = plt.subplots(rows, columns, figsize=(cell * columns, cell * rows), squeeze=False, **subplots)
     figure.subplots_adjust(wspace=0.04, hspace=0.12)
     return figure, axes
 
 
-def contact_sheet(images, titles=None, columns: int = 12, cell: float = 1.15) -> Figure:
-    """Depth images [B, H, W] side by side."""
-    rows = -(-len(images) // columns)
-    figure, axes = grid(rows, columns, cell)
+def contact_sheet(
+    images: Float[Tensor, "B H W"], titles: Sequence[str] | None = None, columns: int = 12, cell: float = 1.15
+) -> Figure:
+    """Depth images side by side."""
+    figure, axes = grid(-(-len(images) // columns), columns, cell)
     for axis in axes.flat:
         axis.axis("off")
-    for i, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    for axis, image, title in zip(axes.flat, images, titles or [""] * len(images), strict=False):
         show_depth(axis, image)
-        if titles is not None:
-            axis.set_title(titles[i], fontsize=7, pad=2)
+        axis.set_title(title, fontsize=7, pad=2)
     return figure
 
 

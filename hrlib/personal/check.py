@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
+from scipy.linalg import eigh
 from torch import Tensor
 from tqdm import tqdm
 
@@ -135,25 +136,18 @@ def relief_mm(crops: Crops) -> Float[Tensor, " B"]:
     The fit is the generalised eigenvalue problem of Taubin 1991, "Estimation of planar curves, surfaces, and nonplanar
     space curves"; the distance is to first order.
     """
-    reliefs = []
-    for points, count in zip(crops.points.double(), crops.count.tolist(), strict=True):
+    reliefs, (i, j) = [], np.triu_indices(4)
+    for points, count in zip(crops.points.double().numpy(), crops.count.tolist(), strict=True):
         x = points[:count] - points[:count].mean(0)
-        size = x.square().sum(1).mean().sqrt().clamp_min(1e-6)
-        a, b, c = (x / size).unbind(1)
-        one, zero = torch.ones_like(a), torch.zeros_like(a)
-        terms = torch.stack([a * a, b * b, c * c, a * b, a * c, b * c, a, b, c, one], 1)
-        slopes = (
-            [2 * a, zero, zero, b, c, zero, one, zero, zero, zero],
-            [zero, 2 * b, zero, a, zero, c, zero, one, zero, zero],
-            [zero, zero, 2 * c, zero, a, b, zero, zero, one, zero],
-        )
-        slopes = torch.stack([torch.stack(row, 1) for row in slopes])
-        weight = torch.einsum("kni,knj->ij", slopes, slopes) / count + 1e-9 * torch.eye(10, dtype=x.dtype)
-        inverse = torch.linalg.inv(torch.linalg.cholesky(weight))
-        least = inverse.mT @ torch.linalg.eigh(inverse @ (terms.mT @ terms / count) @ inverse.mT)[1][:, 0]
-        apart = (terms @ least).abs() / ((slopes @ least).norm(dim=0) + 1e-6)
-        reliefs.append(apart.median() * size * crops.cube_mm)
-    return torch.stack(reliefs).float()
+        size = max(np.sqrt((x**2).sum(1).mean()), 1e-6)
+        h = np.column_stack([x / size, np.ones(count)])  # homogeneous: the quadric is the sum of c_ij h_i h_j, i <= j
+        terms = h[:, i] * h[:, j]
+        slopes = np.stack([(i == k) * h[:, j] + (j == k) * h[:, i] for k in range(3)])
+        weight = np.einsum("kni,knj->ij", slopes, slopes) / count + 1e-9 * np.eye(10)
+        least = eigh(terms.T @ terms / count, weight, subset_by_index=(0, 0))[1][:, 0]
+        apart = np.abs(terms @ least) / (np.linalg.norm(slopes @ least, axis=0) + 1e-6)
+        reliefs.append(np.median(apart) * size * crops.cube_mm)
+    return torch.tensor(reliefs, dtype=torch.float32)
 
 
 def _outlines(crops: Crops, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,6 @@ from .. import __version__
 from ..drawing import mesh, plots
 from ..drawing.page import embedded_picture, html_page
 from ..drawing.style import ACCENT, GOOD, INK, MUTED
-from ..frames.crops import Crops
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
@@ -31,7 +30,7 @@ UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simu
 MANY_UNSURE = 0.1  # of the frames: from here on the report warns of what is measured on them
 ENOUGH_FRAMES = 200  # with fewer the hand's shape is still uncertain (notebook 10)
 SHOWN = 6  # frames in a figure
-MOST_ROWS, LEAST_SURE = 20, 10  # rows of the tables of frames left out, and of the least sure ones
+MOST_ROWS = 20  # of a table of frames
 FAST_MM = 60.0  # the last bin of movements from frame to frame
 
 
@@ -60,7 +59,7 @@ def write_report(path: Path, result: PersonalResult, gif: bytes) -> None:
         "Your hand": _picture(figure_hand(result.template, hand, result.side), "your hand beside the template")
         + _sizes(result.template, hand),
         "How it went": _picture(figure_course(result), "curve, and confidence before and after"),
-        "The frames to distrust": _picture(figure_worst(result), "frames of least confidence") + _worst(after),
+        "The frames to distrust": _picture(figure_worst(result), "frames of least confidence") + _least_sure(after),
         "What next": _list(_next(result)),
     }
     was, sure = (shots.confidence.median().item() for shots in (result.before, after))
@@ -101,6 +100,12 @@ def _left_out(check: Check) -> str:
     return _folded(f"{len(rows)} frames left out", table + more) if rows else ""
 
 
+def _least_sure(after: Tracked) -> str:
+    order = after.confidence.argsort()[:MOST_ROWS].tolist()
+    rows = [(after.names[i], f"{after.confidence[i]:.2f}") for i in order]
+    return _folded("the least sure frames", _table(rows, ("frame", "confidence")))
+
+
 def lengths_mm(hand: HandRig) -> dict[str, float]:
     """What a ruler would measure on a straight hand: wrist to middle fingertip, knuckle width, each finger from its base."""
     joints, fingers = hand.joints_mm, {}
@@ -121,12 +126,6 @@ def _sizes(template: HandRig, hand: HandRig) -> str:
         "<code>hand.ply</code> (mm), with bones in <code>hand.glb</code>.</p>"
     )
     return _table(rows, ("", "yours", "template", "")) + note
-
-
-def _worst(after: Tracked) -> str:
-    order = after.confidence.argsort()[:LEAST_SURE].tolist()
-    rows = [(after.names[i], f"{after.confidence[i]:.2f}") for i in order]
-    return _folded("the least sure frames", _table(rows, ("frame", "confidence")))
 
 
 def _next(result: PersonalResult) -> Iterator[str]:
@@ -212,19 +211,11 @@ def _short(name: str, most: int = 17) -> str:
 
 
 def figure_hand(template: HandRig, hand: HandRig, side: str) -> Figure:
-    """The template's and the user's hand at rest, at one scale, and how their lengths compare."""
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.3), width_ratios=(1, 1, 1.35))
+    """The template's and the user's hand at rest, at one scale."""
+    figure, axes = plots.grid(1, 2, 3.3)
     flip = slice(None, None, -1 if side == "left" else 1)
-    for axis, rig, title in zip(axes, (template, hand), ("template", "yours"), strict=False):
+    for axis, rig, title in zip(axes[0], (template, hand), ("template", "yours"), strict=True):
         plots.show_picture(axis, _at_rest(rig)[:, flip], title)
-    own, usual = (list(lengths_mm(rig).values())[2:] for rig in (hand, template))
-    y = np.arange(len(FINGERS))[::-1]
-    axes[2].barh(y + 0.2, usual, 0.38, color=MUTED, label="template")
-    bars = axes[2].barh(y - 0.2, own, 0.38, color=GOOD, label="yours")
-    axes[2].bar_label(bars, fmt="%.0f", fontsize=8, color=INK, padding=2)
-    axes[2].set_yticks(y, FINGERS)
-    axes[2].set(xlabel="length from the base joint (mm)", xlim=(0, 1.18 * max(*own, *usual)))
-    axes[2].legend(frameon=False, fontsize=8, loc="lower right")
     return figure
 
 
@@ -234,8 +225,7 @@ def _at_rest(hand: HandRig) -> UInt8[np.ndarray, "240 240 3"]:
     rotations[:, 0] = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
     T = forward_kinematics(hand, rotations, hand.joints_mm.new_zeros(1, 3))
     middle = hand.joints_mm[7] * hand.joints_mm.new_tensor([1.0, -1.0, -1.0])
-    empty = torch.zeros(1, 1, 1)
-    return mesh.shaded_hands(hand, T, Crops(empty, empty, middle[None], torch.zeros(1), 250.0))[0]
+    return mesh.shaded_hands(hand, T, mesh.empty_cube(middle[None]))[0]
 
 
 def figure_course(result: PersonalResult) -> Figure:

@@ -1,10 +1,7 @@
 """A tracked sequence to look at: depth, skeleton and posed hand side by side, as MP4 and GIF."""
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,7 +11,6 @@ from tqdm import tqdm
 from ..drawing.mesh import predicted_hands, with_skeleton
 from ..hand.rig import HandRig
 from ..method import to_crop
-from ..support.files import naming
 from .track import Tracked
 
 PANEL, STRIP, GAP = 240, 44, 8  # px: a panel's side, the strip with the name below, between panels
@@ -89,13 +85,10 @@ def _page(panels, titles, name: str, confidence: float) -> np.ndarray:
     return np.asarray(page)
 
 
-def write_mp4(
-    path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True
-) -> None:
-    """Write RGB pictures as an MP4 (H.264) that every browser plays, whole or not at all.
+def mp4_bytes(frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True) -> bytes:
+    """RGB pictures as an MP4 (H.264) that every browser plays.
 
     Args:
-        path: the file.
         frames: go to the encoder one by one.
         total: how many they are.
         rate: pictures a second.
@@ -104,7 +97,6 @@ def write_mp4(
     Raises:
         NoEncoder: the extra `video` is not installed.
         ValueError: there are no frames.
-        OSError: the file cannot be written; the message names it.
     """
     try:
         import imageio.v2 as imageio
@@ -113,15 +105,11 @@ def write_mp4(
         raise NoEncoder(f"the package {error.name} is not installed; pip install 'hrlib[video]' brings it") from error
     if total < 1:
         raise ValueError("a video needs at least one frame, got none")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a folder of its own: an encoder that is still starting when something fails finds nowhere to write to
-    with naming(path), TemporaryDirectory(prefix=".video-", dir=path.parent, ignore_cleanup_errors=True) as folder:
-        partial = Path(folder) / "video.mp4"
-        encoder = {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": X264}
-        with imageio.get_writer(partial, format="FFMPEG", mode="I", **encoder) as writer:
-            for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
-                writer.append_data(picture)
-        os.replace(partial, path)
+    buffer, encoder = io.BytesIO(), {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": X264}
+    with imageio.get_writer(buffer, format="mp4", mode="I", **encoder) as writer:
+        for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
+            writer.append_data(picture)
+    return buffer.getvalue()
 
 
 def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: int = 8, width: int = 480) -> bytes:
