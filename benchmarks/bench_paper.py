@@ -76,7 +76,8 @@ def main():
         if name in users:
             continue
         began = time.perf_counter()
-        frames = partial(record, USERS[name], template, processes=arguments.processes, wristband=band)
+        user = replace(USERS[name], wristband=band)
+        frames = partial(record, user, template, processes=arguments.processes)
         train, test = frames(arguments.train), frames(arguments.test, "test")
         row = {"alexnet": measured(predict(paper, test.crops), template, test)}
         for recipe, settings in recipes.items():

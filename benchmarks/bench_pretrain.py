@@ -26,7 +26,7 @@ from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
 from hrlib.support.files import write_json  # noqa: E402
 from hrlib.support.paths import HAND_ASSET  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser  # noqa: E402
-from hrlib.training.pretrain import Batches, PretrainSettings, ahead  # noqa: E402
+from hrlib.training.batches import Batches, PretrainSettings, ahead  # noqa: E402
 from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
 from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -24,38 +25,38 @@ from .rasterise import rasterise
 from .sensor import measure
 from .sensor.model import KINECT_V1, DepthSensor
 
+CUBE_PX = (130.0, 200.0)  # pixels across the crop's cube, as Kinect has them at 1.0 to 0.65 m
+BEND_RAD = (0.35, 0.15)  # standard deviation of the forearm's flexion and deviation at the wrist
+STUB_MM = 2.0  # a forearm of this length just closes the mesh
+WIDER_ARM = 1.04  # the forearm's rings against the wrist's outline: an arm widens behind the wrist
+CHUNK = 50  # frames drawn at once before they are segmented, which bounds the memory
+
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """How the hand is held, seen and measured.
+    """How the hand is held, seen and measured. It is a raised hand, fingers up, that shows any of its sides."""
 
-    Any side of the hand faces the camera; the other angles are those of a raised hand, fingers up, with a spread of
-    `roll_deg` in the image and `pitch_deg` towards the camera. forearm_share, forearm_mm: in how many of the frames
-    segmentation leaves a piece of forearm, and how long the longest is; sensor: what measures, noise_share: in how many
-    of the frames (the others are exact). Only a window of `window_px` around the hand is drawn.
-    """
-
-    distance_mm: tuple[float, float] = (350.0, 950.0)
-    off_axis: float = 0.25  # how far from the optical axis, as tangent of the angle
-    roll_deg: float = 45.0
-    pitch_deg: float = 30.0
-    forearm_share: float = 0.5
-    forearm_mm: float = 60.0
+    distance_mm: tuple[float, float] = (350.0, 950.0)  # z of the wrist, least and greatest
+    off_axis: float = 0.25  # how far from the optical axis at most, as tangent of the angle
+    roll_deg: float = 45.0  # standard deviation of the turn in the image
+    pitch_deg: float = 30.0  # standard deviation of the tilt towards the camera
+    forearm_share: float = 0.5  # of the frames in which segmentation leaves a piece of forearm
+    forearm_mm: float = 60.0  # length of the longest such piece
     sensor: DepthSensor = KINECT_V1
-    noise_share: float = 0.5
-    cube_mm: float = 250.0
-    focal_px: float | None = None  # one sensor's; None draws the resolution of the cube between 130 and 200 px
-    window_px: int = 224
+    noise_share: float = 0.5  # of the frames that the sensor measures; the others are exact
+    cube_mm: float = 250.0  # side of the crop's cube
+    focal_px: float | None = None  # that of one sensor; None draws the resolution of the cube from CUBE_PX
+    window_px: int = 224  # side of the window around the hand that is drawn, instead of a whole image
 
 
 @dataclass(frozen=True)
 class SyntheticBatch:
-    """B frames with exact truth: crops, rotations [B, 16, 4], wrist_mm [B, 3], joints_mm [B, 21, 3] in the camera frame."""
+    """B cropped frames with exact truth in the camera frame."""
 
     crops: Crops
-    rotations: Tensor
-    wrist_mm: Tensor
-    joints_mm: Tensor
+    rotations: Float[Tensor, "B 16 4"]  # unit quaternions xyzw; the wrist's turns it to the camera
+    wrist_mm: Float[Tensor, "B 3"]
+    joints_mm: Float[Tensor, "B 21 3"]
 
     def __len__(self):
         return len(self.crops)
@@ -64,20 +65,35 @@ class SyntheticBatch:
         index = batch_index(index)
         return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
 
-    def to(self, device: torch.device) -> "SyntheticBatch":
+    def to(self, device: torch.device | str) -> "SyntheticBatch":
         parts = (self.crops, self.rotations, self.wrist_mm, self.joints_mm)
         return SyntheticBatch(*(part.to(device) for part in parts))
 
     def true_prediction(self, hand: HandRig) -> Prediction:
-        """The true pose as a perfect network would predict it, for the hand that it is to be posed with."""
+        """The true pose as a perfect network would predict it, to be posed with `hand`."""
         return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Whole depth frames before they are cropped: arrays, or tensors of a CUDA device."""
+
+    depth_mm: Float[np.ndarray | Tensor, "B H W"]  # what the sensor measured
+    clean_mm: Float[np.ndarray | Tensor, "B H W"]  # what a sensor without errors would measure
+    intrinsics: Float[np.ndarray | Tensor, "B 4"]  # fx, fy, cx, cy of each frame's window, px
+    joints_mm: Float[Tensor, "B 21 3"]  # the truth in the camera frame
+
+    def camera(self, index: int) -> Camera:
+        """The camera of one frame."""
+        return Camera(*self.intrinsics[index].tolist())
 
 
 class Synthesiser:
     """Draws batches of synthetic frames of one hand.
 
     `batch(count, seed)` depends on its arguments alone, so that any number of workers makes the same frames. A hand on a
-    CUDA device has its frames made there, other ones than on the CPU from the same seed, without the crops' points.
+    CUDA device has its frames made there. They differ from those that the CPU makes of the same seed, and their crops
+    have no points.
     """
 
     def __init__(self, hand: HandRig, settings: SyntheticSettings | None = None):
@@ -88,48 +104,16 @@ class Synthesiser:
         if self.device.type == "cuda":
             self.faces = torch.from_numpy(self.faces).to(self.device, torch.int32)
 
+    # -- cropped frames -----------------------------------------------------------------------------------------------
+
     def batch(self, count: int, seed: int) -> SyntheticBatch:
         """`count` cropped frames of random poses and views."""
         generator = Generator(self.device).manual_seed(seed)
         rotations, wrist_mm = self.sample(count, generator)
         return self.frames_of(rotations, wrist_mm, generator)
 
-    def frames_of(self, rotations: Tensor, wrist_mm: Tensor, generator: Generator) -> SyntheticBatch:
-        """Cropped frames of given poses [B, 16, 4] at given places [B, 3] mm; the generator draws camera, arm and noise."""
-        drawing = self.draw(rotations, wrist_mm, generator)
-        crops = crop_batch(drawing.depth_mm, drawing.intrinsics, self.settings.cube_mm)
-        return SyntheticBatch(crops, rotations, wrist_mm, drawing.joints_mm)
-
-    def segmented(
-        self, rotations: Tensor, wrist_mm: Tensor, generator: Generator, progress: bool = True
-    ) -> SyntheticBatch:
-        """`frames_of`, with the arm segmented off and the hand cropped as in a user's frames (`crop.crop_frame`).
-
-        So they have what segmentation does to a hand: it leaves a long piece of the arm, or takes some of the palm with it.
-        About 20 ms a frame on one core. Frames without a usable hand are left out; raises ValueError where that are all.
-        """
-        parts = []
-        bar = tqdm(total=len(rotations), desc="synthetic arms", disable=not progress or len(rotations) < 100)
-        for q, at in zip(rotations.split(50), wrist_mm.split(50), strict=True):
-            drawing = self.draw(q, at, generator)
-            crops, kept = [], []
-            for i, (depth_mm, lens) in enumerate(zip(drawing.depth_mm, drawing.intrinsics.tolist(), strict=True)):
-                crop, _ = crop_frame(Frame(f"synthetic/{i}", depth_mm, Camera(*lens)), self.settings.cube_mm)
-                if crop is not None:
-                    crops.append(crop)
-                    kept.append(i)
-            if kept:
-                parts.append(SyntheticBatch(concatenate(crops), q[kept], at[kept], drawing.joints_mm[kept]))
-            bar.update(len(q))
-        bar.close()
-        if not parts:
-            raise ValueError(
-                f"segmentation finds no hand in any of {len(rotations)} synthetic frames of {self.hand.name}"
-            )
-        return joined(*parts)
-
-    def sample(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Random poses [count, 16, 4] in random views, and where the wrist is [count, 3] mm."""
+    def sample(self, count: int, generator: Generator) -> tuple[Float[Tensor, "B 16 4"], Float[Tensor, "B 3"]]:
+        """Random poses in random views, and where the wrist is (mm, camera frame)."""
         s = self.settings
         rotations = sample_poses(count, self.hand, generator)
         rotations[:, 0] = sample_views(count, s.pitch_deg, s.roll_deg, generator)
@@ -138,19 +122,67 @@ class Synthesiser:
         xy = (torch.rand(count, 2, generator=generator, device=self.device) * 2 - 1) * s.off_axis * z[:, None]
         return rotations, torch.cat([xy, z[:, None]], 1)
 
+    def frames_of(
+        self, rotations: Float[Tensor, "B 16 4"], wrist_mm: Float[Tensor, "B 3"], generator: Generator
+    ) -> SyntheticBatch:
+        """Cropped frames of given poses at given places (camera frame); the generator draws camera, arm and noise."""
+        drawing = self.draw(rotations, wrist_mm, generator)
+        crops = crop_batch(drawing.depth_mm, drawing.intrinsics, self.settings.cube_mm)
+        return SyntheticBatch(crops, rotations, wrist_mm, drawing.joints_mm)
+
+    def segmented(
+        self,
+        rotations: Float[Tensor, "B 16 4"],
+        wrist_mm: Float[Tensor, "B 3"],
+        generator: Generator,
+        progress: bool = True,
+    ) -> SyntheticBatch:
+        """`frames_of`, but segmented and cropped as a user's frames are (`frames.find.crop_frame`).
+
+        Thus the crops show what segmentation does to a hand: it leaves a long piece of the arm, or takes some of the palm
+        with it. About 20 ms a frame on one core. Frames without a usable hand are left out.
+
+        Raises:
+            ValueError: no frame has a usable hand.
+        """
+        parts = []
+        bar = tqdm(total=len(rotations), desc="synthetic arms", disable=not progress or len(rotations) < 100)
+        for q, wrist in zip(rotations.split(CHUNK), wrist_mm.split(CHUNK), strict=True):
+            drawing = self.draw(q, wrist, generator)
+            frames = [Frame(f"synthetic/{i}", d, drawing.camera(i)) for i, d in enumerate(drawing.depth_mm)]
+            crops = [crop_frame(frame, self.settings.cube_mm)[0] for frame in frames]
+            kept = [i for i, crop in enumerate(crops) if crop is not None]
+            if kept:
+                crops = concatenate([crops[i] for i in kept])
+                parts.append(SyntheticBatch(crops, q[kept], wrist[kept], drawing.joints_mm[kept]))
+            bar.update(len(q))
+        bar.close()
+        if not parts:
+            raise ValueError(
+                f"segmentation finds no hand in any of {len(rotations)} synthetic frames of {self.hand.name}"
+            )
+        return joined(*parts)
+
+    # -- whole frames -------------------------------------------------------------------------------------------------
+
     def draw(
         self,
-        rotations: Tensor,
-        wrist_mm: Tensor,
+        rotations: Float[Tensor, "B 16 4"],
+        wrist_mm: Float[Tensor, "B 3"],
         generator: Generator,
-        arms: Tensor | None = None,
+        arms: Float[Tensor, "B 3"] | None = None,
         camera: Camera | None = None,
         size: tuple[int, int] | None = None,
-    ) -> "Drawing":
+    ) -> Drawing:
         """Depth frames of given poses: the mesh and a piece of forearm through a pinhole camera, then the sensor.
 
-        arms [B, 3]: length (mm), flexion and deviation (rad) of each forearm at the wrist; None draws them. camera, size
-        (H, W): a whole image of one camera, instead of a window around each hand.
+        Args:
+            rotations: the poses.
+            wrist_mm: where the wrists are in the camera frame.
+            generator: draws cameras, arms and noise.
+            arms: length (mm), flexion and deviation (rad) of each forearm at the wrist; None draws them.
+            camera: takes whole images, instead of a window around each hand.
+            size: (H, W) of those images, px.
         """
         hand, s = self.hand, self.settings
         arms = self.sample_arms(len(rotations), generator) if arms is None else arms
@@ -164,7 +196,7 @@ class Synthesiser:
         vertices = torch.cat([vertices, arm], 1)
         noisy = torch.rand(len(vertices), generator=generator, device=self.device) < s.noise_share
         seed = int(torch.randint(2**31, (1,), generator=generator, device=self.device))
-        if self.device.type != "cuda":  # what follows takes and gives arrays there
+        if self.device.type != "cuda":  # the CPU's rasteriser and sensor take and give arrays
             vertices, intrinsics, noisy = vertices.numpy(), intrinsics.contiguous().numpy(), noisy.numpy()
         clean_mm = rasterise(vertices, self.faces, intrinsics, size or (s.window_px, s.window_px), closed=True)
         depth_mm = clean_mm + 0  # a copy
@@ -172,54 +204,45 @@ class Synthesiser:
             depth_mm[noisy] = measure(clean_mm[noisy], intrinsics[noisy, 0], s.sensor, seed)
         return Drawing(depth_mm, clean_mm, intrinsics, joint_positions(hand, T))
 
-    def sample_arms(self, count: int, generator: Generator) -> Tensor:
-        """Random forearms as `draw` takes them, [count, 3]; one of 2 mm just closes the mesh."""
+    def sample_arms(self, count: int, generator: Generator) -> Float[Tensor, "B 3"]:
+        """Random forearms as `draw` takes them."""
         s, like = self.settings, {"generator": generator, "device": self.device}
-        length = 2 + torch.rand(count, **like) * (s.forearm_mm - 2)
-        length = torch.where(torch.rand(count, **like) < s.forearm_share, length, 2.0)
-        bend = torch.randn(count, 2, **like).clamp(-2, 2) * torch.tensor([0.35, 0.15], device=self.device)
+        length = STUB_MM + torch.rand(count, **like) * (s.forearm_mm - STUB_MM)
+        length = torch.where(torch.rand(count, **like) < s.forearm_share, length, STUB_MM)
+        bend = torch.randn(count, 2, **like).clamp(-2, 2) * torch.tensor(BEND_RAD, device=self.device)
         return torch.cat([length[:, None], bend], 1)
 
-    def forearms(self, arms: Tensor) -> Tensor:
-        """Forearm stumps in the wrist's frame, [B, 2 L + 1, 3]: two rings and the middle of the cut. arms: see `draw`."""
+    def forearms(self, arms: Float[Tensor, "B 3"]) -> Float[Tensor, "B V 3"]:
+        """Vertices (mm, wrist's frame) of forearms given as in `draw`: two rings and the middle of the cut."""
         ring = self.hand.vertices_mm[self.loop]
         length, bend = arms[:, 0], arms[:, 1:]
+        along, wider = ring.new_tensor([0.0, 1.0, 0.0]), ring.new_tensor([WIDER_ARM, 0.0, WIDER_ARM])
         rings = []
         for part in (0.5, 1.0):
             angles = torch.stack([bend[:, 0], bend[:, 1], torch.zeros_like(length)], 1) * part
-            # round the cut's outline towards an ellipse as it moves down the arm
-            along = ring.new_tensor([0.0, 1.0, 0.0])
-            moved = ring * ring.new_tensor([1.04, 0.0, 1.04]) + ring.mean(0) * along
-            moved = moved - part * length[:, None, None] * along
+            # the hand's cut is slanted; the rings lie level at its mean height, then move down the arm
+            moved = ring * wider + ring.mean(0) * along - part * length[:, None, None] * along
             rings.append(torch.einsum("brc,bvc->bvr", rotation_matrix(from_euler(angles)), moved))
         return torch.cat([*rings, rings[-1].mean(1, keepdim=True)], 1)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """depth_mm [B, H, W]: what the sensor measured; clean_mm [B, H, W]: what there was; intrinsics [B, 4] of each window
-    (arrays, or tensors of a CUDA device); joints_mm [B, 21, 3]: the truth in the camera frame."""
-
-    depth_mm: np.ndarray | Tensor
-    clean_mm: np.ndarray | Tensor
-    intrinsics: np.ndarray | Tensor
-    joints_mm: Tensor
-
-
 def joined(*batches: SyntheticBatch) -> SyntheticBatch:
     """Several batches as one."""
-    parts = (torch.cat([getattr(b, key) for b in batches]) for key in ("rotations", "wrist_mm", "joints_mm"))
-    return SyntheticBatch(concatenate([b.crops for b in batches]), *parts)
+    truth = (torch.cat([getattr(b, key) for b in batches]) for key in ("rotations", "wrist_mm", "joints_mm"))
+    return SyntheticBatch(concatenate([b.crops for b in batches]), *truth)
 
 
-def rolled(batch: SyntheticBatch, angle: Tensor) -> SyntheticBatch:
-    """The same frames as `turned` shows them, and the truth about them."""
+def rolled(batch: SyntheticBatch, angle: Float[Tensor, " B"]) -> SyntheticBatch:
+    """The frames and their truth turned in the image by `angle` (rad), as `frames.turn.turned` turns crops."""
     crops, R = turned(batch.crops, angle)
     return SyntheticBatch(crops, turn_hand(batch.rotations, R), rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R))
 
 
-def wrist_loop(faces: Tensor) -> Tensor:
-    """The vertices of the mesh's one opening, in order: edges that belong to a single triangle."""
+# -- the forearm's mesh and the cameras -------------------------------------------------------------------------------
+
+
+def wrist_loop(faces: Int[Tensor, "F 3"]) -> Int[Tensor, " V"]:
+    """The vertices around the mesh's one opening, in order: their edges belong to a single triangle."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
     known = {tuple(edge) for edge in edges}
     following = {a: b for a, b in edges if (b, a) not in known}
@@ -231,27 +254,24 @@ def wrist_loop(faces: Tensor) -> Tensor:
     return torch.tensor(loop)
 
 
-def forearm_faces(loop: Tensor, first: int) -> np.ndarray:
+def forearm_faces(loop: Int[Tensor, " V"], first: int) -> Int[np.ndarray, "F 3"]:
     """Triangles from the wrist's opening over two rings of new vertices (numbered from `first`) to a closed end."""
     n = len(loop)
-    rings = [loop.tolist(), [first + i for i in range(n)], [first + n + i for i in range(n)]]
-    faces = []
-    for upper, lower in zip(rings, rings[1:], strict=False):
-        for i in range(n):
-            a, b, c, d = upper[i], upper[(i + 1) % n], lower[i], lower[(i + 1) % n]
-            faces += [(b, a, c), (b, c, d)]
-    end = first + 2 * n
-    faces += [(rings[2][(i + 1) % n], rings[2][i], end) for i in range(n)]
-    return np.array(faces)
+    upper = np.stack([loop.numpy(), first + np.arange(n)])  # of the two bands between rings
+    lower = first + np.arange(2 * n).reshape(2, n)
+    upper_next, lower_next = np.roll(upper, -1, 1), np.roll(lower, -1, 1)
+    bands = np.stack([upper_next, upper, lower, upper_next, lower, lower_next], -1).reshape(-1, 3)
+    end = np.stack([lower_next[1], lower[1], np.full(n, first + 2 * n)], -1)
+    return np.concatenate([bands, end])
 
 
-def window_cameras(vertices: Tensor, settings: SyntheticSettings, generator: Generator) -> Tensor:
-    """Pinhole cameras [B, 4] that look at a window of the sensor around the hand.
-
-    Without a focal length, the cube spans between 130 and 200 pixels, as it does for Kinect at 1.0 to 0.65 m.
-    """
+def window_cameras(
+    vertices: Float[Tensor, "B V 3"], settings: SyntheticSettings, generator: Generator
+) -> Float[Tensor, "B 4"]:
+    """Pinhole cameras (fx, fy, cx, cy in px) that look at a window around each hand (mm, camera frame)."""
     centre = (vertices.amin(1) + vertices.amax(1)) / 2
-    span = 130 + 70 * torch.rand(len(vertices), generator=generator, device=generator.device)
+    low, high = CUBE_PX
+    span = low + (high - low) * torch.rand(len(vertices), generator=generator, device=generator.device)
     f = span * centre[:, 2] / settings.cube_mm
     if settings.focal_px is not None:
         f = torch.full_like(f, settings.focal_px)

@@ -1,6 +1,7 @@
 """The simulated users: fixed, different from the template, recorded in smooth sequences, cropped without labels."""
 
-import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import torch
 from core_fixtures import template
 
 from hrlib.companion.results import content_hash
+from hrlib.frames.segment import SegmentSettings
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.losses import image_mse
 from hrlib.method import evaluate_step, from_crop
 from hrlib.support import paths
-from hrlib.support.parallel import in_processes
+from hrlib.synthetic import people
 from hrlib.synthetic.people import SEQUENCE, USERS, record
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
@@ -77,6 +79,47 @@ def test_an_unknown_split():
         USERS["A"].frames(template(), 1, "validation")
 
 
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Records a few frames; returns them and the name of the file that keeps them."""
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(people, "SEQUENCE", 2)
+
+    def names():
+        return {file.name for file in (tmp_path / "users").glob("*")}
+
+    def frames_and_file(user):
+        before = names()
+        recorded = record(user, template(), 2, progress=False)
+        return recorded, names() - before
+
+    return frames_and_file
+
+
+def test_whatever_decides_the_frames_has_a_file_of_its_own(cached, monkeypatch):
+    user = USERS["A"]
+    first, file = cached(user)
+    assert len(file) == 1
+    again, new = cached(replace(user, description="the same frames"))
+    assert not new and torch.equal(again.crops.image, first.crops.image)
+    near = replace(user.camera, distance_mm=(400.0, 420.0))
+    others = [
+        replace(user, seed=7),
+        replace(user, camera=replace(user.camera, sensor=SR300)),
+        replace(user, camera=near),
+        replace(user, morphs={"fingers-length+": 0.5}),
+        replace(user, scale=0.9),
+        replace(user, wristband=True),
+    ]
+    for other in others:
+        recorded, new = cached(other)
+        assert len(new) == 1, "kept for itself"
+        assert not torch.equal(recorded.crops.image, first.crops.image), other
+    assert cached(others[2])[0].wrist_mm[:, 2].max() <= 420
+    monkeypatch.setattr(people, "SegmentSettings", partial(SegmentSettings, cell_mm=4.0))
+    assert len(cached(user)[1]) == 1, "frames segmented otherwise are other frames"
+
+
 @pytest.mark.slow
 def test_recorded_frames_fit_the_true_hand_and_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)
@@ -102,7 +145,7 @@ def test_a_wristband_leaves_the_hand_and_nothing_of_the_arm(tmp_path, monkeypatc
     monkeypatch.setattr(paths, "BUILD", tmp_path)
     user, hand = USERS["D"], USERS["D"].hand(template())
     with_arm = record(user, template(), 40, "test", progress=False)
-    banded = record(user, template(), 40, "test", progress=False, wristband=True)
+    banded = record(replace(user, wristband=True), template(), 40, "test", progress=False)
     assert len(banded) + banded.left_out == 40 and banded.left_out < 10
     assert len(list((tmp_path / "users").iterdir())) == 2, "each is kept for itself"
 
@@ -116,9 +159,3 @@ def test_a_wristband_leaves_the_hand_and_nothing_of_the_arm(tmp_path, monkeypatc
     own = evaluate_step(banded.true_prediction(hand), hand, banded.crops)
     arm = evaluate_step(with_arm.true_prediction(hand), hand, with_arm.crops)
     assert image_mse(own.rendered, own.target).mean() < 0.6 * image_mse(arm.rendered, arm.target).mean()
-
-
-def test_several_processes_keep_the_order():
-    assert list(in_processes(math.sqrt, range(5), 2)) == list(in_processes(math.sqrt, range(5), 1))
-    with pytest.raises(ValueError, match="math domain error|nonnegative"):
-        list(in_processes(math.sqrt, [1, -1], 2))

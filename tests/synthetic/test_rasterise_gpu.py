@@ -18,10 +18,8 @@ UNIT = np.array([[100.0, 100.0, 0.0, 0.0]], np.float32)  # a point at depth 100 
 
 
 def draw(vertices, faces, intrinsics, size, closed=False) -> np.ndarray:
-    from hrlib.synthetic.rasterise.gpu import rasterise as rasterise_on_device
-
     vertices = torch.tensor(vertices, dtype=torch.float32, device=DEVICE)
-    drawn = rasterise_on_device(vertices, faces, intrinsics, size, closed)
+    drawn = rasterise(vertices, faces, intrinsics, size, closed, backend="gpu")
     assert drawn.device == vertices.device and drawn.dtype == torch.float32
     return drawn.cpu().numpy()
 
@@ -114,11 +112,11 @@ def test_the_nearest_surface_is_seen_in_any_order():
 @on_device
 def test_nothing_to_draw():
     one, none = np.ones((2, 3, 3)), np.zeros((0, 3), np.int64)
-    assert draw(np.ones((0, 3, 3)), [[0, 1, 2]], UNIT[:0], (4, 5)).shape == (0, 4, 5)
+    assert draw(np.ones((0, 3, 3)), np.array([[0, 1, 2]]), UNIT[:0], (4, 5)).shape == (0, 4, 5)
     assert not draw(one, none, UNIT.repeat(2, 0), (4, 5)).any()
     behind = np.array([[[1, 1, 100.0], [5, 1, 100], [1, 5, -100]]])
     for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
-        assert not draw(behind, [order], UNIT, (6, 6)).any()
+        assert not draw(behind, np.array([order]), UNIT, (6, 6)).any()
 
 
 @on_device
@@ -148,10 +146,8 @@ def test_a_cuda_tensor_is_drawn_there():
 
 @compiling
 def test_refuses_the_cpu():
-    from hrlib.synthetic.rasterise.gpu import rasterise as rasterise_on_device
-
-    with pytest.raises(ValueError, match="vertices_mm must be on a CUDA device, got cpu"):
-        rasterise_on_device(torch.ones(1, 3, 3), torch.tensor([[0, 1, 2]]), torch.ones(1, 4), (4, 4))
+    with pytest.raises(ValueError, match='"gpu" draws on a CUDA device, got vertices_mm on cpu; leave backend out'):
+        rasterise(torch.ones(1, 3, 3), torch.tensor([[0, 1, 2]]), torch.ones(1, 4), (4, 4), backend="gpu")
 
 
 def test_import_leaves_triton_alone():

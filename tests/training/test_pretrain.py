@@ -21,7 +21,8 @@ from hrlib.network.checkpoint import load_network, save_network
 from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
-from hrlib.training.pretrain import Batches, Memory, PretrainSettings, ahead, learning_rate, pretrain, step_seed
+from hrlib.training.batches import Batches, Memory, PretrainSettings, ahead, step_seed
+from hrlib.training.pretrain import learning_rate, pretrain
 from hrlib.training.step import Replayed, pose_loss, train_step
 
 TINY = PretrainSettings(steps=4, batch=8, memory=2, checkpoint_every=2, curve_every=1, lanes=2, bfloat16=False)

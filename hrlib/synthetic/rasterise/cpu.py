@@ -1,21 +1,16 @@
 """The z-buffer rasteriser in numba, parallel over the images."""
 
 import numpy as np
+import torch
 from numba import njit, prange
+from torch import Tensor
 
-from .checks import check
 
-
-def rasterise(vertices_mm, faces, intrinsics, size: tuple[int, int], closed: bool = False) -> np.ndarray:
-    """Depth images of B meshes as `hrlib.synthetic.rasterise.rasterise` describes them, from arrays."""
-    vertices = np.ascontiguousarray(vertices_mm, np.float32)
-    intrinsics = np.ascontiguousarray(intrinsics, np.float32)
-    faces = np.ascontiguousarray(faces, np.int64)
-    lowest, highest = int(faces.min(initial=0)), int(faces.max(initial=0))
-    check(vertices.shape, intrinsics.shape, bool(np.isfinite(vertices).all()), faces.shape, lowest, highest)
+def draw(vertices: Tensor, faces: Tensor, intrinsics: Tensor, size: tuple[int, int], closed: bool) -> Tensor:
+    """Depth images [B, H, W] of checked meshes, see `hrlib.synthetic.rasterise.rasterise`."""
     depth = np.zeros((len(vertices), *size), np.float32)
-    _rasterise(vertices, faces, intrinsics, depth, closed)
-    return depth
+    _rasterise(vertices.numpy(), faces.numpy(), intrinsics.numpy(), depth, closed)
+    return torch.from_numpy(depth)
 
 
 @njit(parallel=True, cache=True, fastmath={"contract", "arcp", "nsz"})

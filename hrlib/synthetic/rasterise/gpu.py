@@ -1,8 +1,8 @@
-"""`hrlib.synthetic.rasterise` in Triton: the same depth images of meshes, for tensors on a CUDA device.
+"""The z-buffer rasteriser in Triton, for tensors on a CUDA device, parallel over the triangles.
 
-Parallel over triangles: a program takes a block of one image's, walks their bounding boxes row by row and lowers the
-pixels' z by an atomic minimum on its bits, which order like the positive floats that they are. The image is thus the same
-whatever the order of the programs. A hand's triangles cover a handful of pixels each, which is what this is laid out for.
+A program takes a block of one image's triangles, walks their bounding boxes row by row and lowers the pixels' z by an
+atomic minimum on its bits, which order like positive floats. Thus the image does not depend on the programs' order. This
+suits a hand, whose triangles cover a handful of pixels each.
 
 Barycentric coordinates are float32 here and partly float64 in the numba kernel: a pixel's centre within some 1e-5 px of a
 triangle's edge may fall to either side.
@@ -11,57 +11,27 @@ triangle's edge may fall to either side.
 import torch
 import triton
 import triton.language as tl
-
-from .checks import check
+from torch import Tensor
 
 INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1 when triton was imported: kernels run on the CPU
 EXACT = {"enable_fp_fusion": False}  # an edge that two triangles share gives them areas that differ in sign alone
 FACES, COLUMNS = 32, 8  # triangles of a program, and how many columns of their boxes it has in hand at once
 
 
-def rasterise(
-    vertices_mm: torch.Tensor,
-    faces: torch.Tensor,
-    intrinsics: torch.Tensor,
-    size: tuple[int, int],
-    closed: bool = False,
-) -> torch.Tensor:
-    """Depth images of B meshes as `hrlib.synthetic.rasterise.rasterise` draws and describes them, without gradients.
-
-    vertices_mm [B, V, 3], on the CUDA device where the result will be [B, H, W] float32; faces [F, 3] and intrinsics
-    [B, 4], tensors or arrays, are moved there. Raises ValueError as that function does; checking waits for the device.
-    """
-    device = vertices_mm.device
-    if device.type != "cuda" and not INTERPRETED:
+def draw(vertices: Tensor, faces: Tensor, intrinsics: Tensor, size: tuple[int, int], closed: bool) -> Tensor:
+    """Depth images [B, H, W] of checked meshes, see `hrlib.synthetic.rasterise.rasterise`."""
+    if not vertices.is_cuda and not INTERPRETED:
         raise ValueError(
-            f"vertices_mm must be on a CUDA device, got {device}; hrlib.synthetic.rasterise draws on the CPU"
+            f'backend "gpu" draws on a CUDA device, got vertices_mm on {vertices.device}; leave backend out'
         )
-    vertices = vertices_mm.detach().to(torch.float32).contiguous()
-    intrinsics = torch.as_tensor(intrinsics, dtype=torch.float32, device=device).detach().contiguous()
-    faces = torch.as_tensor(faces, device=device).to(torch.int32).contiguous()
-    # one transfer for all checks; an empty tensor has no extremes, and 0 is within any bounds
-    zero = faces.new_zeros(1)
-    extremes = torch.cat([faces.flatten(), zero]).aminmax()
-    finite = torch.isfinite(vertices).all()
-    finite, lowest, highest = torch.stack([finite.int(), *extremes]).tolist()
-    check(vertices.shape, intrinsics.shape, bool(finite), faces.shape, lowest, highest)
     height, width = (int(side) for side in size)
-    depth = torch.full((len(vertices), height, width), torch.inf, device=device)
+    depth = torch.full((len(vertices), height, width), torch.inf, device=vertices.device)
     blocks = triton.cdiv(len(faces), FACES)
     if depth.numel() and blocks:
         sizes = (vertices.shape[1], len(faces), blocks, height, width)
+        arguments = (vertices, faces, intrinsics, depth.view(torch.int32), *sizes, closed, FACES, COLUMNS)
         with torch.cuda.device_of(vertices):  # does nothing for a tensor on the CPU, which the interpreter takes
-            _draw[len(vertices) * blocks,](
-                vertices,
-                faces,
-                intrinsics,
-                depth.view(torch.int32),
-                *sizes,
-                closed,
-                FACES,
-                COLUMNS,
-                **EXACT,
-            )
+            _draw[len(vertices) * blocks,](*arguments, **EXACT)
     return depth.masked_fill_(depth == torch.inf, 0)
 
 
@@ -79,19 +49,9 @@ def _corner(vertices, index, exists, fx, fy, cx, cy):
 # Sizes are not specialised: a kernel is compiled once, not anew for sizes that divide by 16.
 @triton.jit(do_not_specialize=["vertex_count", "face_count", "blocks", "height", "width"])
 def _draw(
-    vertices,
-    faces,
-    intrinsics,
-    depth_bits,
-    vertex_count,
-    face_count,
-    blocks,
-    height,
-    width,
-    CLOSED: tl.constexpr,
-    FACES: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
+    vertices, faces, intrinsics, depth_bits, vertex_count, face_count, blocks, height, width,
+    CLOSED: tl.constexpr, FACES: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     """A block of triangles of one image into depth_bits [B, H, W], the bits of z as int32."""
     program = tl.program_id(0)
     image = (program // blocks).to(tl.int64)

@@ -1,15 +1,18 @@
-"""The sensor in numba: each image draws from its own seed, on any number of threads."""
+"""The sensor in numba, parallel over the images."""
 
 import math
 
 import numpy as np
+from jaxtyping import Float
 from numba import njit, prange
 
 from .model import OUTLINE_MM, REACH_PX, TANGENT_60, DepthSensor
 
 
-def measure(depth_mm, fx, sensor: DepthSensor, seed: int) -> np.ndarray:
-    """As `hrlib.synthetic.sensor.measure` describes it: arrays depth_mm [B, H, W], fx [B] px -> [B, H, W] float32."""
+def measure(
+    depth_mm: Float[np.ndarray, "B H W"], fx: Float[np.ndarray, " B"], sensor: DepthSensor, seed: int
+) -> Float[np.ndarray, "B H W"]:
+    """As `hrlib.synthetic.sensor.measure` describes it, from arrays."""
     noisy = np.zeros(depth_mm.shape, np.float32)
     s = sensor
     numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm, s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)
@@ -21,7 +24,7 @@ def measure(depth_mm, fx, sensor: DepthSensor, seed: int) -> np.ndarray:
 
 @njit(cache=True)
 def _uniform(number):
-    """An even number in [0, 1) from a 64-bit one: splitmix64 (Steele et al. 2014)."""
+    """A uniform number in [0, 1) from a 64-bit key: splitmix64 (Steele et al. 2014)."""
     z = number * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -37,7 +40,7 @@ def _normal(key):
 
 @njit(cache=True)
 def _lattice(height, width, grain, stream, box):
-    """Normal numbers on a grid `grain` pixels apart that covers the image; those around `box` alone are filled in."""
+    """Normal numbers on a grid `grain` pixels apart that covers the image; only those around `box` are filled in."""
     top, bottom, left, right = box
     values = np.empty((height // grain + 2, width // grain + 2))
     for i in range(top // grain, (bottom - 1) // grain + 2):
@@ -48,7 +51,7 @@ def _lattice(height, width, grain, stream, box):
 
 @njit(cache=True)
 def _weights(grain):
-    """Of the four nodes around a pixel, by its place between them: [grain, grain, 4], of which the squares sum to 1."""
+    """[grain, grain, 4]: weights of the four nodes around a pixel by its place between them. Their squares sum to 1."""
     weights = np.empty((grain, grain, 4))
     for y in range(grain):
         for x in range(grain):
@@ -60,15 +63,14 @@ def _weights(grain):
 
 @njit(cache=True)
 def _smooth(lattice, weights, i, y, j, x):
-    """The lattice between its nodes, of variance 1 everywhere; (i, y) and (j, x): the node before a row and a column, and
-    how many pixels that is away."""
+    """The lattice between its nodes, of variance 1 everywhere. (i, y), (j, x): as `_nodes` has them of a row, a column."""
     above = weights[y, x, 0] * lattice[i, j] + weights[y, x, 1] * lattice[i, j + 1]
     return above + weights[y, x, 2] * lattice[i + 1, j] + weights[y, x, 3] * lattice[i + 1, j + 1]
 
 
 @njit(cache=True)
 def _nodes(length, grain):
-    """Of each row or column, [length, 2]: the node before it, and how many pixels that is away."""
+    """[length, 2]: the node before each row or column, and how many pixels it is away."""
     nodes = np.empty((length, 2), np.int64)
     for k in range(length):
         nodes[k] = k // grain, k % grain
@@ -77,8 +79,10 @@ def _nodes(length, grain):
 
 @njit(cache=True)
 def _lit_by_projector(depth, fx, baseline):
-    """The image without the pixels that a nearer surface hides from the projector. Seen from the projector's side, the
-    column u - fx baseline / z of a surface must be a new extreme."""
+    """The image without the pixels that a nearer surface hides from the projector.
+
+    Walking from the projector's side, the column u - fx baseline / z of a lit surface is a new extreme.
+    """
     height, width = depth.shape
     lit = np.zeros_like(depth)
     for v in range(height):
@@ -102,31 +106,25 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
     lateral_rows, axial_rows = _nodes(height, lateral_grain), _nodes(height, axial_grain)
     lateral_columns, axial_columns = _nodes(width, lateral_grain), _nodes(width, axial_grain)
     for b in prange(len(depth)):
-        top, bottom, left, right = _box(depth[b])
+        box = top, bottom, left, right = _box(depth[b])
         stream = np.uint64((seed * 1000003 + b) * 3)
-        box = (top, bottom, left, right)
         along_u = _lattice(height, width, lateral_grain, stream, box)
         along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
         along_z = _lattice(height, width, axial_grain, stream + np.uint64(2), box)
         lit = _lit_by_projector(depth[b], fx[b], baseline)
         tangent = _tangents(depth[b], fx[b])
-        low, high = _extremes(lit, top, bottom, left, right)
         for v in range(top, bottom):
             for u in range(left, right):
-                sv, su = v, u
-                # elsewhere there is nothing, or nothing but the same surface, whose error is in the axial noise
-                if high[v, u] - low[v, u] >= OUTLINE_MM:
-                    angle = math.atan(min(tangent[v, u], steepest))
-                    sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
-                    (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
-                    su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
-                    sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
-                    # more than two pixels from a surface nothing can be read: 2.5 standard deviations of the Kinect's
-                    outside = su < 0 or sv < 0 or su >= width or sv >= height
-                    if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
-                        sv, su = v, u
-                    if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
-                        sv, su = v, u
+                angle = math.atan(min(tangent[v, u], steepest))
+                sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
+                (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
+                su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
+                sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
+                outside = su < 0 or sv < 0 or su >= width or sv >= height
+                if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
+                    sv, su = v, u
+                if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
+                    sv, su = v, u  # the same surface, whose error is in the axial noise
                 z = lit[sv, su]
                 if z <= 0 or tangent[sv, su] > steepest:
                     continue
@@ -142,41 +140,21 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
 
 
 @njit(cache=True)
-def _extremes(image, top, bottom, left, right):
-    """Of each pixel's neighbours at most REACH_PX away, the least and the greatest value, in rows and columns as of `_box`."""
-    height, width = image.shape
-    across = np.empty((2, height, width), image.dtype)
-    for v in range(max(top - REACH_PX, 0), min(bottom + REACH_PX, height)):
-        for u in range(left, right):
-            low = high = image[v, u]
-            for k in range(max(u - REACH_PX, 0), min(u + REACH_PX + 1, width)):
-                low, high = min(low, image[v, k]), max(high, image[v, k])
-            across[0, v, u], across[1, v, u] = low, high
-    lowest, highest = np.empty_like(image), np.empty_like(image)
-    for v in range(top, bottom):
-        lowest[v, left:right], highest[v, left:right] = across[0, v, left:right], across[1, v, left:right]
-        for k in range(max(v - REACH_PX, 0), min(v + REACH_PX + 1, height)):
-            for u in range(left, right):
-                lowest[v, u] = min(lowest[v, u], across[0, k, u])
-                highest[v, u] = max(highest[v, u], across[1, k, u])
-    return lowest, highest
-
-
-@njit(cache=True)
 def _box(image):
-    """Rows and columns (top, bottom, left, right) outside of which nothing is nearer than 2 px to any measurement."""
+    """(top, bottom, left, right): rows and columns outside of which no measurement is within REACH_PX."""
     height, width = image.shape
     top, bottom, left, right = height, 0, width, 0
     for v in range(height):
         for u in range(width):
             if image[v, u] > 0:
-                top, bottom, left, right = min(top, v - 2), max(bottom, v + 3), min(left, u - 2), max(right, u + 3)
-    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+                top, bottom, left, right = min(top, v), max(bottom, v + 1), min(left, u), max(right, u + 1)
+    reach = REACH_PX
+    return max(top - reach, 0), min(bottom + reach, height), max(left - reach, 0), min(right + reach, width)
 
 
 @njit(cache=True)
 def _tangents(depth, fx):
-    """Tangent of the angle between each pixel's surface and the image plane; steps between surfaces do not count."""
+    """Tangent of the angle between each pixel's surface and the image plane; outlines do not count."""
     height, width = depth.shape
     tangent = np.zeros_like(depth)
     for v in range(height):

@@ -1,23 +1,24 @@
-"""`hrlib.synthetic.sensor.measure` in torch: the same noise from the same seeds, for tensors on a CUDA device.
+"""The sensor in torch, for tensors on a CUDA device: each operation takes whole images.
 
-Whole images go through each operation; the numba kernel goes through the operations for each pixel. Values are float32
-here and partly float64 there, so that a pixel whose shift or step is just between two may fall to either.
+Values are float32 here and partly float64 in the numba kernel: a pixel whose shift or step is just between two may fall to
+either.
 """
 
 import math
 from functools import cache
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from .model import OUTLINE_MM, DepthSensor
-
-MOST_PX = 2  # more than two pixels from a surface nothing can be read
+from .model import OUTLINE_MM, REACH_PX, DepthSensor
 
 
 @torch.no_grad()
-def measure(depth_mm: Tensor, fx: Tensor, sensor: DepthSensor, seed: int) -> Tensor:
-    """As `hrlib.synthetic.sensor.measure` describes it: depth_mm [B, H, W], fx [B] px, on one device -> [B, H, W] float32."""
+def measure(
+    depth_mm: Float[Tensor, "B H W"], fx: Float[Tensor, " B"], sensor: DepthSensor, seed: int
+) -> Float[Tensor, "B H W"]:
+    """As `hrlib.synthetic.sensor.measure` describes it, from tensors on one device."""
     depth, s = depth_mm.float(), sensor
     height, width = depth.shape[1:]
     stream = (seed * 1000003 + torch.arange(len(depth), device=depth.device)) * 3
@@ -33,13 +34,12 @@ def measure(depth_mm: Tensor, fx: Tensor, sensor: DepthSensor, seed: int) -> Ten
     v, u = (torch.arange(n, device=depth.device) for n in (height, width))
     su, sv = u + du, v[:, None] + dv
     inside = (su >= 0) & (sv >= 0) & (su < width) & (sv < height)
-    inside &= torch.maximum(du.abs(), dv.abs()) <= MOST_PX
+    inside &= torch.maximum(du.abs(), dv.abs()) <= REACH_PX
     own = v[:, None] * width + u
     at = torch.where(inside, sv * width + su, own).flatten(1)
-    look = lambda image: image.flatten(1).gather(1, at).unflatten(1, (height, width))  # noqa: E731
-    same = (lit > 0) & ((look(lit) - lit).abs() < OUTLINE_MM)  # the same surface: its error is in the axial noise
+    same = (lit > 0) & ((_look(lit, at) - lit).abs() < OUTLINE_MM)  # the same surface: its error is in the axial noise
     at = torch.where(same, own, at.unflatten(1, (height, width))).flatten(1)
-    z, tangent = look(lit), look(tangent)
+    z, tangent = _look(lit, at), _look(tangent, at)
     # how deep it is
     angle, metres = tangent.atan(), z / 1000
     sigma = s.axial_mm + s.axial_growth * (metres - 0.4).square()
@@ -49,6 +49,11 @@ def measure(depth_mm: Tensor, fx: Tensor, sensor: DepthSensor, seed: int) -> Ten
     if s.step_mm or s.step_growth:
         value = (value / step).round() * step
     return torch.where((z > 0) & (tangent <= steepest), value, 0)
+
+
+def _look(image: Tensor, at: Tensor) -> Tensor:
+    """[B, H, W]: what each pixel sees of the images where `at` [B, H * W] says, as flat indices of pixels."""
+    return image.flatten(1).gather(1, at).view(image.shape)
 
 
 def _smooth_noise(stream: Tensor, height: int, width: int, grain: int) -> Tensor:
@@ -102,7 +107,7 @@ def _lit_by_projector(depth: Tensor, fx: Tensor, baseline: float) -> Tensor:
 
 
 def _tangents(depth: Tensor, fx: Tensor) -> Tensor:
-    """Tangent of the angle between each pixel's surface and the image plane; steps between surfaces do not count."""
+    """Tangent of the angle between each pixel's surface and the image plane; outlines do not count."""
     slope = torch.zeros_like(depth)
     known = depth > 0
     for axis in (1, 2):
