@@ -34,17 +34,13 @@ def refine(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> Refined:
-    """Adapt a copy of `net` to the frames of one user.
+    """Adapt a copy of `net` to one user's frames, which are in the order in which they were taken.
 
     Under torchrun the processes share each batch of the learning; each of them repeats the fits.
 
     Args:
-        net: the network to begin with; it stays as it is.
-        hand: the template.
-        crops: the frames, in the order in which they were taken.
         settings: of one of the two recipes.
         out: folder for state.pt, from which the same call goes on after a stop; None keeps nothing.
-        progress: whether to show progress bars.
         device: where to compute; None is the CPU.
 
     Raises:
@@ -58,8 +54,9 @@ def refine(
         bad = int((~torch.isfinite(crops.centre_mm).all(1)).nonzero()[0])
         raise ValueError(f"frame {bad} has no measured depth (its centre is NaN); leave it out, as crop_frames does")
     with workers(device or "cpu") as (rank, world, device):
+        out = None if out is None else Path(out)
         if out is not None:
-            Path(out).mkdir(parents=True, exist_ok=True)
+            out.mkdir(parents=True, exist_ok=True)
         state = State(net, hand, crops, settings, out, Processes(rank, world, device, progress and rank == 0))
         recipe = refine_paper if isinstance(settings, PaperSettings) else refine_best
         return recipe(copy.deepcopy(net).eval().to(device), hand.to(device), crops.to(device), settings, state)
@@ -70,4 +67,4 @@ def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSetting
 
     To know this early saves the minutes that finding the hand in all frames takes.
     """
-    State(net, hand, None, settings, out).stored()
+    State(net, hand, None, settings, Path(out)).stored()

@@ -47,9 +47,7 @@ class BestSettings:
     rounds: int = 2
     frames: int = 2000  # at most so many of the user's frames are explained
     steps: int = 300  # of learning in each round
-    prepare: int = (
-        60  # steps before the first round, on the template's hand: they teach what segmentation leaves of an arm
-    )
+    prepare: int = 60  # steps before the first round, on the template: they teach what segmentation leaves of an arm
     synthetic: int = 100  # frames in a batch; half of them have fingers of the user's frames, the others random ones
     segmented: int = 1000  # frames a round that are segmented with all their arm; they make half of each batch
     keep: float = 0.7  # share of the explained frames, the best ones, that correct the hand's shape
@@ -82,7 +80,7 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
     """
     learn, held_out = split_frames(len(crops))
     judged = crops[held_out if len(held_out) else learn]
-    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]
+    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
     mine = crops[learn[in_runs(len(learn), s.frames, RUN)]]
     best, optimiser = copy.deepcopy(net), torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     state.restore(net=net, best=best, optimiser=optimiser)
@@ -97,8 +95,8 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
     for number in range(len(_rounds(state)) - 1, s.rounds):
         if state.extra.get("round") != number:
             shape, fits = explainer.explain(HandShape(*state.extra["shape"]) if "shape" in state.extra else None)
-            state.extra = {"round": number, "shape": shape.parts(), "loss": fits.loss}
-            state.extra["rotations"] = fits.prediction.rotations
+            fitted = {"rotations": fits.prediction.rotations, "loss": fits.loss}
+            state.extra = {"round": number, "shape": shape.parts()} | fitted
             optimiser.state.clear()
             state.save()
         shape = HandShape(*state.extra["shape"])
@@ -155,14 +153,11 @@ def _warnings(rounds: list[dict], frames: int) -> list[str]:
     """What a user without labels must know."""
     warnings = []
     if frames < FEW_FRAMES:
-        warnings.append(
-            f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
-        )
+        few = f"fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
+        warnings.append(f"only {frames} frames: {few}")
     if frames < FEWEST_TO_HOLD_OUT:
-        warnings.append(
-            f"the best round was chosen on frames learned from: of {frames} frames none is held out, of "
-            f"{FEWEST_TO_HOLD_OUT} every fifth"
-        )
+        none = f"of fewer than {FEWEST_TO_HOLD_OUT} frames none is held out"
+        warnings.append(f"the best round was chosen on frames learned from: {none}")
     fitted = rounds[-1]["fitted_surprise"]
     if fitted > NO_HAND:
         warnings.append(

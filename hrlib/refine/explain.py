@@ -113,19 +113,8 @@ def explain(
 ) -> Explained:
     """The pose of each frame of a recording, without labels; about 100 ms a frame on one core.
 
-    All frames are fitted, the worst fits begin again from their neighbours' poses, and all go on together with more weight
-    on an even movement.
-
-    Args:
-        hand: the hand that the frames show.
-        crops: the frames, in their order.
-        prediction: the poses to begin with.
-        settings: of the fits.
-        neighbours: whether bad fits begin again.
-        progress: whether to show progress bars.
-
-    Raises:
-        ValueError: there are no frames, or the prediction does not say where the hand is.
+    The predicted poses are fitted to the frames, the worst fits begin again from their `neighbours`' poses, and all go on
+    together with more weight on an even movement. Raises ValueError for no frames, or poses without a place.
     """
     fits = fit_to_depth(hand, crops, prediction, settings, progress)
     if neighbours:

@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,36 +19,33 @@ from ..render import splat_depth
 
 @dataclass(frozen=True)
 class PoseFitSettings:
-    """70 steps as in the paper (Sec. 4.3); its learning rate for single images is not given, this one was measured."""
+    """Adam on the network's weights."""
 
-    steps: int = 70
-    learning_rate: float = 3e-5
+    steps: int = 70  # Sec. 4.3
+    learning_rate: float = 3e-5  # the paper gives none for single images; this one was measured
     pipeline: PipelineSettings = PipelineSettings()
 
 
 @dataclass(frozen=True)
 class ShapeFitSettings:
-    """learning_rate_mm: Adam's step for each coordinate of P; reach_mm: no point of P gets farther from its place on the
-    template than this."""
+    """Adam on the points P."""
 
     steps: int = 300
-    learning_rate_mm: float = 0.5
-    reach_mm: float = 20.0
+    learning_rate_mm: float = 0.5  # step of each coordinate of P
+    reach_mm: float = 20.0  # no point of P gets farther from its place on the template
     pipeline: PipelineSettings = PipelineSettings(terms=("depth",))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """before, after: the method's intermediates for each frame; on the way, at each of the steps and after the last: mse
-    [steps + 1, B] of the synthesized images, loss [steps + 1, B], joints_mm [steps + 1, B, 21, 3]; cloud_mm [B, N, 3] or
-    [N, 3]: P at the end."""
+    """The method's intermediates before and after a fit, and records of T = steps + 1 evaluations."""
 
     before: Step
     after: Step
-    mse: Tensor
-    loss: Tensor
-    joints_mm: Tensor
-    cloud_mm: Tensor
+    mse: Float[Tensor, "T B"]  # of the synthesized images
+    loss: Float[Tensor, "T B"]
+    joints_mm: Float[Tensor, "T B 21 3"]
+    cloud_mm: Float[Tensor, "*batch N 3"]  # P at the end; one for each frame where P was fitted
 
 
 def fit_pose(
@@ -57,18 +55,17 @@ def fit_pose(
     settings: PoseFitSettings = PoseFitSettings(),
     watch: Callable[[Step], None] | None = None,
 ) -> Fit:
-    """Fig. 3: overfit a copy of the network to each frame alone; `net` itself stays as it is.
+    """Fig. 3: overfit a copy of the network to each frame alone; `watch` is called with each step of each frame in turn.
 
-    Dropout is off, so that the loss is the same function at every step. watch: is given every step on the way, of each
-    frame in turn.
+    Dropout is off, so that the loss is the same function at every step. Raises ValueError for no frames.
     """
-    fits = []
-    for i in tqdm(range(len(crops)), desc="overfit frames", disable=len(crops) < 2):
-        fits.append(_fit_pose_of_one(net, hand, crops[i], settings, watch))
-    if not fits:
+    if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
-    on_the_way = [torch.cat([getattr(fit, key) for fit in fits], 1) for key in ("mse", "loss", "joints_mm")]
-    return Fit(_join([fit.before for fit in fits]), _join([fit.after for fit in fits]), *on_the_way, hand.cloud_mm)
+    frames = tqdm(range(len(crops)), desc="overfit frames", disable=len(crops) < 2)
+    fits = [_fit_pose_of_one(net, hand, crops[i], settings, watch) for i in frames]
+    mse, loss, joints_mm = (torch.cat([getattr(fit, key) for fit in fits], 1) for key in ("mse", "loss", "joints_mm"))
+    before, after = (_join([getattr(fit, key) for fit in fits]) for key in ("before", "after"))
+    return Fit(before, after, mse, loss, joints_mm, hand.cloud_mm)
 
 
 def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings, watch) -> Fit:
@@ -79,25 +76,33 @@ def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFit
     def step():
         return evaluate_step(net(crop.image), hand, crop, settings.pipeline, target=target)
 
-    return Fit(*_descend(step, optimiser, settings.steps, watch=watch), hand.cloud_mm)
+    return Fit(*_recorded_descent(step, optimiser, settings.steps, watch), hand.cloud_mm)
 
 
-def _descend(evaluate, optimiser, steps: int, progress: bool = False, watch=None):
+def _join(steps: list[Step]) -> Step:
+    """Steps of single frames as one step of a batch."""
+    joined = {}
+    for name in (f.name for f in fields(Step)):
+        parts = [getattr(step, name) for step in steps]
+        joined[name] = {k: torch.cat([p[k] for p in parts]) for k in parts[0]} if name == "terms" else torch.cat(parts)
+    return Step(**joined)
+
+
+def _recorded_descent(evaluate, optimiser, steps: int, watch, progress: bool = False):
     """`steps` steps of the optimiser on the loss of `evaluate()` -> before, after, mse, loss, joints_mm (see `Fit`)."""
-    mse, loss, joints, before = [], [], [], None
+    records, before = [], None
     for i in tqdm(range(steps + 1), desc="descend", disable=not progress):
         step = evaluate()
-        mse.append(image_mse(step.rendered.detach(), step.target))
-        loss.append(step.loss.detach())
-        joints.append(step.joints_mm.detach())
-        before = before or step.detach()
+        seen = step.detach()
+        before = before or seen
+        records.append((image_mse(seen.rendered, seen.target), seen.loss, seen.joints_mm))
         if watch:
-            watch(step.detach())
+            watch(seen)
         if i < steps:
             optimiser.zero_grad(set_to_none=True)
             step.loss.sum().backward()
             optimiser.step()
-    return before, step.detach(), torch.stack(mse), torch.stack(loss), torch.stack(joints)
+    return before, seen, *(torch.stack(values) for values in zip(*records, strict=True))
 
 
 def fit_shape(
@@ -105,19 +110,17 @@ def fit_shape(
     hand: HandRig,
     crops: Crops,
     settings: ShapeFitSettings = ShapeFitSettings(),
-    progress=True,
+    progress: bool = True,
     watch: Callable[[Step], None] | None = None,
 ) -> Fit:
     """Fig. 4: the pose stays as predicted, only the points P move; each frame of the batch gets a P of its own.
 
-    watch: is given every step on the way.
-
-    P = P_0 + d reach / sqrt(reach^2 + |d|^2) with d free: within `reach_mm` of the template for any d.
+    P = P_0 + d reach / sqrt(reach^2 + |d|^2) with d free: within `reach_mm` of the template for any d. `watch` is called
+    with each step.
     """
     target = splat_target(crops, settings.pipeline)
-    prediction = Prediction(
-        prediction.rotations.detach(), None if prediction.offset is None else prediction.offset.detach()
-    )
+    offset = None if prediction.offset is None else prediction.offset.detach()
+    prediction = Prediction(prediction.rotations.detach(), offset)
     free = torch.zeros(len(crops), *hand.cloud_mm.shape, dtype=hand.cloud_mm.dtype, requires_grad=True)
     optimiser = torch.optim.Adam([free], settings.learning_rate_mm)
 
@@ -127,16 +130,20 @@ def fit_shape(
     def step():
         return evaluate_step(prediction, hand, crops, settings.pipeline, cloud(), target)
 
-    return Fit(*_descend(step, optimiser, settings.steps, progress, watch), cloud().detach())
+    return Fit(*_recorded_descent(step, optimiser, settings.steps, watch, progress), cloud().detach())
 
 
 @torch.no_grad()
 def downhill_share(
-    step: Step, gradient: Tensor, crops: Crops, settings=PipelineSettings(), move_mm: float = 0.1
+    step: Step,
+    gradient: Float[Tensor, "B N 3"],
+    crops: Crops,
+    settings: PipelineSettings = PipelineSettings(),
+    move_mm: float = 0.1,
 ) -> float:
-    """Share of the frames whose depth term falls when the posed cloud moves a little along minus `gradient` [B, N, 3].
+    """Share of the frames whose depth term falls when the posed cloud moves a little along minus `gradient`.
 
-    move_mm: how far the point with the strongest pull moves.
+    The point with the strongest pull moves by `move_mm`.
     """
     longest = gradient.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-12)
     moved = step.cloud - gradient / longest * (move_mm / crops.cube_mm)
@@ -144,15 +151,6 @@ def downhill_share(
     return (depth_loss(rendered, step.target) < step.terms["depth"]).float().mean().item()
 
 
-def bounded(displacement: Tensor, reach: float) -> Tensor:
-    """Displacements [..., 3] shortened smoothly so that none is longer than `reach`."""
+def bounded(displacement: Float[Tensor, "*N 3"], reach: float) -> Float[Tensor, "*N 3"]:
+    """Displacements shortened smoothly so that none is longer than `reach`."""
     return displacement * (reach / (reach**2 + displacement.square().sum(-1, keepdim=True)).sqrt())
-
-
-def _join(steps: list[Step]) -> Step:
-    """Steps of single frames as one step of a batch."""
-    joined = {}
-    for name in Step.__dataclass_fields__:
-        parts = [getattr(step, name) for step in steps]
-        joined[name] = {k: torch.cat([p[k] for p in parts]) for k in parts[0]} if name == "terms" else torch.cat(parts)
-    return Step(**joined)

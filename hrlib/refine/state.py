@@ -29,36 +29,24 @@ class Refined:
 
 @dataclass(frozen=True)
 class Processes:
-    """The place of this process among those that share a run (`support.parallel.workers`)."""
+    """The place of this process among those that share a run (`support.parallel.workers`); the first one writes."""
 
     rank: int = 0
     world: int = 1
     device: str | torch.device = "cpu"
-    progress: bool = False  # whether this process shows progress bars
+    progress: bool = False  # whether this one shows progress bars
 
 
 class State:
-    """Steps done, curve and parts of a run, kept in the file `state.pt` of its folder.
+    """Steps done, curve and parts of a run, kept in `state.pt` in the folder `out`; None keeps nothing.
 
-    Args:
-        net: the network that the run begins with.
-        hand: the hand that it begins with.
-        crops: the user's frames, in their order; None compares settings, network and hand alone.
-        settings: of the recipe.
-        out: the folder; None keeps nothing.
-        processes: who shares the run; the first of them writes the file.
+    The file belongs to the network, hand, frames and settings that the run begins with; crops = None asks for any frames.
     """
 
     def __init__(
-        self,
-        net: PoseNet,
-        hand: HandRig,
-        crops: Crops | None,
-        settings: object,
-        out: str | Path | None,
-        processes: Processes = Processes(),
+        self, net: PoseNet, hand: HandRig, crops: Crops | None, settings, out: Path | None, processes=Processes()
     ):
-        self.file = None if out is None else Path(out) / "state.pt"
+        self.file = None if out is None else out / "state.pt"
         self.hand, self.processes = hand, processes
         start = round(sum(p.double().abs().sum().item() for p in net.parameters()), 3)
         self.config = {"settings": json.loads(json.dumps(asdict(settings))), "start": start, "hand": hand.fingerprint}

@@ -133,9 +133,9 @@ def test_the_voted_points_are_handed_on(frames):
 
 def test_fit_hand_finds_the_size():
     small = template().morphed({}, 0.85)
-    batch = Synthesiser(small, CLEAN).batch(24, 4)
+    batch = Synthesiser(small, CLEAN).batch(12, 4)
     start = beside(batch.true_prediction(small), 3.0, 3.0)
-    settings = ExplainSettings(iterations=40, shape_rate=0.02)
+    settings = ExplainSettings(iterations=40, shape_rate=0.02, points=64)
     shape = fit_hand(template(), batch.crops, start, settings)
     assert shape.log_scale.item() == pytest.approx(math.log(0.85), abs=0.05)
     assert not any(part.requires_grad for part in shape.parts())
