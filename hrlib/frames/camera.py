@@ -40,8 +40,10 @@ class Camera:
         """Points in the camera frame (mm) of pixels u, v at a depth along z; arrays are broadcast."""
         return _stack((u - self.cx) / self.fx * depth_mm, (v - self.cy) / self.fy * depth_mm, depth_mm)
 
-    def cloud(self, depth_mm: Real[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None = None) -> np.ndarray:
-        """Points [N, 3] in the camera frame (mm) of all measured pixels (depth > 0), or of those in the mask."""
+    def cloud(
+        self, depth_mm: Real[np.ndarray, "H W"], mask: Bool[np.ndarray, "H W"] | None = None
+    ) -> Float[np.ndarray, "N 3"]:
+        """Points in the camera frame (mm) of all measured pixels (depth > 0), or of those in the mask."""
         measured = depth_mm > 0 if mask is None else (depth_mm > 0) & mask
         v, u = np.nonzero(measured)
         return self.unproject(u.astype(np.float32), v.astype(np.float32), depth_mm[v, u])

@@ -27,7 +27,7 @@ class Crops:
     def __len__(self):
         return len(self.image)
 
-    def __getitem__(self, index) -> "Crops":
+    def __getitem__(self, index: object) -> "Crops":
         """A part of the batch; see `batch_index`."""
         index, parts = batch_index(index), (self.image, self.points, self.centre_mm, self.count)
         return Crops(*(part[index] for part in parts), self.cube_mm)

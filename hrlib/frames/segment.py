@@ -136,8 +136,8 @@ def segment_hand(
 
 def possible_hands(
     depth_mm: Real[np.ndarray, "H W"], camera: Camera, settings: SegmentSettings = ADULT, near_mm: Point | None = None
-) -> list[np.ndarray]:
-    """Masks [H, W] of what may be the hand, the most plausible first: two if two free ends are much alike.
+) -> list[Bool[np.ndarray, "H W"]]:
+    """Masks of what may be the hand, the most plausible first: two if two free ends are much alike.
 
     Args:
         depth_mm: 0 = no measurement.

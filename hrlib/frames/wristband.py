@@ -13,7 +13,7 @@ REACH_MM = 250.0  # the arm is searched up to this far behind the hand's median 
 
 
 def cut_at_wristband(
-    depth_mm: Real[np.ndarray, "H W"], camera: Camera, colour: UInt8[np.ndarray, "H W 3"], dark: int = DARK
+    depth_mm: Real[np.ndarray, "H W"], camera: Camera, colour: UInt8[np.ndarray, "H W 3"]
 ) -> Bool[np.ndarray, "H W"]:
     """Mask of the hand up to the wristband.
 
@@ -25,7 +25,7 @@ def cut_at_wristband(
     guess = segment_hand(depth_mm, camera)
     middle = np.median(depth_mm[guess])
     near = (depth_mm > 0) & (depth_mm < middle + REACH_MM)
-    band = ndimage.binary_opening(near & (colour.max(-1) < dark))
+    band = ndimage.binary_opening(near & (colour.max(-1) < DARK))
     if (depth_mm[band] ** 2).sum() / (camera.fx * camera.fy) < BAND_MM2:
         raise NoHandFound(
             "no dark wristband on what is nearest to the camera: wear one, or leave the colour images out"

@@ -124,8 +124,8 @@ def test_a_left_hand_is_mirrored_with_its_camera(folder):
     right, left = DepthFolder(folder, CAMERA)[0], DepthFolder(folder, CAMERA, side="left")[0]
     np.testing.assert_array_equal(left.depth_mm, right.depth_mm[:, ::-1])
     there, back = right.camera.cloud(right.depth_mm), left.camera.cloud(left.depth_mm)
-    order = lambda points: points[np.lexsort(points.T)]  # noqa: E731
-    np.testing.assert_allclose(order(back), order(there * [-1, 1, 1]), rtol=1e-4, atol=1e-3)
+    back, there = (points[np.lexsort(points.T)] for points in (back, there * [-1, 1, 1]))
+    np.testing.assert_allclose(back, there, rtol=1e-4, atol=1e-3)
 
 
 def test_a_frame_with_truth_is_not_mirrored():
