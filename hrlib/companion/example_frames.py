@@ -1,10 +1,16 @@
-"""The frames that the single-frame experiments run on: real ones where they are on this computer, simulated ones always."""
+"""The frames that notebooks run on: real ones where they are on this computer, simulated ones always; never mixed.
 
+`simulated_examples` and `real_examples` are single frames. `one_user` has one user's frames to refine on and others of the
+same user to look at afterwards, in the order of time.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..datasets.fetch import dataset_folder
@@ -16,38 +22,59 @@ from ..frames.folder import DepthFolder
 from ..frames.frame import Frame
 from ..hand.rig import HandRig
 from ..method import true_prediction
+from ..network.posenet import Prediction
 from ..synthetic.people import USERS, SimulatedUser
 from ..synthetic.poses import read_tracked_poses
+
+ASL, ASL_SOURCE = "asl_fingerspelling", "ASL Finger Spelling A, Kinect v1, one user"
+ASL_TEST_FRAMES = 12  # in a row of each letter
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Cropped frames of one source. kind: "simulated" or "real"; labels: a word for each frame; joints_mm [B, 21, 3],
-    rotations [B, 16, 4], wrist_mm [B, 3]: the truth, None for real frames; left_out: {frame: why it has no usable hand};
-    data: what was read, for the record; seed: of the simulation."""
+    """Cropped frames of one source. Letters and truth are for evaluation only."""
 
-    kind: str
-    source: str
+    kind: str  # "simulated" or "real"
+    source: str  # in words
     crops: Crops
-    frames: list[Frame]
-    labels: list[str]
-    left_out: dict[str, str]
-    joints_mm: Tensor | None = None
-    rotations: Tensor | None = None
-    wrist_mm: Tensor | None = None
-    user: SimulatedUser | None = None
-    seed: int | None = None
-    data: dict[str, Path] = field(default_factory=dict)
+    names: list[str]  # of the frames
+    left_out: dict[str, str]  # frame -> why it has no usable hand
+    frames: list[Frame] | None = None  # uncropped, where they are few
+    joints_mm: Float[Tensor, "B 21 3"] | None = None  # the truth, None for real frames, as in the next two
+    rotations: Float[Tensor, "B 16 4"] | None = None
+    wrist_mm: Float[Tensor, "B 3"] | None = None
+    user: SimulatedUser | None = None  # who was simulated
+    data: dict[str, Path] = field(default_factory=dict)  # what was read, for the record
 
     def __len__(self):
-        return len(self.frames)
+        return len(self.names)
+
+    @property
+    def letters(self) -> list[str] | None:
+        """What real frames show."""
+        return [letter_of(name) for name in self.names] if self.kind == "real" else None
+
+    @property
+    def labels(self) -> list[str]:
+        """A word for each frame: its letter, or its number from 1."""
+        return [letter.upper() for letter in self.letters or map(str, range(1, len(self) + 1))]
+
+    @property
+    def sequence(self) -> list[int]:
+        """For each frame the piece of uninterrupted recording that it belongs to."""
+        return pieces(self.names)
+
+    @property
+    def seed(self) -> int | None:
+        """Of the simulation."""
+        return self.user and self.user.seed
 
     def index_of(self, label: str | int) -> int:
-        """Where the frame with this label is; an int counts frames. The first one where there is no such frame."""
-        wanted = str(label + 1) if isinstance(label, int) else label
-        return self.labels.index(wanted) if wanted in self.labels else 0
+        """The place of the frame with this label (an int counts frames); 0 if there is no such frame."""
+        wanted, labels = str(label + 1) if isinstance(label, int) else label, self.labels
+        return labels.index(wanted) if wanted in labels else 0
 
-    def true_prediction(self, hand: HandRig):
+    def true_prediction(self, hand: HandRig) -> Prediction:
         """The true pose as a perfect network would predict it (simulated frames only)."""
         if self.rotations is None:
             raise ValueError("these frames are real: nobody knows their true pose")
@@ -61,61 +88,39 @@ def simulated_examples(template: HandRig, count: int, user: SimulatedUser = USER
     experiments are about a single frame's pose or shape, not about segmentation.
     """
     user = replace(user, camera=replace(user.camera, forearm_mm=2.0))
-    frames = [replace(f, mask=f.depth_mm > 0) for f in user.frames(template, count, "test", every=50)]
-    crops, kept, left_out = crop_frames(frames)
-    joints, rotations, wrist = (
-        torch.from_numpy(np.stack([getattr(frame.truth, key) for frame in kept]))
-        for key in ("joints_mm", "rotations", "wrist_mm")
-    )
-    labels = [f"{i + 1}" for i in range(len(kept))]
-    source = f"simulated user {user.name}: {user.description}"
-    truth = (joints, rotations, wrist)
-    return Examples("simulated", source, crops, kept, labels, left_out, *truth, user=user, seed=user.seed)
+    frames = user.frames(template, count, "test", every=50)
+    return _simulated(user, [replace(frame, mask=frame.depth_mm > 0) for frame in frames], keep=True)
 
 
 def real_examples(count: int = 24) -> Examples:
     """Real Kinect frames of the ASL test split: the middle frame of each letter first, then others evenly.
 
-    Raises FileNotFoundError (with the remedy) where the data set is not on this computer.
+    Raises:
+        FileNotFoundError: the data set is not on this computer; says what to do.
     """
     frames = Fingerspelling("test")
-    by_letter: dict[str, list[int]] = {letter: [] for letter in LETTERS}
-    for i, name in enumerate(frames.names):
-        by_letter[letter_of(name)].append(i)
     rounds = -(-count // len(LETTERS))
     # k-th of `rounds` frames of each letter, evenly over its consecutive frames
-    picked = [of[(2 * k + 1) * len(of) // (2 * rounds)] for k in range(rounds) for of in by_letter.values()][:count]
-    crops, kept, left_out = crop_frames([frames[i] for i in sorted(picked)])
-    labels = [letter_of(frame.name).upper() for frame in kept]
-    source = "ASL Finger Spelling A, Kinect v1, one user"
-    data = {"asl_fingerspelling": dataset_folder("asl_fingerspelling") / "split.json"}
-    return Examples("real", source, crops, kept, labels, left_out, data=data)
+    by_letter = _by_letter(frames.names).values()
+    chosen = [of[(2 * k + 1) * len(of) // (2 * rounds)] for k in range(rounds) for of in by_letter][:count]
+    return _real([frames[i] for i in sorted(chosen)], keep=True)
 
 
 def available_examples(template: HandRig, count: int, user: str = "C") -> list[Examples]:
-    """Simulated examples of a user, and real ones where HRLIB_DATA_MIRROR has them; says so where it has not."""
+    """Simulated examples of a user, and real ones if they are on this computer; prints a line if they are not."""
     real = real_examples_if_any(count)
     return [simulated_examples(template, count, USERS[user]), *([] if real is None else [real])]
 
 
 def real_examples_if_any(count: int = 24) -> Examples | None:
     """`real_examples`, or None (and a line that says why) where they are not on this computer."""
-    try:
-        dataset_folder("asl_fingerspelling")
-    except FileNotFoundError as error:
-        print(f"simulated frames only: {error}")
-        return None
-    return real_examples(count)
+    return None if _folder(ASL, "simulated frames only") is None else real_examples(count)
 
 
-def available_tracked_poses() -> Tensor | None:
-    """Real tracked poses [K, 16, 4], or None (and a line that says why) where they are not on this computer."""
-    try:
-        folder = dataset_folder("poses")
-    except FileNotFoundError as error:
-        print(f"without tracked poses: {error}")
-        return None
-    return read_tracked_poses(folder / "animbank.pose.gz", folder / "model_hand.json")
+def available_tracked_poses() -> Float[Tensor, "K 16 4"] | None:
+    """Real tracked poses, or None (and a line that says why) where they are not on this computer."""
+    folder = _folder("poses", "without tracked poses")
+    return folder and read_tracked_poses(folder / "animbank.pose.gz", folder / "model_hand.json")
 
 
 def available_sensors() -> dict[str, DepthFolder]:
@@ -124,10 +129,96 @@ def available_sensors() -> dict[str, DepthFolder]:
         "SR305": ("sr305", {"camera": Camera(476.007, 476.007, 313.683, 242.755), "unit_mm": 0.125}),
         "NYU": ("nyu_frame", {"camera": Camera(588.03, 587.07, 320, 240), "encoding": "nyu"}),
     }
-    found = {}
-    for sensor, (name, options) in readers.items():
-        try:
-            found[sensor] = DepthFolder(dataset_folder(name), **options)
-        except FileNotFoundError as error:
-            print(f"without {sensor} frames: {error}")
-    return found
+    folders = {sensor: _folder(name, f"without {sensor} frames") for sensor, (name, _) in readers.items()}
+    return {sensor: DepthFolder(folder, **readers[sensor][1]) for sensor, folder in folders.items() if folder}
+
+
+def one_user(
+    template: HandRig,
+    frames_a_letter: int | None,
+    test_letters: str = LETTERS,
+    letters: str = LETTERS,
+    simulated: int | None = None,
+) -> tuple[Examples, Examples]:
+    """Frames to refine on and frames to judge by, of who spells the ASL alphabet; or of simulated user D.
+
+    Args:
+        frames_a_letter: how many training frames in a row of each of `letters`, from their middle; None: all.
+        test_letters: letters of the test frames, 12 frames in a row of each.
+        letters: of the training frames.
+        simulated: training frames if the user is simulated; None: as many in all as real ones, 50 a letter at most.
+    """
+    if _folder(ASL, "simulated frames instead of real ones") is None:
+        counts = {"train": simulated or (frames_a_letter or 50) * len(letters)}
+        counts["test"] = ASL_TEST_FRAMES * len(test_letters)
+        train, test = (_simulated(USERS["D"], USERS["D"].frames(template, n, split)) for split, n in counts.items())
+        return train, test
+    every = Fingerspelling("train", letters)
+    chosen = range(len(every)) if frames_a_letter is None else _middles(every.names, frames_a_letter)
+    return _real([every[i] for i in chosen]), _real(list(Fingerspelling("test", test_letters)))
+
+
+def pieces(names: Sequence[str]) -> list[int]:
+    """For each frame the number of the uninterrupted piece it belongs to: names in one folder that count up by one."""
+    piece, before = [], None
+    for place in map(_place, names):
+        piece.append(0 if before is None else piece[-1] + (place != (before[0], before[1] + 1)))
+        before = place
+    return piece
+
+
+def picked(examples: Examples, letters: str, count: int) -> list[int]:
+    """`count` frames to look at: the middle one of each of these letters as far as there are any, others evenly."""
+    by_letter = _by_letter(examples.names) if examples.letters else {}
+    middles = [by_letter[letter][len(by_letter[letter]) // 2] for letter in letters if letter in by_letter]
+    evenly = [(2 * i + 1) * len(examples) // (2 * count) for i in range(count)]
+    rest = [i for i in dict.fromkeys([*evenly, *range(len(examples))]) if i not in middles]
+    return (middles[:count] + rest)[:count]
+
+
+def _folder(name: str, without: str) -> Path | None:
+    """The data set's folder, or None and a line that says why."""
+    try:
+        return dataset_folder(name)
+    except FileNotFoundError as error:
+        print(f"{without}: {error}")
+        return None
+
+
+def _place(name: str) -> tuple[str, int]:
+    digits = Path(name).stem.split("_")[-1]
+    if not digits.isdigit():
+        raise ValueError(f"frames must be named by a number, as A/a/depth_0_0001.png is, got {name!r}")
+    return str(Path(name).parent), int(digits)
+
+
+def _by_letter(names: Sequence[str]) -> dict[str, list[int]]:
+    by_letter: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        by_letter.setdefault(letter_of(name), []).append(i)
+    return by_letter
+
+
+def _middles(names: Sequence[str], count: int) -> list[int]:
+    """The middle `count` frames of each letter."""
+    if count < 1:
+        raise ValueError(f"frames_a_letter must be at least 1, got {count}")
+    starts = [(of, max(0, (len(of) - count) // 2)) for of in _by_letter(names).values()]
+    return [i for of, start in starts for i in of[start : start + count]]
+
+
+def _real(frames: list[Frame], keep: bool = False) -> Examples:
+    crops, kept, left_out = crop_frames(frames)
+    data = {ASL: dataset_folder(ASL) / "split.json"}
+    names = [frame.name for frame in kept]
+    return Examples("real", ASL_SOURCE, crops, names, left_out, kept if keep else None, data=data)
+
+
+def _simulated(user: SimulatedUser, frames: Sequence[Frame], keep: bool = False) -> Examples:
+    crops, kept, left_out = crop_frames(frames)
+    joints, rotations, wrist = (
+        torch.from_numpy(np.stack([getattr(frame.truth, key) for frame in kept]))
+        for key in ("joints_mm", "rotations", "wrist_mm")
+    )
+    source, names = f"simulated user {user.name}: {user.description}", [frame.name for frame in kept]
+    return Examples("simulated", source, crops, names, left_out, kept if keep else None, joints, rotations, wrist, user)

@@ -1,7 +1,6 @@
 """The hand explorer of notebook 00: joint angles in degrees to pictures and numbers, and the sliders that set them.
 
-`look` is the whole computation, a pure function; `Explorer` only connects it with widgets. An angle is named by its joint
-and its axis, e.g. `index_base_flexion`; `ANGLES` lists all 45 with their limits and their names in plain words.
+`look` is the whole computation, a pure function; `Explorer` only connects it with widgets.
 """
 
 import html
@@ -18,6 +17,7 @@ import ipywidgets as widgets
 import numba
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -40,37 +40,42 @@ BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
 
 @dataclass(frozen=True)
 class Look:
-    """A posed hand to look at. depth: splatted, [120, 120]; difference [120, 120] from the target; terms: Eq. 6 (units of
-    depth), 7 (mm) and 8 (rad); step: everything that the method computed on the way; size: of the mesh's picture, px."""
+    """A posed hand to look at."""
 
-    depth: np.ndarray
-    difference: np.ndarray
-    terms: dict[str, float]
-    step: Step
+    depth: Float[np.ndarray, "H W"]  # splatted
+    difference: Float[np.ndarray, "H W"]  # of `depth` from the target
+    terms: dict[str, float]  # Eq. 6 (units of depth), 7 (mm) and 8 (rad)
+    step: Step  # everything that the method computed on the way
     hand: HandRig
-    size: int
+    size: int  # of the mesh's picture, pixels
 
     @property
     def collision_mm(self) -> float:
+        """Eq. 7."""
         return self.terms["collision"]
 
     @property
     def physical_rad(self) -> float:
+        """Eq. 8."""
         return self.terms["physical"]
 
     @cached_property
-    def mesh(self) -> np.ndarray:
-        """The mesh, shaded, with the skeleton over it, RGB uint8 [S, S, 3]."""
+    def mesh(self) -> UInt8[np.ndarray, "S S 3"]:
+        """The mesh, shaded, with the skeleton over it."""
         with _single_thread():
             picture = mesh.shaded_hands(self.hand, self.step.T_cam_joint, _cube(), self.size)[0]
         return mesh.with_skeleton(picture, to_crop(self.step.joints_mm, _cube())[0].numpy())
 
 
 @torch.no_grad()
-def look(hand: HandRig, rotations: Tensor, size: int = 320, target: Tensor | None = None) -> Look:
-    """A pose [1, 16, 4] in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss.
+def look(
+    hand: HandRig, rotations: Float[Tensor, "1 16 4"], size: int = 320, target: Float[Tensor, "H W"] | None = None
+) -> Look:
+    """A pose in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss.
 
-    target: the image [120, 120] that Eq. 6 compares with; None: an empty one, of which the depth term says nothing.
+    Args:
+        size: of the mesh's picture, pixels.
+        target: the image that Eq. 6 compares with; None: an empty one, of which the depth term says nothing.
     """
     target = torch.zeros(IMAGE_SIZE, IMAGE_SIZE) if target is None else target
     with _single_thread():
@@ -97,8 +102,8 @@ def _single_thread():
         numba.set_num_threads(before[1])
 
 
-def png(picture: np.ndarray) -> bytes:
-    """RGB uint8 [H, W, 3], or a depth image [H, W] in 32 greys (a quarter of the bytes, hardly seen), as PNG."""
+def png(picture: UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W"]) -> bytes:
+    """An RGB picture, or a depth image in 32 greys (a quarter of the bytes, hardly seen), as PNG."""
     if picture.ndim == 2:
         picture = (picture / BRIGHTEST * 255).clip(0, 255).astype(np.uint8) & 0xF8
     buffer = io.BytesIO()
@@ -116,16 +121,17 @@ class Explorer(widgets.VBox):
     def __init__(self, hand: HandRig, size: int = 270):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
-        self.sliders = {name: _slider(a.plain, a.low, a.high, name) for name, a in ANGLES.items()}
-        self.view = {name: _slider(plain, -limit, limit, name) for name, (plain, limit) in VIEW_DEG.items()}
-        self.shape = {name: _slider(name, 75, 130, name, 100, "per cent") for name in SHAPE_PARTS}
-        frame = {
-            "width": f"{size}px",
-            "height": f"{size}px",
-            "object_fit": "contain",
-            "margin": "0 8px 0 0",
-            "border": "1px solid #9aa5b1",
+        self.sliders = {
+            name: slider(a.plain, a.low, a.high, tip=f"{name}, {a.low} to {a.high} degrees")
+            for name, a in ANGLES.items()
         }
+        self.view = {
+            name: slider(plain, -limit, limit, tip=f"{name}, -{limit} to {limit} degrees")
+            for name, (plain, limit) in VIEW_DEG.items()
+        }
+        self.shape = {name: slider(name, 75, 130, 100, f"{name}, 75 to 130 per cent") for name in SHAPE_PARTS}
+        frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
+        frame |= dict.fromkeys(("width", "height"), f"{size}px")
         self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
         self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
         for image in (self.depth, self.difference):
@@ -145,20 +151,16 @@ class Explorer(widgets.VBox):
         for slider in self.shape.values():
             slider.observe(self._reshape, "value")
         tabs = widgets.Tab(
-            [*(self._panel(finger) for finger in FINGERS), _row(*self.shape.values())],
+            [*(self._panel(finger) for finger in FINGERS), row(*self.shape.values())],
             titles=[*(f.capitalize() for f in FINGERS), "Shape"],
         )
-        pictures = _row(
-            *(
-                widgets.VBox([widgets.HTML(f"<b>{title}</b>"), picture])
-                for title, picture in (
-                    ("the hand (drag to turn it)", self.hand_view),
-                    ("splat image, Eq. 3 to 5", self.depth),
-                    ("difference from the chosen target", self.difference),
-                )
-            )
-        )
-        buttons, view = _row(*self.buttons.values()), _row(*self.view.values(), self.target)
+        titled = {
+            "the hand (drag to turn it)": self.hand_view,
+            "splat image, Eq. 3 to 5": self.depth,
+            "difference from the chosen target": self.difference,
+        }
+        pictures = row(*(widgets.VBox([widgets.HTML(f"<b>{t}</b>"), picture]) for t, picture in titled.items()))
+        buttons, view = row(*self.buttons.values()), row(*self.view.values(), self.target)
         super().__init__([buttons, pictures, self.numbers, self.error, view, tabs])
         self._redraw()
 
@@ -169,7 +171,7 @@ class Explorer(widgets.VBox):
             if angle.finger == finger:
                 title = widgets.HTML(f"<b>{angle.place}</b>")
                 columns.setdefault(angle.place, [title]).append(self.sliders[angle.name])
-        return _row(*(widgets.VBox(column) for column in columns.values()))
+        return row(*(widgets.VBox(column) for column in columns.values()))
 
     def set(self, angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None):
         """Move all sliders, to whole degrees, and redraw once. What is not named goes to zero; the view stays unless given."""
@@ -188,16 +190,11 @@ class Explorer(widgets.VBox):
             return
         started = time.perf_counter()
         values = [{name: slider.value for name, slider in group.items()} for group in (self.sliders, self.view)]
-        try:
+        with reported(self.error, self.numbers):
             seen = self._look = look(self._hand, pose(*values), self._size, self._target_image())
             self.hand_view.pose(seen.step.T_cam_joint)
             nothing = self.target.value == "nothing"
             self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
-        except Exception:  # a callback's error would end in a log that nobody reads
-            self.error.value = traceback_html()
-            self.numbers.value = "not drawn: see the error below"
-            raise
-        self.error.value = ""
         self.redraw_ms = 1000 * (time.perf_counter() - started)
         depth = "-" if nothing else f"{seen.terms['depth']:.4f}"
         self.numbers.value = (
@@ -219,16 +216,24 @@ class Explorer(widgets.VBox):
         self._redraw()
 
 
-def traceback_html() -> str:
-    """The exception that is being handled, for an HTML widget."""
-    return f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
+@contextmanager
+def reported(error: widgets.HTML, numbers: widgets.HTML):
+    """Shows what goes wrong in a callback, whose error would end in a log that nobody reads, and raises it."""
+    try:
+        yield
+    except Exception:
+        error.value = f'<pre role="alert" style="color: #b00020">{html.escape(traceback.format_exc())}</pre>'
+        numbers.value = "not drawn: see the error below"
+        raise
+    error.value = ""
 
 
-def _row(*children: widgets.Widget) -> widgets.Widget:
-    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))  # a narrow window gets columns
+def row(*children: widgets.Widget) -> widgets.Widget:
+    """The widgets side by side; a narrow window gets columns."""
+    return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
 
 
-def _slider(plain: str, low: int, high: int, name: str, value: int = 0, unit: str = "degrees") -> widgets.IntSlider:
+def slider(text: str, low: int, high: int, value: int = 0, tip: str = "") -> widgets.IntSlider:
     """Whole numbers: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
-    look = {"style": {"description_width": "96px"}, "layout": {"width": "300px"}}
-    return widgets.IntSlider(value, low, high, description=plain, tooltip=f"{name}, {low} to {high} {unit}", **look)
+    style, layout = {"description_width": "96px"}, {"width": "300px"}
+    return widgets.IntSlider(value, low, high, description=text, tooltip=tip, style=style, layout=layout)

@@ -12,6 +12,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
+from jaxtyping import Float
 from torch import Tensor
 
 from ..hand.joints import POINT_ORDER, POINT_PARENTS, TIP_PARENTS
@@ -23,10 +24,11 @@ SHOWN = ("mesh", "skeleton", "cloud")
 
 
 class HandView(anywidget.AnyWidget):
-    """A posed hand to turn and look at. `shown`: which of mesh, skeleton and cloud.
+    """A posed hand to turn and look at.
 
-    hand: the rig; picture: makes a PNG of the same pose for where no JavaScript runs, None: there is none. Raises
-    TraitError for a name in `shown` that is none of the three.
+    Args:
+        picture: makes a PNG of the same pose for where no JavaScript runs.
+        traits: e.g. `shown`, some of mesh, skeleton and cloud; TraitError for any other name.
     """
 
     _esm = STATIC / "viewer.js"
@@ -55,8 +57,8 @@ class HandView(anywidget.AnyWidget):
             **traits,
         )
 
-    def pose(self, T_cam_joint: Tensor) -> None:
-        """Show the hand with these joint transforms [1, 16, 4, 4] (mm), as `hrlib.forward_kinematics` gives them."""
+    def pose(self, T_cam_joint: Float[Tensor, "1 16 4 4"]) -> None:
+        """Show the hand with these joint transforms (mm), as `hrlib.forward_kinematics` gives them."""
         if T_cam_joint.shape != (1, 16, 4, 4):
             raise ValueError(f"T_cam_joint must be [1, 16, 4, 4], got {list(T_cam_joint.shape)}")
         self.bones = _bytes(skinning_transforms(self._hand, T_cam_joint)[0, :, :3])
@@ -72,10 +74,14 @@ class HandView(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)
-        if not self._picture or bundle is None:
-            return bundle
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return data | {"image/png": base64.b64encode(self._picture()).decode()}, metadata
+        return bundle if bundle is None or not self._picture else with_picture(bundle, self._picture())
+
+
+def with_picture(bundle: dict | tuple[dict, dict], png: bytes) -> dict | tuple[dict, dict]:
+    """A widget's representation with a picture for where no JavaScript runs."""
+    data, *metadata = bundle if isinstance(bundle, tuple) else (bundle,)
+    data = data | {"image/png": base64.b64encode(png).decode()}
+    return (data, *metadata) if metadata else data
 
 
 def _rest(hand: HandRig) -> dict[str, bytes]:

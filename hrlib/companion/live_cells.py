@@ -1,10 +1,8 @@
 """Live cells of notebooks 01 to 04: one finger before the renderer, the loss along one joint, a descent step by step.
 
-The functions compute, the widgets only connect them with sliders. Each also carries its picture as a PNG, for readers that
-have no kernel.
+Functions compute; widgets only connect them with sliders. Each carries its picture as a PNG for readers without a kernel.
 """
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 import ipywidgets as widgets
 import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -28,7 +27,8 @@ from ..losses import depth_loss, image_mse
 from ..method import PipelineSettings, Step, evaluate_step, to_pixels
 from ..network.posenet import Prediction
 from ..render import splat_depth
-from .hand_explorer import traceback_html
+from .hand_explorer import reported, row, slider
+from .hand_view import with_picture
 
 SHIFTS_PX = torch.arange(-40.0, 41.0)
 RADII_PX = (2, 15)
@@ -41,33 +41,33 @@ TERM_COLOURS = {"depth": GOOD, "collision": "#a64d79", "physical": "#b8860b"}
 
 @dataclass(frozen=True)
 class Slide:
-    """A finger moved sideways over itself: shift_px [S], loss [S] (Eq. 6), slope [S] per pixel, rendered [S, 120, 120]."""
+    """A finger moved sideways over itself."""
 
-    shift_px: Tensor
-    loss: Tensor
-    slope: Tensor
-    rendered: Tensor
+    shift_px: Float[Tensor, " S"]
+    loss: Float[Tensor, " S"]  # Eq. 6
+    slope: Float[Tensor, " S"]  # of the loss, per pixel
+    rendered: Float[Tensor, "S H W"]
 
     @property
-    def target(self) -> Tensor:
-        """The finger in its place, [120, 120]."""
+    def target(self) -> Float[Tensor, "H W"]:
+        """The finger in its place."""
         return self.rendered[self.shift_px.abs().argmin()]
 
     @property
     def reach_px(self) -> float:
-        """Up to which shift, on both sides, the slope leads back."""
+        """The largest shift from which, on both sides, the slope leads back."""
         right = -torch.sign(self.shift_px) * self.slope < -FLAT * self.slope.abs().max()
         lost = self.shift_px[~right & (self.shift_px != 0)].abs()
         return float(lost.min() - 1 if len(lost) else self.shift_px.abs().max())
 
 
-def finger_of(hand: HandRig, cloud: Tensor, finger: int = 1) -> Tensor:
-    """Of a posed cloud [N, 3] the points that one finger's joints carry, [n, 3]; finger 0 is the thumb."""
+def finger_of(hand: HandRig, cloud: Float[Tensor, "N 3"], finger: int = 1) -> Float[Tensor, "n 3"]:
+    """The points of a posed cloud that one finger's joints carry; finger 0 is the thumb."""
     return cloud[(hand.cloud_weights.argmax(1) + 2) // 3 == finger + 1].detach()
 
 
-def slide(points: Tensor, radius_px: float, shift_px: Tensor = SHIFTS_PX) -> Slide:
-    """The depth loss of points [n, 3] (crop frame) that should be where they are, and are rendered elsewhere.
+def slide(points: Float[Tensor, "n 3"], radius_px: float, shift_px: Float[Tensor, " S"] = SHIFTS_PX) -> Slide:
+    """The depth loss of points (crop frame) that are rendered beside their place.
 
     The points are moved to the image's middle first, so that they stay in it.
     """
@@ -87,18 +87,19 @@ def slide(points: Tensor, radius_px: float, shift_px: Tensor = SHIFTS_PX) -> Sli
 
 @dataclass(frozen=True)
 class Landscape:
-    """The weighted terms of Eq. 1 as one angle goes through its range: degrees [S], terms {name: [S]}."""
+    """The weighted terms of Eq. 1 as one angle goes through its range."""
 
-    degrees: Tensor
-    terms: dict[str, Tensor]
+    degrees: Float[Tensor, " S"]
+    terms: dict[str, Float[Tensor, " S"]]
 
     @property
-    def loss(self) -> Tensor:
+    def loss(self) -> Float[Tensor, " S"]:
+        """Their sum, Eq. 1."""
         return sum(self.terms.values())
 
 
-def turned(prediction: Prediction, angle: str, degrees: Tensor) -> Prediction:
-    """One frame's prediction with one of its angles (a name in `explore.ANGLES`) set to each of the degrees [S]."""
+def turned(prediction: Prediction, angle: str, degrees: Float[Tensor, " S"]) -> Prediction:
+    """One frame's prediction with one of its angles (a name in `named_poses.ANGLES`) set to each of the degrees."""
     if angle not in ANGLES:
         raise ValueError(f"unknown angle {angle!r}; names are joint_axis, e.g. {next(iter(ANGLES))}")
     if len(prediction.rotations) != 1:
@@ -130,47 +131,41 @@ def landscape(
 class _Live(widgets.VBox):
     """Controls over one figure, redrawn at every change. What goes wrong is shown under it, and raised."""
 
-    def __init__(self, figure: Figure, controls: Sequence[widgets.Widget]):
+    def __init__(self, figure: Figure, *controls: widgets.Widget):
         self._figure = figure
         self.picture = widgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
-        row = widgets.HBox(list(controls), layout={"flex_flow": "row wrap"})
-        super().__init__([row, self.picture, self.numbers, self.error])
+        super().__init__([row(*controls), self.picture, self.numbers, self.error])
         self._redraw()
 
     def _redraw(self, change=None):
-        try:
+        with reported(self.error, self.numbers):
+            self._figure.clear()
             self.numbers.value = f'<div aria-live="polite" style="font-size: 16px">{self._draw()}</div>'
             buffer = io.BytesIO()
             self._figure.savefig(buffer, dpi=100, pil_kwargs={"compress_level": 1}, bbox_inches=None)
             self.picture.value = buffer.getvalue()
-        except Exception:  # a callback's error would end in a log that nobody reads
-            self.error.value = traceback_html()
-            raise
-        self.error.value = ""
 
     def _draw(self) -> str:
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs):
-        bundle = super()._repr_mimebundle_(**kwargs)
-        return {**bundle, "image/png": base64.b64encode(self.picture.value).decode()}
+        return with_picture(super()._repr_mimebundle_(**kwargs), self.picture.value)
 
 
 class SlideView(_Live):
-    """One finger of a posed cloud `points` [n, 3], sliders for r of Eq. 5 and for how far off it is rendered."""
+    """One finger of a posed cloud, sliders for r of Eq. 5 and for how far off it is rendered."""
 
-    def __init__(self, points: Tensor, radius_px: int = 5, shift_px: int = 14):
+    def __init__(self, points: Float[Tensor, "n 3"], radius_px: int = 5, shift_px: int = 14):
         self._points = points
-        self.radius = _slider("radius r (px)", radius_px, *RADII_PX)
-        self.shift = _slider("off by (px)", shift_px, int(SHIFTS_PX[0]), int(SHIFTS_PX[-1]))
-        for slider in (self.radius, self.shift):
-            slider.observe(self._redraw, "value")
-        super().__init__(Figure(figsize=(11, 3.4), layout="constrained"), [self.radius, self.shift])
+        self.radius = slider("radius r (px)", *RADII_PX, radius_px)
+        self.shift = slider("off by (px)", int(SHIFTS_PX[0]), int(SHIFTS_PX[-1]), shift_px)
+        for control in (self.radius, self.shift):
+            control.observe(self._redraw, "value")
+        super().__init__(Figure(figsize=(11, 3.4), layout="constrained"), self.radius, self.shift)
 
     def _draw(self) -> str:
         found, at = slide(self._points, self.radius.value), self.shift.value - int(SHIFTS_PX[0])
-        self._figure.clear()
         image, loss, slope = self._figure.subplots(1, 3, width_ratios=(1, 1.35, 1.35))
         rendered, target = found.rendered[at].numpy() / 0.9, found.target.numpy() / 0.9
         # the one in its place blue, the one rendered orange, where they overlap nearly white
@@ -178,10 +173,8 @@ class SlideView(_Live):
         plots.show_picture(image, colour.clip(0, 1), "target (blue), rendered (orange)")
         flat = found.slope.abs() <= FLAT * found.slope.abs().max()
         x = found.shift_px.numpy()
-        for axis, values, title in (
-            (loss, found.loss, "depth loss (Eq. 6)"),
-            (slope, found.slope, "its slope, per pixel"),
-        ):
+        titles = ("depth loss (Eq. 6)", "its slope, per pixel")
+        for axis, values, title in zip((loss, slope), (found.loss, found.slope), titles, strict=True):
             axis.plot(x, values, color=GOOD, lw=2)
             axis.plot(x[at], values[at], "o", color=ACCENT, ms=9)
             axis.fill_between(x, 0, 1, flat, color=MUTED, alpha=0.3, lw=0, transform=axis.get_xaxis_transform())
@@ -198,7 +191,11 @@ class SlideView(_Live):
 class LandscapeView(_Live):
     """One frame's loss along an angle that is chosen, and the images at the angle that is set.
 
-    prediction: where the other angles stay; truth: its angle is marked, where it is known; crops: the one frame.
+    Args:
+        prediction: where the other angles stay.
+        crops: the one frame.
+        truth: its angle is marked if it is known.
+        angle: the first one shown.
     """
 
     def __init__(
@@ -214,12 +211,12 @@ class LandscapeView(_Live):
         self._truth = truth
         names = [(f"{a.finger}, {a.place}: {a.plain}", name) for name, a in ANGLES.items()]
         self.angle = widgets.Dropdown(options=names, value=angle, description="angle", layout={"width": "360px"})
-        self.degrees = _slider("degrees", 0, -10, 10)
+        self.degrees = slider("degrees", -10, 10)
         self.angle.observe(self._choose, "value")
         self._quiet = True
         self._choose()
         self.degrees.observe(self._redraw, "value")
-        super().__init__(Figure(figsize=(11, 3.4), layout="constrained"), [self.angle, self.degrees])
+        super().__init__(Figure(figsize=(11, 3.4), layout="constrained"), self.angle, self.degrees)
 
     def _choose(self, change=None):
         """Another angle: its landscape, and the slider to where the prediction has it."""
@@ -245,11 +242,9 @@ class LandscapeView(_Live):
 
     def _draw(self) -> str:
         degrees = torch.tensor([float(self.degrees.value)])
+        at = turned(self._prediction, self.angle.value, degrees)
         with torch.no_grad():
-            step = evaluate_step(
-                turned(self._prediction, self.angle.value, degrees), self._hand, self._crops, self._settings
-            )
-        self._figure.clear()
+            step = evaluate_step(at, self._hand, self._crops, self._settings)
         *images, curve = self._figure.subplots(1, 4, width_ratios=(1, 1, 1, 1.9))
         show_images(images, step)
         found, place = self._found, ANGLES[self.angle.value]
@@ -265,7 +260,7 @@ class LandscapeView(_Live):
         for name, (of, style) in marks.items():
             curve.axvline(self._angle_of(of), color=ACCENT, ls=style, lw=1, label=name)
         curve.set(title="loss along the angle (grey: its limits)", xlabel="degrees", ylim=_around(found.loss))
-        curve.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        curve.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         best = found.degrees[found.loss.argmin()].item()
         text = f"at {degrees.item():.0f}&deg;: loss {step.loss.item():.3f}; lowest at <b>{best:.0f}&deg;</b>"
         text += f", predicted {self._angle_of(self._prediction):.0f}&deg;"
@@ -273,14 +268,20 @@ class LandscapeView(_Live):
 
 
 class DescentView(_Live):
-    """The steps of a descent on one frame, as `fit.fit_pose` and `fit.fit_shape` hand them to `watch`; a play button.
+    """The steps of a descent on one frame, as `fit_pose` and `fit_shape` hand them to `watch`; a play button.
 
-    The mesh is drawn only where `hand` is given (a pose is fitted); otherwise the cloud is. joints_mm [1, 21, 3]: the truth,
-    whose distance is drawn beside the image error.
+    Args:
+        crops: the one frame.
+        hand: its mesh is drawn (a pose is fitted); None: the cloud is.
+        joints_mm: the truth, whose distance is drawn beside the image error.
     """
 
     def __init__(
-        self, steps: Sequence[Step], crops: Crops, hand: HandRig | None = None, joints_mm: Tensor | None = None
+        self,
+        steps: Sequence[Step],
+        crops: Crops,
+        hand: HandRig | None = None,
+        joints_mm: Float[Tensor, "1 21 3"] | None = None,
     ):
         if not steps:
             raise ValueError("steps must hold at least one step; pass watch=steps.append to the fit")
@@ -291,16 +292,15 @@ class DescentView(_Live):
         self._error = None
         if joints_mm is not None:
             self._error = torch.cat([joint_error_mm(step.joints_mm, joints_mm) for step in steps])
-        self.step = _slider("step", 0, 0, len(steps) - 1)
+        self.step = slider("step", 0, len(steps) - 1)
         self.play = widgets.Play(min=0, max=len(steps) - 1, interval=200, description="play the descent")
         self._link = widgets.link((self.play, "value"), (self.step, "value"))
         self.step.observe(self._redraw, "value")
-        super().__init__(Figure(figsize=(11, 3.1), layout="constrained"), [self.play, self.step])
+        super().__init__(Figure(figsize=(11, 3.1), layout="constrained"), self.play, self.step)
 
     def _draw(self) -> str:
         at = self.step.value
         step = self._steps[at]
-        self._figure.clear()
         hand, *images, curve = self._figure.subplots(1, 5, width_ratios=(1, 1, 1, 1, 1.5))
         if self._hand is None:
             plots.show_cloud(hand, step.cloud[0], title="cloud P")
@@ -334,14 +334,3 @@ def show_images(axes: Sequence[Axes], step: Step):
     plots.show_depth(axes[0], step.rendered[0], "rendered")
     plots.show_depth(axes[1], step.target[0], "target")
     plots.show_difference(axes[2], (step.rendered - step.target)[0].abs(), "difference")
-
-
-def first_of(prediction: Prediction, index: int = 0) -> Prediction:
-    """One frame of a batch's prediction, as a batch of one."""
-    offset = None if prediction.offset is None else prediction.offset[[index]].detach()
-    return Prediction(prediction.rotations[[index]].detach(), offset)
-
-
-def _slider(text: str, value: int, low: int, high: int) -> widgets.IntSlider:
-    style, layout = {"description_width": "100px"}, {"width": "400px"}
-    return widgets.IntSlider(value, low, high, description=text, style=style, layout=layout, continuous_update=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from core_fixtures import clean_batch, pose, template
 
+from hrlib.companion.example_frames import Examples, one_user, picked, pieces
 from hrlib.companion.figures.refinement import (
     Shown,
     figure_clouds,
@@ -14,7 +15,6 @@ from hrlib.companion.figures.refinement import (
     figure_hands,
     figure_self_comparison,
 )
-from hrlib.companion.recordings import Recording, one_user, picked, pieces
 from hrlib.evaluation.before_after import (
     apart,
     changes,
@@ -118,28 +118,28 @@ def test_pieces_are_what_the_camera_took_without_a_break():
 
 
 def test_frames_to_look_at_are_the_letters_middles_then_evenly_spread_and_never_twice():
-    crops, names = clean_batch().crops, list("wxyz")
-    letters = Recording(crops, names, [0] * 4, {}, list("aabb"))
+    crops, names = clean_batch().crops, ["a/depth_0.png", "a/depth_1.png", "b/depth_2.png", "b/depth_3.png"]
+    letters = Examples("real", "", crops, names, {})
     assert picked(letters, "b", 2) == [3, 1]
     assert sorted(picked(letters, "ab", 4)) == [0, 1, 2, 3]
-    assert picked(Recording(crops, names, [0] * 4, {}), "ab", 2) == [1, 3]
+    assert picked(Examples("simulated", "", crops, names, {}), "ab", 2) == [1, 3]
     assert len(picked(letters, "ab", 9)) == 4
 
 
 def test_without_the_real_frames_there_is_a_simulated_user(monkeypatch, capsys):
     monkeypatch.delenv("HRLIB_DATA_MIRROR", raising=False)
-    user = one_user(template(), 4, "a", "ab")
-    assert user.kind == "simulated" and "simulated" in user.source and "HRLIB_DATA_MIRROR" in capsys.readouterr().out
-    assert 0 < len(user.train) <= 8 and 0 < len(user.test) <= 12
-    assert user.test.letters is None and user.test.joints_mm.shape == (len(user.test), 21, 3)
+    train, test = one_user(template(), 4, "a", "ab")
+    assert test.kind == "simulated" and "simulated" in test.source and "HRLIB_DATA_MIRROR" in capsys.readouterr().out
+    assert 0 < len(train) <= 8 and 0 < len(test) <= 12
+    assert test.letters is None and test.joints_mm.shape == (len(test), 21, 3)
 
 
 @pytest.mark.mirror
 def test_real_frames_are_rows_of_each_letter_and_test_pieces_of_twelve(mirror):
-    user = one_user(template(), 3, "ab", "ab")
-    assert user.kind == "real" and user.test.joints_mm is None
-    assert user.train.letters == ["a"] * 3 + ["b"] * 3
-    assert [user.test.sequence.count(k) for k in set(user.test.sequence)] == [12, 12]
+    train, test = one_user(template(), 3, "ab", "ab")
+    assert test.kind == "real" and test.joints_mm is None
+    assert train.letters == ["a"] * 3 + ["b"] * 3
+    assert [test.sequence.count(k) for k in set(test.sequence)] == [12, 12]
 
 
 def test_figures_draw_what_they_are_given():

@@ -15,7 +15,6 @@ from hrlib.companion.live_cells import (
     LandscapeView,
     SlideView,
     finger_of,
-    first_of,
     landscape,
     slide,
     turned,
@@ -75,7 +74,7 @@ def test_a_larger_radius_reaches_farther():
 
 
 def test_turning_sets_one_angle_and_no_other():
-    before, name = first_of(truth(), 2), "ring_middle_flexion"
+    before, name = truth()[2], "ring_middle_flexion"
     after = turned(before, name, torch.tensor([10.0, 50.0]))
     wanted = euler_angles(before.rotations).rad2deg().repeat(2, 1, 1)
     wanted[:, ANGLES[name].joint, ANGLES[name].axis] = torch.tensor([10.0, 50.0])
@@ -87,13 +86,13 @@ def test_turning_sets_one_angle_and_no_other():
 
 def test_turning_refuses_unknown_angles_and_batches():
     with pytest.raises(ValueError, match="unknown angle 'ring'; names are joint_axis"):
-        turned(first_of(truth()), "ring", torch.zeros(1))
+        turned(truth()[0], "ring", torch.zeros(1))
     with pytest.raises(ValueError, match="of one frame, got 4: index it first"):
         turned(truth(), "ring_middle_flexion", torch.zeros(1))
 
 
 def test_landscape_is_the_loss_of_the_turned_pose():
-    at, crops, name = first_of(truth(), 1), clean_batch().crops[1], "index_base_flexion"
+    at, crops, name = truth()[1], clean_batch().crops[1], "index_base_flexion"
     found = landscape(template(), at, crops, name)
     low, high = ANGLES[name].low, ANGLES[name].high
     assert found.degrees[0] == low - 10 and found.degrees[-1] == high + 10
@@ -106,7 +105,7 @@ def test_landscape_is_the_loss_of_the_turned_pose():
 
 
 def test_the_truth_is_near_the_lowest_point():
-    at, name = first_of(truth(), 0), "index_base_flexion"
+    at, name = truth()[0], "index_base_flexion"
     true = euler_angles(at.rotations[0, ANGLES[name].joint]).rad2deg()[ANGLES[name].axis]
     found = landscape(template(), at, clean_batch().crops[0], name)
     assert (found.degrees[found.loss.argmin()] - true).abs() <= 6
@@ -136,12 +135,12 @@ def test_a_live_cell_has_a_picture_for_readers_without_a_kernel():
 
 
 def test_choosing_an_angle_moves_the_slider_to_the_prediction():
-    view = LandscapeView(template(), first_of(truth()), clean_batch().crops[0], first_of(truth()))
+    view = LandscapeView(template(), truth()[0], clean_batch().crops[0], truth()[0])
     before = picture(view)
     view.angle.value = "thumb_far_flexion"
     place = ANGLES["thumb_far_flexion"]
     assert (view.degrees.min, view.degrees.max) == (place.low - 10, place.high + 10)
-    true = euler_angles(first_of(truth()).rotations[0, place.joint]).rad2deg()[place.axis].item()
+    true = euler_angles(truth()[0].rotations[0, place.joint]).rad2deg()[place.axis].item()
     assert view.degrees.value == round(true) and f"true {true:.0f}&deg;" in view.numbers.value
     chosen = picture(view)
     assert (before != chosen).sum() > 500
@@ -151,7 +150,7 @@ def test_choosing_an_angle_moves_the_slider_to_the_prediction():
 
 def test_playing_a_descent_goes_through_its_steps():
     batch, steps = clean_batch(), []
-    fit = fit_shape(first_of(truth()), template(), batch.crops[0], ShapeFitSettings(steps=3), False, steps.append)
+    fit = fit_shape(truth()[0], template(), batch.crops[0], ShapeFitSettings(steps=3), False, steps.append)
     assert len(steps) == 4 and torch.equal(steps[0].rendered, fit.before.rendered)
     assert torch.equal(steps[-1].rendered, fit.after.rendered)
     view = DescentView(steps, batch.crops[0], template(), batch.joints_mm[[0]])

@@ -21,7 +21,7 @@ TRIM = 0.08  # of the cube, at each side: a hand without a forearm does not fill
 
 
 def rest_error_mm(hand: HandRig) -> float:
-    """How far the mesh, posed by the angles of the rest pose, is from the mesh as it was modelled (largest distance)."""
+    """Largest distance between the mesh, posed by the angles of the rest pose, and the mesh as it was modelled."""
     hand = hand.to(torch.float64)
     rotations = pose(rest_angles(hand))
     rotations[:, 0] = hand.rest_rotations[0]  # the mesh is kept in the wrist's frame
@@ -72,9 +72,8 @@ def figure_hand(
         _show_depth(pair[1], seen, f"physical {seen.physical_rad:.1f} rad")
     angle, joint = ANGLES[swept], swept.rsplit("_", 1)[0].replace("_", " ")
     limits = f"({angle.low}° to {angle.high}°)".replace("-", "−")
-    _head(
-        figure, bottom, f"(f) {swept.rsplit('_', 1)[1]} of joint “{joint}” through its limits {limits} and beyond (red)"
-    )
+    turn = swept.rsplit("_", 1)[1]
+    _head(figure, bottom, f"(f) {turn} of joint “{joint}” through its limits {limits} and beyond (red)")
     cells = bottom.subgridspec(2, len(sweep), wspace=0.03, hspace=0.03)
     for k, (degrees, seen) in enumerate(sweep):
         pair = [figure.add_subplot(cells[i, k]) for i in (0, 1)]
@@ -91,7 +90,7 @@ def figure_hand(
 def _head(figure: Figure, row: SubplotSpec, text: str):
     """A heading over a whole row, above the titles of its pictures."""
     place = row.get_position(figure)
-    figure.text(place.x0 + 0.005, place.y1 + 0.033, text, color=INK, fontsize=10)
+    figure.text(place.x0 + 0.005, place.y1 + 0.033, text, fontsize=10)
 
 
 def _show_mesh(axes: Axes, seen: Look, title: str = ""):
@@ -110,7 +109,7 @@ def _show_depth(axes: Axes, seen: Look, title: str = ""):
 def _numbered(axes: Axes, joint: int, x: float, y: float, **text):
     """A joint's number in a circle of its finger's colour."""
     circle = {"boxstyle": "circle,pad=0.18", "fc": "white", "ec": (MUTED, *FINGER_COLOURS)[(joint + 2) // 3], "lw": 1.6}
-    axes.text(x, y, str(joint), fontsize=6.5, color=INK, ha="center", va="center", bbox=circle, **text)
+    axes.text(x, y, str(joint), fontsize=6.5, ha="center", va="center", bbox=circle, **text)
 
 
 def _write_limits(axes: Axes):
@@ -123,7 +122,7 @@ def _write_limits(axes: Axes):
     for j, name in enumerate(JOINT_NAMES):
         y = 0.91 - 0.059 * j
         _numbered(axes, j, 0.06, y)
-        axes.text(0.115, y, name.replace("_", " "), fontsize=7.5, color=INK, va="center")
+        axes.text(0.115, y, name.replace("_", " "), fontsize=7.5, va="center")
         limits = [f"{low} to {high}".replace("-", "−") for low, high in LIMITS_DEG.get(name, ())] or ["free"] * 3
         for x, text in zip(places.values(), limits, strict=True):
-            axes.text(x, y, text, fontsize=7.5, color=INK, ha="right", va="center")
+            axes.text(x, y, text, fontsize=7.5, ha="right", va="center")

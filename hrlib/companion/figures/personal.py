@@ -5,23 +5,27 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...drawing import mesh, plots
-from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, MUTED
 from ...hand.rig import HandRig
 from ...personal.track import Tracked
 from ...refine.explain import evenly
+from .panels import as_rows
 
 
 def figure_recognised(
-    scores: Mapping[str, Tensor], are_hands: Mapping[str, bool], images: Mapping[str, Tensor]
+    scores: Mapping[str, Float[Tensor, " B"]],
+    are_hands: Mapping[str, bool],
+    images: Mapping[str, Float[Tensor, "H W"]],
 ) -> Figure:
-    """For each folder its frames' likeness to a hand, and one of its crops [120, 120]."""
-    names = list(scores)
-    figure = plt.figure(figsize=(10, 0.46 * len(names) + 0.9))
-    axes = figure.add_axes((0.3, 0.6 / (0.46 * len(names) + 0.9), 0.67, 0.46 * len(names) / (0.46 * len(names) + 0.9)))
+    """For each folder its frames' likeness to a hand, and one of its crops."""
+    names, inches = list(scores), 0.46 * len(scores)
+    figure = plt.figure(figsize=(10, inches + 0.9))
+    axes = figure.add_axes((0.3, 0.6 / (inches + 0.9), 0.67, inches / (inches + 0.9)))
     for row, name in enumerate(reversed(names)):
         colour = GOOD if are_hands[name] else ACCENT
         values = scores[name].numpy()
@@ -29,20 +33,16 @@ def figure_recognised(
         axes.plot(np.median(values), row, "o", ms=6, color=colour)
         thumb = axes.inset_axes((-0.075, row / len(names) + 0.005, 0.065, 1 / len(names) - 0.01))
         plots.show_depth(thumb, images[name], vmax=float(images[name].max()))
-        axes.text(-0.085, (row + 0.5) / len(names), name, transform=axes.transAxes, ha="right", va="center", color=INK)
+        axes.text(-0.085, (row + 0.5) / len(names), name, transform=axes.transAxes, ha="right", va="center")
     axes.axvline(0.5, color=MUTED, lw=1)
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.5, len(names) - 0.5), yticks=[])
+    as_rows(axes)
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.5, len(names) - 0.5))
     axes.set_xlabel("likeness to a hand: each frame, and the median of the folder")
-    axes.spines["left"].set_visible(False)
     return figure
 
 
 def figure_tracking(
-    after: Tracked,
-    hand: HandRig,
-    error_mm: Mapping[str, Tensor],
-    colours: Mapping[str, str] | None = None,
-    columns: int = 8,
+    after: Tracked, hand: HandRig, error_mm: Mapping[str, Float[Tensor, " B"]], columns: int = 8
 ) -> Figure:
     """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
     index = evenly(len(after), columns)
@@ -58,11 +58,9 @@ def figure_tracking(
             depth.set_ylabel("depth")
             posed.set_ylabel("tracked")
     axes = figure.add_subplot(grid[2, :])
-    colours = colours or dict(zip(error_mm, (MUTED, GOOD), strict=False))
-    for name, values in error_mm.items():
-        label = f"{name}: mean {values.mean():.1f} mm"
-        axes.plot(values.numpy(), color=colours[name], lw=1.6, label=label)
+    for (name, values), colour in zip(error_mm.items(), (MUTED, GOOD), strict=True):
+        axes.plot(values.numpy(), color=colour, lw=1.6, label=f"{name}: mean {values.mean():.1f} mm")
     axes.set(xlabel="frame", ylabel="mean joint error (mm)", xlim=(0, max(1, len(after) - 1)))
     axes.set_ylim(0, 1.25 * max(float(torch.quantile(v, 0.98)) for v in error_mm.values()))
-    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)  # no curve is there
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.99), ncols=2)  # no curve is there
     return figure

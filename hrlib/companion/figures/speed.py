@@ -8,20 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from .panels import as_rows
 
 PAPER_FORWARD_MS = 3.5  # Sec. 4.6: a forward pass on a GTX 1060
 
 
 def figure_speed(found: Mapping[str, Mapping]) -> Figure:
     """Six panels from the metrics of the benchmarks: found["render"], ["skinning"], ["predict"], ["step"], ["growth"]."""
-    figure, axes = plt.subplots(2, 3, figsize=(14, 7.6))
+    figure, ((renderer, growth, skinning), (predict, step, refinement)) = plt.subplots(2, 3, figsize=(14, 7.6))
     figure.subplots_adjust(left=0.1, right=0.985, top=0.93, bottom=0.09, wspace=0.42, hspace=0.42)
-    _renderer(axes[0, 0], found["render"])
-    _renderer_growth(axes[0, 1], found["render"]["growth"])
-    _skinning(axes[0, 2], found["skinning"])
-    _prediction(axes[1, 0], found["predict"])
-    _step(axes[1, 1], found["step"])
-    _refinement_growth(axes[1, 2], found["growth"])
+    _renderer(renderer, found["render"]["median_ms"])
+    _renderer_growth(growth, found["render"]["growth"])
+    _skinning(skinning, found["skinning"]["batches"])
+    _prediction(predict, found["predict"])
+    _step(step, found["step"])
+    _refinement_growth(refinement, found["growth"])
     return figure
 
 
@@ -51,35 +52,26 @@ def figure_gpu(gpu: Mapping, step: Mapping) -> Figure:
     limits.invert_yaxis()
     limits.set(xlim=(0, 100), xlabel="per cent of the device's limit")
     limits.set_title("The renderer's kernels", pad=22)
-    limits.legend(
-        frameon=False, fontsize=8.5, loc="lower center", bbox_to_anchor=(0.42, 0.97), ncols=3, columnspacing=1
-    )
+    place = {"loc": "lower center", "bbox_to_anchor": (0.42, 0.97)}
+    limits.legend(fontsize=8.5, ncols=3, columnspacing=1, **place)
     return figure
 
 
 def _bars(axes: Axes, values: Mapping[str, float], form: str | Callable, ours: set[str], log: bool = False):
     """Horizontal bars from the top, ours in colour, each with its number."""
-    names = list(values)
-    colours = [GOOD if name in ours else MUTED for name in names]
-    bars = axes.barh(names, list(values.values()), color=colours, height=0.66)
-    axes.bar_label(bars, fmt=form, padding=4, color=INK, fontsize=9.5)
+    bars = axes.barh(range(len(values)), values.values(), 0.66, color=[GOOD if n in ours else MUTED for n in values])
+    axes.bar_label(bars, fmt=form, padding=4, fontsize=9.5)
+    as_rows(axes, list(values))
+    axes.spines["left"].set_visible(True)
     axes.invert_yaxis()
-    axes.tick_params(axis="y", length=0)
-    if log:
-        axes.set_xscale("log")
-        axes.set_xlim(1, max(values.values()) * 12)
-    else:
-        axes.set_xlim(0, 1.25 * max(values.values()))
+    most = max(values.values())
+    axes.set(xscale="log" if log else "linear", xlim=(1, 12 * most) if log else (0, 1.25 * most))
 
 
-def _renderer(axes: Axes, render: Mapping):
-    names = {
-        "reference": "plain torch",
-        "windowed": "torch, windows",
-        "earlier": "numba, first version",
-        "cpu": "hrlib, cpu",
-    }
-    values = {label: render["median_ms"][key] for key, label in names.items() if key in render["median_ms"]}
+def _renderer(axes: Axes, median_ms: Mapping[str, float]):
+    names = {"reference": "plain torch", "windowed": "torch, windows", "earlier": "numba, first version"}
+    names |= {"cpu": "hrlib, cpu"}
+    values = {label: median_ms[key] for key, label in names.items() if key in median_ms}
     _bars(axes, values, lambda ms: f"{ms:,.0f} ms" if ms >= 100 else f"{ms:.1f} ms", {"hrlib, cpu"}, log=True)
     axes.set_xlabel("ms, forward + backward (B=32, N=2048, r=5 px, 120x120)")
     axes.set_title("Depth renderer (Eq. 3-5): equal images")
@@ -87,48 +79,43 @@ def _renderer(axes: Axes, render: Mapping):
 
 def _renderer_growth(axes: Axes, growth: Mapping):
     labels = {"count": "points", "radius": "radius²", "batch": "images", "size": "pixels"}
-    scale = {"count": float, "radius": lambda r: r * r, "batch": float, "size": lambda s: float(s[0] * s[1])}
     colours = dict(zip(labels, (GOOD, ACCENT, INK, "#6aa84f"), strict=True))
-    ends = [1.0]
+    least = 1.0
     for key, rows in growth.items():
-        x = np.array([scale[key](row["value"]) for row in rows])
+        amounts = np.array([row["value"] for row in rows], float)
+        x = {"radius": amounts**2, "size": amounts.prod(-1)}.get(key, amounts)
         y = np.array([row["milliseconds"] for row in rows])
         axes.plot(x / x[-1], y / y[-1], "o-", color=colours[key], lw=2, ms=4.5, label=labels[key])
-        ends.append((x / x[-1]).min())
-    axes.plot([min(ends), 1], [min(ends), 1], "--", color=MUTED, lw=1.2, label="linear")
+        least = min(least, (x / x[-1]).min())
+    axes.plot([least, 1], [least, 1], "--", color=MUTED, lw=1.2, label="linear")
     axes.set(xscale="log", yscale="log", xlabel="amount, the largest measured = 1", ylabel="time, the longest = 1")
     axes.set_title("The renderer grows at most linearly")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend()
 
 
-def _skinning(axes: Axes, skinning: Mapping):
-    batches = list(skinning["batches"])
-    ways = {"hrlib": GOOD, "smplx without blend shapes": MUTED, "smplx lbs": INK}
-    width = 0.27
+def _skinning(axes: Axes, batches: Mapping[str, Mapping]):
+    ways, width = {"hrlib": GOOD, "smplx without blend shapes": MUTED, "smplx lbs": INK}, 0.27
     for k, (way, colour) in enumerate(ways.items()):
-        for part, alpha in (("forward", 1.0), ("backward", 0.45)):
-            low = [skinning["batches"][b]["median_ms"][way]["forward"] if part == "backward" else 0 for b in batches]
-            high = [skinning["batches"][b]["median_ms"][way][part] for b in batches]
-            x = np.arange(len(batches)) + (k - 1) * width
-            label = way if part == "forward" else None
-            axes.bar(x, high, 0.92 * width, bottom=low, color=colour, alpha=alpha, label=label)
+        x = np.arange(len(batches)) + (k - 1) * width
+        forward, backward = ([b["median_ms"][way][part] for b in batches.values()] for part in ("forward", "backward"))
+        axes.bar(x, forward, 0.92 * width, color=colour, label=way)
+        axes.bar(x, backward, 0.92 * width, bottom=forward, color=colour, alpha=0.45)
     axes.set_xticks(range(len(batches)), [f"{b} hand{'s' * (b != '1')}" for b in batches])
     axes.set_ylabel("ms (pale: backward)")
     axes.set_title("Kinematics and skinning: equal points")
-    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    axes.legend(loc="upper left")
 
 
 def _prediction(axes: Axes, predict: Mapping):
-    ms, order = predict["base"]["median_ms"], ("torch", "torch.compile", "onnxruntime")
-    names = {"torch": "PyTorch", "torch.compile": "torch.compile", "onnxruntime": "ONNX Runtime"}
-    _bars(axes, {names[way]: ms[way] for way in order if way in ms}, "%.1f ms", {"ONNX Runtime"})
+    ms, names = predict["base"]["median_ms"], {"torch": "PyTorch", "torch.compile": "torch.compile"}
+    names |= {"onnxruntime": "ONNX Runtime"}
+    _bars(axes, {label: ms[way] for way, label in names.items() if way in ms}, "%.1f ms", {"ONNX Runtime"})
+    text = {"fontsize": 8.5, "transform": axes.get_xaxis_transform()}
     axes.axvline(ms["crop"], color=ACCENT, lw=1.4)
-    # below the bars
-    axes.text(ms["crop"], 0.01, " crop alone", color=ACCENT, fontsize=8.5, transform=axes.get_xaxis_transform())
+    axes.text(ms["crop"], 0.01, " crop alone", color=ACCENT, **text)  # below the bars
     axes.axvline(PAPER_FORWARD_MS, color=INK, lw=1, ls=":")
-    text = f" paper's GPU, network alone: {PAPER_FORWARD_MS} ms "
     side = "left" if PAPER_FORWARD_MS < 0.5 * axes.get_xlim()[1] else "center"  # inside the panel
-    axes.text(PAPER_FORWARD_MS, 1.01, text, color=INK, fontsize=8.5, ha=side, transform=axes.get_xaxis_transform())
+    axes.text(PAPER_FORWARD_MS, 1.01, f" paper's GPU, network alone: {PAPER_FORWARD_MS} ms ", ha=side, **text)
     plural = "s" * (predict["threads"] > 1)
     axes.set_xlabel(f"ms a frame, 640x480 depth to joints, {predict['threads']} thread{plural}")
     axes.set_title("Single-frame prediction, crop included", pad=16)
@@ -145,7 +132,7 @@ def _step(axes: Axes, step: Mapping):
         f"the paper on a GTX 1060: {step['paper_minutes']} minutes"
     )
     axes.set_ylim(2.1, -0.6)
-    axes.text(0.02, 0.03, text, transform=axes.transAxes, color=INK, fontsize=9.5)
+    axes.text(0.02, 0.03, text, transform=axes.transAxes, fontsize=9.5)
 
 
 def _refinement_growth(axes: Axes, growth: Mapping):

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ...datasets.pseudo import PseudoFrames
 from ...drawing.plots import show_depth
@@ -34,7 +35,7 @@ JOINTS = {"nyu": 14, "icvl": 16}
 
 
 def pick_curves(curves: Sequence[dict], dataset: str, bias: str, kind: str | None = None) -> list[dict]:
-    """Of a table's curves those of a data set and bias; kind "published", "ours" (all others), or None for both."""
+    """A table's curves of a data set and bias; kind "published", "ours" (all others), or None for both."""
     return [
         curve
         for curve in curves
@@ -64,12 +65,9 @@ def figure_success(published: Sequence[dict], ours: Sequence[dict] = ()) -> Figu
             axis.set(xlim=(0, 80), ylim=(0, 1), xlabel="D (mm)")
             axis.set_title(f"{NAMES[dataset]}: {what}", loc="left", fontsize=12)
             axis.grid(color=MUTED, alpha=0.25, lw=0.6)
-            axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-            legend = axis.legend(
-                loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=8.3, handlelength=2.2,
-                title="mean error (mm)", alignment="left",
-            )  # fmt: skip
-            legend.get_title().set_color(INK)
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+            place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02), "alignment": "left"}
+            axis.legend(fontsize=8.3, handlelength=2.2, title="mean error (mm)", **place)
         left.set_ylabel("frames with all joints within D")
         right.set_yticklabels([])
     return figure
@@ -114,8 +112,8 @@ def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) ->
         for i, axis in enumerate(row[: len(found.crops)]):
             show_depth(axis, found.crops.image[i], f"frame {found.frame[i] + 1}")
             axis.scatter(*points[i].T, s=9, color=ACCENT, lw=0)
-        row[0].text(-0.08, 0.5, f"subject {found.subject[0]}", rotation=90, ha="right", va="center",
-                    transform=row[0].transAxes, color=INK)  # fmt: skip
+        place = {"ha": "right", "va": "center", "transform": row[0].transAxes}
+        row[0].text(-0.08, 0.5, f"subject {found.subject[0]}", rotation=90, **place)
     if residuals:
         axis = right.subplots()
         for (dataset, found), colour in zip(residuals.items(), (GOOD, ACCENT), strict=False):
@@ -127,7 +125,7 @@ def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) ->
         axis.set_ylabel("percentile")
         axis.set_title("our hand fitted to the real labels, joint map's bias removed", loc="left")
         axis.grid(color=MUTED, alpha=0.25, lw=0.6)
-        axis.legend(loc="lower right", frameon=False, fontsize=8.3)
+        axis.legend(loc="lower right", fontsize=8.3)
     return figure
 
 
@@ -146,15 +144,13 @@ def figure_protocols(rows: Sequence[dict]) -> Figure:
     """The table: mean errors of the same predictions under other protocols, coloured by the change against the usual one."""
     names = {dataset: list(dict.fromkeys(r["name"] for r in rows if r["dataset"] == dataset)) for dataset in NAMES}
     heights = [len(found) for found in names.values()]
-    figure, axes = plt.subplots(
-        2, 1, figsize=(13.3, 0.36 * sum(heights) + 1.9), height_ratios=heights, layout="constrained"
-    )
+    size = (13.3, 0.36 * sum(heights) + 1.9)
+    figure, axes = plt.subplots(2, 1, figsize=size, height_ratios=heights, layout="constrained")
     norm = TwoSlopeNorm(0, -5, 5)
     for axis, (dataset, methods) in zip(axes, names.items(), strict=True):
         columns = [c for c in COLUMNS if "joints" not in c[1] or dataset == "nyu"]
-        values = np.array(
-            [[protocol_value(rows, dataset, m, **wanted) or np.nan for _, wanted in columns] for m in methods]
-        )
+        table = [[protocol_value(rows, dataset, m, **wanted) or np.nan for _, wanted in columns] for m in methods]
+        values = np.array(table)
         change = values - values[:, :1]
         axis.imshow(change, cmap="RdBu_r", norm=norm, aspect="auto", alpha=0.7)
         for i, j in np.argwhere(np.isfinite(values)):
@@ -167,14 +163,9 @@ def figure_protocols(rows: Sequence[dict]) -> Figure:
         axis.set_xticks(range(len(heads)), heads, color=INK)
         axis.set_yticks(range(len(methods)), methods, color=INK)
         axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        axis.set_title(
-            f"{NAMES[dataset]}: mean joint error in mm of the same predictions (change)",
-            loc="left",
-            fontsize=12,
-            pad=10,
-        )
+        axis.spines[:].set_visible(False)
+        title = f"{NAMES[dataset]}: mean joint error in mm of the same predictions (change)"
+        axis.set_title(title, loc="left", fontsize=12, pad=10)
     return figure
 
 
@@ -206,26 +197,20 @@ def curve_claims(published: Sequence[dict], again: Sequence[dict], ours: Sequenc
 def _worst_ratio(curves: list[dict]) -> float | None:
     """Refined over base for each bias, the largest; None where one of both is not there."""
     mean = {(c["name"], c["protocol"]["bias"]): c["mean_mm"] for c in curves}
-    ratios = [
-        mean["refined", bias] / mean["base", bias]
-        for bias in BIASES
-        if ("refined", bias) in mean and ("base", bias) in mean
-    ]
-    return max(ratios, default=None)
+    pairs = [(mean.get(("refined", bias)), mean.get(("base", bias))) for bias in BIASES]
+    return max((refined / base for refined, base in pairs if refined and base), default=None)
 
 
 def protocol_claims(rows: Sequence[dict]) -> list[Claim]:
-    """That a number without its protocol is not a number."""
+    """Three claims: the number of joints, the subject and a constant offset each change a mean error much."""
+
+    def mean(dataset, name, **wanted):
+        return protocol_value(rows, dataset, name, **wanted)
+
     names = {dataset: sorted({row["name"] for row in rows if row["dataset"] == dataset}) for dataset in NAMES}
-    few = protocol_value(rows, "nyu", "DeepModel", joints=11) - protocol_value(rows, "nyu", "DeepModel")
-    harder = [
-        protocol_value(rows, "nyu", name, subject="2") / protocol_value(rows, "nyu", name, subject="1")
-        for name in names["nyu"]
-    ]
-    offset = [
-        1 - protocol_value(rows, "icvl", name, bias="offset") / protocol_value(rows, "icvl", name)
-        for name in names["icvl"]
-    ]
+    few = mean("nyu", "DeepModel", joints=11) - mean("nyu", "DeepModel")
+    harder = [mean("nyu", name, subject="2") / mean("nyu", name, subject="1") for name in names["nyu"]]
+    offset = [1 - mean("icvl", name, bias="offset") / mean("icvl", name) for name in names["icvl"]]
     told = "the joints counted move a number: DeepModel's mean error over 11 of NYU's joints, above that over 14"
     hard = "NYU's second subject is harder for every published method (least ratio of mean errors)"
     free = "on ICVL, a constant offset of the labels is part of every published method's error (least share)"
