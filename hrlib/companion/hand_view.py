@@ -77,7 +77,7 @@ class HandView(anywidget.AnyWidget):
         return bundle if bundle is None or not self._picture else with_picture(bundle, self._picture())
 
 
-def with_picture(bundle: dict | tuple[dict, dict], png: bytes) -> dict | tuple[dict, dict]:
+def with_picture(bundle: dict | tuple[dict, dict], png: bytes | memoryview) -> dict | tuple[dict, dict]:
     """A widget's representation with a picture for where no JavaScript runs."""
     data, *metadata = bundle if isinstance(bundle, tuple) else (bundle,)
     data = data | {"image/png": base64.b64encode(png).decode()}
