@@ -37,15 +37,15 @@ SMOOTH_MM = 1.2
 FOUND_SHARE = 0.5  # show something of a hand's size
 HAND_SHARE = 0.5  # of those found: look like a hand
 
-# What advice starts at. Frames in which something is seldom wrong do not harm: the network learns from the others
+# What advice starts at. These bounds are set by eye, since advice stops nothing
 OFTEN = 0.2  # of the frames
-ODD_OFTEN = 0.1  # of the frames: what is no hand harms more than a cut or holed one
-JUMPS_OFTEN = 0.3  # of the movements: recordings that are put together jump between them
-HOLES = 0.1  # of the hand's inside without a measurement: as much as a finger's area
-CUT = 0.15  # of the outline at the image's border: more than a forearm that leaves the image
-CLIPPED = 0.02  # of the outline at the crop's border: a hand fits in
-JUMP_MM = 80.0  # from frame to frame: a third of the crop, faster than hands move at 15 frames a second
-NEAR_MM, FAR_MM = 250.0, 1000.0  # distances that the base model has learnt
+ODD_OFTEN = 0.1  # of the frames: what is no hand harms more than a hand that is cut or has holes
+JUMPS_OFTEN = 0.3  # of the movements: where recordings are put together there is a jump, too
+HOLES = 0.1  # share of the hand's inside without a measurement
+CUT = 0.15  # share of the outline at the image's border, where a forearm may leave the image
+CLIPPED = 0.02  # share of the outline at the crop's border: a hand fits into the crop
+JUMP_MM = 80.0  # from frame to frame: a third of the crop
+NEAR_MM, FAR_MM = 250.0, 1000.0  # the hand's distance
 LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
 
 

@@ -1,4 +1,4 @@
-"""What every long training needs of its surroundings: the processes that share it, and a stop that breaks no step."""
+"""What a long training needs of its surroundings: processes that share it, and a stop that breaks no step."""
 
 import os
 import pickle
@@ -13,12 +13,19 @@ from multiprocessing import get_context
 import numba
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @contextmanager
 def workers(device: str | torch.device | None) -> Iterator[tuple[int, int, torch.device]]:
-    """(rank, world, device) of this process among those that torchrun started, 0 of 1 without it."""
+    """Join the processes that torchrun started, if any.
+
+    Args:
+        device: of this process; None: CUDA where there is one, else the CPU.
+
+    Yields:
+        Rank of this process, number of processes (0 and 1 without torchrun), and its device.
+    """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(device)
@@ -43,8 +50,8 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def add_gradients(parameters, world: int):
-    """Sum over the processes, each of which has its share of the batch."""
+def add_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
+    """Sum gradients over the `world` processes, each of which has its share of the batch."""
     if world > 1:
         for parameter in parameters:
             if parameter.grad is None:
@@ -53,7 +60,7 @@ def add_gradients(parameters, world: int):
 
 
 def add_numbers(numbers: dict[str, float], world: int, like: Tensor) -> dict[str, float]:
-    """Sums over the processes; `like` is of the device that they talk through."""
+    """Sum numbers over the `world` processes, which talk through the device of `like`."""
     if world == 1:
         return numbers
     total = torch.tensor(list(numbers.values()), device=like.device)
@@ -61,14 +68,14 @@ def add_numbers(numbers: dict[str, float], world: int, like: Tensor) -> dict[str
     return dict(zip(numbers, total.tolist(), strict=True))
 
 
-def any_of(interrupted: list, world: int, like: Tensor) -> bool:
-    """Whether any process was asked to stop: all stop after the same step, or one waits for the others for ever."""
+def any_of(interrupted: list[int], world: int, like: Tensor) -> bool:
+    """Whether any process was asked to stop: all must stop after the same step, or one waits for the others for ever."""
     return add_numbers({"stop": float(len(interrupted))}, world, like)["stop"] > 0
 
 
 @contextmanager
-def finish_the_step():
-    """Ctrl-C and SIGTERM inside only fill the list that this yields, so that a step is never left half done."""
+def finish_the_step() -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM only fill the yielded list, so that a step is never left half done."""
     interrupted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield interrupted  # only the main thread hears of signals
@@ -83,9 +90,12 @@ def finish_the_step():
 
 
 def in_processes(function: Callable, items: Iterable, processes: int) -> Iterator:
-    """function(item) of each item, in their order, computed in so many processes with a core each; in this one for 1.
+    """function(item) of each item, in their order.
 
-    What goes in and comes out is pickled; let no tensors come out, which would take a file descriptor each.
+    Args:
+        function: is pickled, like its items and results. Results must hold no tensors: each takes a file descriptor.
+        items: what it is called with.
+        processes: each has a core of its own; 1: the calls are made in this process.
     """
     if processes <= 1:
         yield from map(function, items)
