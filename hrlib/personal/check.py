@@ -45,7 +45,7 @@ HOLES = 0.1  # share of the hand's inside without a measurement
 CUT = 0.15  # share of the outline at the image's border, where a forearm may leave the image
 CLIPPED = 0.02  # share of the outline at the crop's border: a hand fits into the crop
 JUMP_MM = 80.0  # from frame to frame: a third of the crop
-NEAR_MM, FAR_MM = 250.0, 1000.0  # the hand's distance
+NEAR_MM, FAR_MM = 250.0, 1000.0  # of the hand; the base model has learnt from hands 350 to 950 mm away
 LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
 
 
