@@ -22,12 +22,7 @@ def as_glb(hand: HandRig, side: str = "right") -> bytes:
     Programs that pose skins (Blender, three.js, game engines) can move it; `hrlib.hand.gltf.load_gltf` reads it back. Bones
     are named and turned as in `hrlib.hand.joints`: y along the bone, x the axis that it bends about.
 
-    Args:
-        hand: in the wrist's frame, which becomes the file's.
-        side: "left" mirrors the right hand that this project poses.
-
-    Raises:
-        ValueError: another side.
+    side: "left" mirrors the right hand that this project poses. Raises ValueError for another side.
     """
     if side not in ("right", "left"):
         raise ValueError(f"side must be 'right' or 'left', got {side!r}")

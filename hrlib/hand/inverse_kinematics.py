@@ -38,7 +38,7 @@ class FitSettings:
 
 @dataclass(frozen=True, eq=False)
 class FittedPoses:
-    """A hand fitted to F frames of S subjects with J labelled joints. `==` asks for the same object, as for `HandRig`."""
+    """A hand fitted to F frames of S subjects with J labelled joints. `==` compares objects, as for `HandRig`."""
 
     rotations: Float[Tensor, "F 16 4"]  # unit quaternions xyzw
     wrist_mm: Float[Tensor, "F 3"]  # camera frame

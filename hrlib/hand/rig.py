@@ -28,7 +28,7 @@ SHORTEST_BONE_MM = 1e-6  # a shorter one has no direction
 class HandRig:
     """A right hand that can be posed: V vertices, F faces, N cloud points, 16 joints, 5 tips.
 
-    `==` asks for the same object, because tensors that are compared give no single truth; `fingerprint` tells contents.
+    `==` compares objects, since compared tensors have no single truth value. `fingerprint` compares contents.
     """
 
     name: str

@@ -21,7 +21,7 @@ WRIST_FADES = 3  # power: a thick wrist does not make broad knuckles; 1 explains
 
 @dataclass(frozen=True, eq=False)
 class HandShape:
-    """Natural logarithms of factors; 0 is the template. `==` asks for the same object, as for `HandRig`."""
+    """Natural logarithms of factors; 0 is the template. `==` compares objects, as for `HandRig`."""
 
     log_scale: Float[Tensor, ""]  # of the whole hand
     log_length: Float[Tensor, "5"]  # of each finger along its bones

@@ -60,7 +60,7 @@ def splat_depth(
 
 
 def _check(points: Tensor, radius: float, size: tuple[int, int]) -> tuple[float, int, int]:
-    """The one place that validates what the back ends then rely on; returns radius, H, W as plain numbers."""
+    """Radius, H, W as plain numbers, once all that the back ends rely on is checked."""
     if not isinstance(points, torch.Tensor):
         raise ValueError(f"points must be a torch.Tensor [B, N, 3], got {type(points).__name__}; use torch.as_tensor")
     if points.ndim != 3 or points.shape[-1] != 3:

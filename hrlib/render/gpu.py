@@ -1,10 +1,9 @@
 """The renderer (paper section 3.3.2, Eq. 3-5) in Triton: float32 on the GPU, memory linear in B (HW + N).
 
 Forward is parallel over the pixels of a window. A program lays its threads over the largest window once, moves them from
-point to point of a block and hands each pixel a 64-bit key by an atomic maximum. The key is the value's bits above the
-complement of the point's index. A positive float orders like its bits, so the largest key is the largest value and, among
-equals, the lowest index: image and winners are deterministic. Most candidates lose against what the pixel holds already
-and need no atomic. A second pass turns keys into depth and winners.
+point to point of a block and hands each pixel a 64-bit key by an atomic maximum. The key is the value's bits (a positive
+float orders like them) above the complement of the point's index: the largest value wins and, among equals, the lowest
+index, so image and winners are deterministic. Most candidates lose without an atomic. A second pass reads the keys.
 
 A program per tile of pixels, as in rasterisers of Gaussians, needs points binned by tile first: more launches than all of
 this, and launches are what a batch of 32 costs. Each point would also be tried on five times its window's pixels at r = 5.

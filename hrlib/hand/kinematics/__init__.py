@@ -28,7 +28,6 @@ def forward_kinematics(
     gradient.
 
     Args:
-        hand: whose bones are posed.
         rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's).
         wrist_mm: where the wrist joint is, in the camera frame.
 
