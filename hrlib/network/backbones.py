@@ -1,6 +1,7 @@
 """The layers of PoseNet before its heads: the paper's AlexNet, a small residual network, and one whose places vote."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, pixel_unshuffle
 
@@ -14,7 +15,7 @@ class FirstConv(nn.Conv2d):
     def __init__(self, channels: int):
         super().__init__(1, channels, 11, 4, 5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B 1 120 120"]) -> Float[Tensor, "B c 30 30"]:
         if torch.jit.is_tracing():  # an ONNX graph wants weights that are constants
             return super().forward(x)
         # output i sees the rows 4i - 5 ... 4i + 5; with 5 rows before the image, these are blocks i, i + 1, i + 2
@@ -44,7 +45,7 @@ class Residual(nn.Module):
         same = (c_in, stride) == (c_out, 1)
         self.shortcut = nn.Identity() if same else Conv(c_in, c_out, 1, batch_norm, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B c2 h2 w2"]:
         return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
 
 
@@ -77,7 +78,7 @@ class Votes(nn.Module):
         v, u = torch.meshgrid(place, place, indexing="ij")
         self.register_buffer("places", torch.stack([u, v, torch.zeros_like(u)], -1).flatten(0, 1), persistent=False)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Float[Tensor, "B 1 120 120"]) -> Float[Tensor, "B 575"]:
         fine = self.fine(self.stem(image))
         middle = self.middle(fine)
         coarse = self.coarse(middle)
@@ -86,8 +87,8 @@ class Votes(nn.Module):
         points = self.points(torch.relu(self.mix(up))).flatten(1) * self.SCALE
         return torch.cat([torch.relu(self.seen(torch.cat([coarse.flatten(1), points], 1))), points], 1)
 
-    def points(self, up: Tensor) -> Tensor:
-        """The 21 points [B, 21, 3] that the places of the finest map [B, 64, 15, 15] vote for."""
+    def points(self, up: Float[Tensor, "B c 15 15"]) -> Float[Tensor, "B 21 3"]:
+        """The 21 points that the places of the finest map vote for."""
         if torch.jit.is_tracing():
             return self._points_places_last(up)
         vote = self.vote(up.flatten(2).transpose(1, 2)).float().unflatten(2, (21, 4))  # [B, 225 places, 21, 4]
@@ -95,7 +96,7 @@ class Votes(nn.Module):
         return (weight * (self.places[:, None] + self.REACH * vote[..., 1:])).sum(1)
 
     def _points_places_last(self, up: Tensor) -> Tensor:
-        """`points` for ONNX Runtime: softmax and sums run along memory, without which a frame takes 15 % longer there."""
+        """`points` for ONNX Runtime: softmax and sums run along memory. Without it, a frame takes 15 % longer there."""
         weight, bias = (part.unflatten(0, (21, 4)).transpose(0, 1).flatten(0, 1) for part in self.vote.parameters())
         vote = conv2d(up, weight[..., None, None], bias).reshape(-1, 4, 21, 225)
         share = vote[:, 0].softmax(-1)
@@ -106,8 +107,7 @@ class Votes(nn.Module):
 def alexnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
     """AlexNet's kernels, strides and order (Krizhevsky et al. 2012), half its channels, no local response normalisation.
 
-    Returns:
-        the layers [B, 1, 120, 120] -> [B, n], their n, and the width of the fully connected layer after them.
+    Returns: the layers [B, 1, 120, 120] -> [B, n], their n, and the width of the fully connected layer after them.
     """
 
     def conv(c_in, c_out, kernel, pool=False):

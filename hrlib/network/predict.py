@@ -36,33 +36,20 @@ def predict_turned(net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURN
 
     A camera's turn about its axis turns the picture and nothing else, so what changes is the network's error. The mean has
     less of it and trembles less, at several times the cost. Quaternions are averaged (Gramkow 2001, "On averaging rotations").
-
-    Args:
-        net: as for `predict`.
-        crops: the frames.
-        turns_deg: angles of the cameras; 0 is the frame as it is.
-
-    Raises:
-        ValueError: no angle.
+    turns_deg: angles of the cameras; 0 is the frame as it is. Raises ValueError for no angle.
     """
     if not len(turns_deg):
         raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
     seen = []
     for degrees in turns_deg:
         other, R = turned(crops, torch.full_like(crops.centre_mm[:, 0], math.radians(degrees)))
-        prediction = _turned_by(predict(net, other), R.mT)
-        q, first = prediction.rotations, (seen[0] if seen else prediction).rotations
-        seen.append(
-            replace(prediction, rotations=q * (q * first).sum(-1, keepdim=True).sign())
-        )  # -q is the same rotation
+        prediction, back = predict(net, other), R.mT
+        q = turn_hand(prediction.rotations, back)
+        q = q * (q * (seen[0].rotations if seen else q)).sum(-1, keepdim=True).sign()  # q and -q are the same rotation
+        places = (None if place is None else rotated(place, back) for place in (prediction.offset, prediction.points))
+        seen.append(Prediction(q, *places))
     mean = _combined(seen, lambda parts: torch.stack(parts).mean(0))
     return replace(mean, rotations=normalize(mean.rotations, dim=-1))
-
-
-def _turned_by(prediction: Prediction, R: Tensor) -> Prediction:
-    """The same hands, turned with their cameras by R [B, 3, 3]."""
-    places = (None if place is None else rotated(place, R) for place in (prediction.offset, prediction.points))
-    return Prediction(turn_hand(prediction.rotations, R), *places)
 
 
 def _combined(predictions: list[Prediction], how: Callable[[tuple[Tensor, ...]], Tensor]) -> Prediction:
