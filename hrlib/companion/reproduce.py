@@ -24,8 +24,11 @@ ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def profile(wanted: str = "quick") -> str:
-    """The profile to run: the notebook's parameter `wanted`, unless the environment's HRLIB_PROFILE overrules it (so
-    that tests run the notebooks as they are, but short). ValueError where it is none of PROFILES."""
+    """The profile to run: HRLIB_PROFILE from the environment (tests run notebooks so), else the parameter `wanted`.
+
+    Raises:
+        ValueError: it is none of PROFILES.
+    """
     for source, value in ((PROFILE_VARIABLE, os.environ.get(PROFILE_VARIABLE)), ("profile", wanted)):
         if value and value not in PROFILES:
             raise ValueError(f"{source} must be one of {', '.join(PROFILES)}, got {value!r}")
@@ -41,18 +44,19 @@ def pick(profile: str, *, smoke: Any, quick: Any, full: Any) -> Any:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one notebook: seconds, names of the figures it wrote, and the error, None where it went well."""
+    """What became of one notebook."""
 
     notebook: str
     seconds: float
-    figures: tuple[str, ...]
-    error: str | None
+    figures: tuple[str, ...]  # names of those it wrote
+    error: str | None  # None if all cells ran
 
 
 def find_notebooks(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
     """The notebooks to run, in order: all `NN_name.ipynb`, or those whose names start with a word of `only`.
 
-    ValueError where a word of `only` fits none.
+    Raises:
+        ValueError: a word of `only` fits none.
     """
     folder = folder or paths.NOTEBOOKS
     found = sorted(folder.glob("[0-9][0-9]*.ipynb"))
@@ -66,8 +70,9 @@ def find_notebooks(only: Sequence[str] = (), folder: Path | None = None) -> list
 def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
     """Run one notebook with `parameters` in its own folder; the executed copy goes to `out`, also when a cell fails.
 
-    ValueError where the notebook has no such parameter (papermill would only warn). RuntimeError where a cell fails:
-    its number in the executed copy and the last lines of what it said.
+    Raises:
+        ValueError: the notebook has no such parameter (papermill would only warn).
+        RuntimeError: a cell fails; has its number in the executed copy and the last lines of its error.
     """
     import papermill
 
@@ -85,8 +90,8 @@ def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
     try:
         papermill.execute_notebook(str(path), str(out), parameters, **settings)
     except papermill.PapermillExecutionError as error:
-        said = "\n".join(ESCAPES.sub("", "\n".join(error.traceback)).splitlines()[-12:])
-        raise RuntimeError(f"cell {error.exec_count} of {path.name}: {error.ename}\n{said}") from error
+        lines = ESCAPES.sub("", "\n".join(error.traceback)).splitlines()[-12:]
+        raise RuntimeError("\n".join([f"cell {error.exec_count} of {path.name}: {error.ename}", *lines])) from error
 
 
 def reproduce(
@@ -97,18 +102,18 @@ def reproduce(
 ) -> int:
     """Run the notebooks one after the other, go on after one that fails, and write build/figures.html.
 
-    data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
-    Returns the exit status: 0; 1 where a notebook failed; 130 where Ctrl-C stopped the run.
+    Args:
+        data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
+
+    Returns:
+        The exit status: 0; 1 if a notebook failed; 130 if Ctrl-C stopped the run.
     """
     from tqdm import tqdm
 
     from .page import write_page
 
     pick(profile, smoke=None, quick=None, full=None)  # refuses an unknown profile before anything starts
-    folders = {name: str(Path(place).resolve()) for name, place in (data or {}).items() if place is not None}
-    for name, place in folders.items():
-        if not Path(place).is_dir():
-            raise FileNotFoundError(f"{name}: {place} is no folder; name the one that holds the data set")
+    folders = _folders(data or {})
     notebooks = find_notebooks(only, folder)
     if not notebooks:
         print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
@@ -135,6 +140,14 @@ def reproduce(
     if failed:
         print(f"FAILED: {', '.join(failed)}; executed copies up to the failing cell in {paths.EXECUTED}")
     return 130 if stopped else int(bool(failed))
+
+
+def _folders(data: Mapping[str, Path | None]) -> dict[str, str]:
+    folders = {name: str(Path(place).resolve()) for name, place in data.items() if place is not None}
+    for name, place in folders.items():
+        if not Path(place).is_dir():
+            raise FileNotFoundError(f"{name}: {place} is no folder; name the one that holds the data set")
+    return folders
 
 
 def _outcome(path: Path, profile: str, folders: Mapping[str, str]) -> Outcome:
@@ -174,10 +187,9 @@ def _print_table(outcomes: list[Outcome], notebooks: list[Path]) -> None:
     done = {outcome.notebook: outcome for outcome in outcomes}
     width = max(len(path.stem) for path in notebooks)
     print(f"{'notebook':{width}}  {'seconds':>7}  figures written")
-    for path in notebooks:
-        if path.stem not in done:
-            print(f"{path.stem:{width}}  {'-':>7}  not run to the end")
-            continue
-        outcome = done[path.stem]
-        state = ", ".join(outcome.figures) or "-"
-        print(f"{path.stem:{width}}  {outcome.seconds:7.0f}  {state}{'  FAILED' if outcome.error else ''}")
+    for name in (path.stem for path in notebooks):
+        seconds, state = "-", "not run to the end"
+        if name in done:
+            seconds, state = f"{done[name].seconds:.0f}", ", ".join(done[name].figures) or "-"
+            state += "  FAILED" if done[name].error else ""
+        print(f"{name:{width}}  {seconds:>7}  {state}")
