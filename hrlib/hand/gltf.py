@@ -22,15 +22,11 @@ WEBXR_BONES = {
     "thumb_middle": "thumb-phalanx-proximal",
     "thumb_far": "thumb-phalanx-distal",
     "thumb_tip": "thumb-tip",
-} | {
-    f"{finger}_{part}": f"{finger}-finger-{bone}"
-    for finger in FINGERS[1:]
-    for part, bone in zip(
-        ("base", "middle", "far", "tip"),
-        ("phalanx-proximal", "phalanx-intermediate", "phalanx-distal", "tip"),
-        strict=True,
-    )
 }
+for _finger in FINGERS[1:]:
+    for _part, _bone in {"base": "proximal", "middle": "intermediate", "far": "distal"}.items():
+        WEBXR_BONES[f"{_finger}_{_part}"] = f"{_finger}-finger-phalanx-{_bone}"
+    WEBXR_BONES[f"{_finger}_tip"] = f"{_finger}-finger-tip"
 
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
 COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -54,19 +50,15 @@ def load_gltf(
     a file repeats along texture seams become one. The cloud P is `sample_surface`'s.
 
     Args:
-        path: the file, whose name becomes the hand's.
         bones: the bone of each of the 16 joints and, if there are such, of tips. Of several bones the first turns at the
             joint, the others move with it. A tip's bone moves with its finger's far joint; a bone that is not named moves
             with its nearest ancestor that is, or with the wrist.
         unit_mm: millimetres per unit of the file's mesh (glTF's own unit is the metre).
-        cloud_points: N.
         side: "left" mirrors the mesh into the right hand that this project poses.
-        dtype: of the hand's tensors.
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: it is no glTF, has no skinned triangles, lacks bones of the map, is compressed, or shows a hand of the
-            other side.
+        ValueError: it is no glTF, has no skinned triangles, lacks bones, is compressed, or shows a hand of the other side.
     """
     path = Path(path)
     if side not in ("right", "left"):
@@ -208,12 +200,9 @@ def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
 
 def _joint_of_each_bone(gltf: GLTF2, skin: Skin, bones: Mapping[str, tuple[str, ...]]) -> list[int]:
     """The joint that each bone of the skin moves with."""
-    carriers = (*range(16), *TIP_PARENTS)
-    joint_of = {
-        b: joint
-        for point, joint in zip((*JOINT_NAMES, *TIP_NAMES), carriers, strict=True)
-        for b in bones.get(point, ())
-    }
+    joint_of = {}
+    for point, joint in zip((*JOINT_NAMES, *TIP_NAMES), (*range(16), *TIP_PARENTS), strict=True):
+        joint_of |= dict.fromkeys(bones.get(point, ()), joint)
     parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
 
     def folded(node: int | None) -> int:

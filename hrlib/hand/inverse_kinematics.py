@@ -92,12 +92,8 @@ def fit_to_joints(
     """Fit the hand to labelled joints, all frames at once, by Adam in float32.
 
     Args:
-        labels_mm: camera frame; the frames of each subject in the order of time.
+        labels_mm: the data set's joints in the camera frame; the frames of each subject in the order of time.
         subject: an id of each frame.
-        hand: the template.
-        dataset: whose joints the labels are (`joint_map`).
-        settings: of the descent.
-        progress: show a bar.
 
     Raises:
         ValueError: shapes that differ, or labels that are not finite.
@@ -138,9 +134,8 @@ class _Fit:
         """The subject's joints in all of its frames, [F, J, 3]."""
         frames, log_length = self.frames_of[subject], self.log_length[subject]
         bones, grown = with_bones(self.hand, log_length), self.offsets * log_length.mean().exp()
-        return dataset_joints(
-            bones, self.rotations(frames), self.wrist[frames], self.dataset, self.labels.shape[1], grown
-        )
+        rotations, count = self.rotations(frames), self.labels.shape[1]
+        return dataset_joints(bones, rotations, self.wrist[frames], self.dataset, count, grown)
 
     def loss(self, s: FitSettings) -> Tensor:
         # offsets pay in each frame, or many frames push them to where no joint of a hand is
@@ -160,9 +155,8 @@ class _Fit:
         fitted = torch.empty_like(self.labels)
         for subject, frames in enumerate(self.frames_of):
             fitted[frames] = self.joints(subject)
-        rotations, free = self.rotations(slice(None)), (self.wrist, self.offsets, self.log_length)
-        wrist, offsets, log_length = (x.detach() for x in free)
-        return FittedPoses(rotations, wrist, fitted, offsets, log_length, self.subject)
+        wrist, offsets, log_length = (x.detach() for x in (self.wrist, self.offsets, self.log_length))
+        return FittedPoses(self.rotations(slice(None)), wrist, fitted, offsets, log_length, self.subject)
 
 
 def _start(labels: Tensor, hand: HandRig, dataset: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,13 +68,8 @@ class HandRig:
         return torch.einsum("nk,nkc->nc", self.cloud_bary, vertex_values[self.faces[self.cloud_face]])
 
     @cached_property
-    def T_wrist_rest(self) -> Float[Tensor, "16 4 4"]:
-        """Joint frames of the rest pose."""
-        return roma.Rigid(self.R_wrist_rest, self.joints_mm).to_homogeneous()
-
-    @cached_property
     def T_rest_wrist(self) -> Float[Tensor, "16 4 4"]:
-        """The inverse of `T_wrist_rest`."""
+        """The wrist's frame in each joint's frame of the rest pose."""
         return roma.Rigid(self.R_wrist_rest, self.joints_mm).inverse().to_homogeneous()
 
     @cached_property
@@ -92,20 +87,15 @@ class HandRig:
         return torch.einsum("jrc,jr->jc", self.R_wrist_rest[far], self.tips_mm - self.joints_mm[far])
 
     @cached_property
-    def R_parent_neutral(self) -> Float[Tensor, "16 3 3"]:
-        """Orientation of each joint in its parent's frame when all its angles are zero; the same for every rig."""
-        return neutral_rotations().to(self.joints_mm)
-
-    @cached_property
     def T_parent_neutral(self) -> Float[Tensor, "16 4 4"]:
         """Each joint's frame in its parent's when all its angles are zero."""
-        return roma.Rigid(self.R_parent_neutral, self.bones_mm).to_homogeneous()
+        return roma.Rigid(neutral_rotations().to(self.joints_mm), self.bones_mm).to_homogeneous()
 
     @cached_property
     def rest_rotations(self) -> Float[Tensor, "16 4"]:
         """The pose in which the mesh was modelled: unit quaternions xyzw with w >= 0."""
         R_parent = torch.cat([torch.eye(3).to(self.R_wrist_rest)[None], self.R_wrist_rest[list(PARENTS[1:])]])
-        q = roma.rotmat_to_unitquat(self.R_parent_neutral.mT @ R_parent.mT @ self.R_wrist_rest)
+        q = roma.rotmat_to_unitquat(neutral_rotations().to(R_parent).mT @ R_parent.mT @ self.R_wrist_rest)
         return torch.where(q[:, 3:] < 0, -q, q)
 
     @cached_property
@@ -158,15 +148,10 @@ class HandRig:
         return torch.stack(joints)
 
     def morphed(self, amounts: Mapping[str, float], scale: float = 1.0, name: str | None = None) -> "HandRig":
-        """Another person's hand: morphs of `morphs` are added, then all is scaled. The joint frames keep their axes.
+        """Another person's hand: morphs are added, then all is scaled. The joint frames keep their axes.
 
-        Args:
-            amounts: by the morph's name, e.g. `fingers-length+`; 1 is the morph as it was modelled.
-            scale: of all lengths, > 0.
-            name: of the new hand.
-
-        Raises:
-            ValueError: an unknown morph or a scale that is not positive.
+        amounts: by name, e.g. `fingers-length+`; 1 is the morph as it was modelled. Raises ValueError for an unknown morph
+        or a scale that is not positive.
         """
         unknown = sorted(set(amounts) - set(self.morphs))
         if unknown:
@@ -208,12 +193,9 @@ def build_rig(
     Finds the wrist's frame, moves everything into it, and gives each joint its anatomical axes.
 
     Args:
-        name: of the hand.
         mesh: vertices [V, 3], faces [F, 3], weights [V, 16].
-        joints: in the order of `joints.JOINT_NAMES`.
-        tips: thumb to pinky.
         cloud: triangle [N] and barycentric coordinates [N, 3] of each point of P.
-        morphs: displacements by morph, as `HandRig.morphs` has them.
+        morphs: displacements, as `HandRig.morphs` has them.
 
     Raises:
         ValueError: a left hand (mirror it first), or joints that coincide.
@@ -280,12 +262,7 @@ def asset_tensors(hand: HandRig) -> dict[str, Tensor]:
 
 
 def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32) -> HandRig:
-    """The template hand, or another asset file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no hand asset.
-    """
+    """The template hand, or another asset file. Raises FileNotFoundError, or ValueError if the file is no hand asset."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(

@@ -16,8 +16,10 @@ def test_skinning_against_a_loop_over_points_and_joints():
     some = slice(None, None, 37)
     ours = skin(hand.vertices_mm[some], hand.weights[some], skinning_transforms(hand, T))
     points, weights = hand.vertices_mm[some].numpy(), hand.weights[some].numpy()
+    T_rest = np.tile(np.eye(4), (16, 1, 1))
+    T_rest[:, :3, :3], T_rest[:, :3, 3] = hand.R_wrist_rest, hand.joints_mm
     for b in range(2):
-        M = [T[b, j].numpy() @ np.linalg.inv(hand.T_wrist_rest[j].numpy()) for j in range(16)]
+        M = [T[b, j].numpy() @ np.linalg.inv(T_rest[j]) for j in range(16)]
         for i, p in enumerate(points):
             moved = sum(weights[i, j] * (M[j] @ [*p, 1])[:3] for j in range(16))
             # the asset's rest frames are orthonormal to 1e-7 of 200 mm

@@ -23,7 +23,10 @@ def skin(points: Tensor, weights: Tensor, M: Tensor) -> Tensor:
 
 
 def skinning_transforms(T_cam_joint: Tensor, T_rest_wrist: Tensor) -> Tensor:
-    """`hrlib.hand.skinning.skinning_transforms`; no gradient reaches the hand. Torch multiplies so small matrices slowly."""
+    """`hrlib.hand.skinning.skinning_transforms`; no gradient reaches the hand.
+
+    Torch multiplies small matrices slowly: forward and backward of 32 hands take 0.27 ms instead of 0.08.
+    """
     return _Product.apply(T_cam_joint, T_rest_wrist)
 
 
@@ -81,24 +84,20 @@ _counted = WeakTensorKeyDictionary()  # weights -> their version, and their bond
 
 
 def bonds_of(weights: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`_bonds`, counted once for weights that stay as they are, as a hand's do.
+    """The weights that are not zero: those of point i, and their joints, at first[i] <= k < first[i + 1].
 
-    Whether they were changed in place is asked of the version that autograd keeps (a tensor of inference mode has none).
+    Counted once for weights that stay as they are, as a hand's do: autograd keeps a version of each tensor that changes when
+    the tensor is changed in place (a tensor of inference mode has none).
     """
-    if weights.is_inference():
-        return _bonds(weights.contiguous().numpy())
-    version, bonds = _counted.get(weights, (None, None))
-    if version != weights._version:
-        bonds = _bonds(weights.detach().contiguous().numpy())
-        _counted[weights] = weights._version, bonds
+    version = None if weights.is_inference() else weights._version
+    counted, bonds = _counted.get(weights, (None, None))
+    if version is None or version != counted:
+        values = weights.detach().numpy()
+        point, joint = values.nonzero()
+        first = np.searchsorted(point, np.arange(len(values) + 1))
+        bonds = first, joint.astype(np.uint32), values[point, joint]
+        _counted[weights] = version, bonds
     return bonds
-
-
-def _bonds(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weights that are not zero: those of point i, and their joints, at first[i] <= k < first[i + 1]."""
-    point, joint = weights.nonzero()
-    first = np.searchsorted(point, np.arange(len(weights) + 1))
-    return first, joint.astype(np.uint32), weights[point, joint]
 
 
 @numba.njit(cache=True, parallel=True)
