@@ -121,15 +121,9 @@ class Explorer(widgets.VBox):
     def __init__(self, hand: HandRig, size: int = 270):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
-        self.sliders = {
-            name: slider(a.plain, a.low, a.high, tip=f"{name}, {a.low} to {a.high} degrees")
-            for name, a in ANGLES.items()
-        }
-        self.view = {
-            name: slider(plain, -limit, limit, tip=f"{name}, -{limit} to {limit} degrees")
-            for name, (plain, limit) in VIEW_DEG.items()
-        }
-        self.shape = {name: slider(name, 75, 130, 100, f"{name}, 75 to 130 per cent") for name in SHAPE_PARTS}
+        self.sliders = {name: slider(a.plain, a.low, a.high, 0, f"{name}, degrees") for name, a in ANGLES.items()}
+        self.view = {n: slider(plain, -most, most, 0, f"{n}, degrees") for n, (plain, most) in VIEW_DEG.items()}
+        self.shape = {name: slider(name, 75, 130, 100, f"{name}, per cent") for name in SHAPE_PARTS}
         frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
         frame |= dict.fromkeys(("width", "height"), f"{size}px")
         self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
@@ -146,10 +140,10 @@ class Explorer(widgets.VBox):
         )
         self._targets = {"nothing": None}
         self.target.observe(self._redraw, "value")
-        for slider in (*self.sliders.values(), *self.view.values()):
-            slider.observe(self._redraw, "value")
-        for slider in self.shape.values():
-            slider.observe(self._reshape, "value")
+        for control in (*self.sliders.values(), *self.view.values()):
+            control.observe(self._redraw, "value")
+        for control in self.shape.values():
+            control.observe(self._reshape, "value")
         tabs = widgets.Tab(
             [*(self._panel(finger) for finger in FINGERS), row(*self.shape.values())],
             titles=[*(f.capitalize() for f in FINGERS), "Shape"],
@@ -233,7 +227,9 @@ def row(*children: widgets.Widget) -> widgets.Widget:
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
 
 
-def slider(text: str, low: int, high: int, value: int = 0, tip: str = "") -> widgets.IntSlider:
+def slider(text: str, low: int, high: int, value: int = 0, tip: str = "whole numbers") -> widgets.IntSlider:
     """Whole numbers: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
     style, layout = {"description_width": "96px"}, {"width": "300px"}
-    return widgets.IntSlider(value, low, high, description=text, tooltip=tip, style=style, layout=layout)
+    return widgets.IntSlider(
+        value, low, high, description=text, tooltip=f"{tip}: {low} to {high}", style=style, layout=layout
+    )
