@@ -15,12 +15,13 @@ from ..frames.find import crop_frame
 from ..frames.frame import Frame
 from ..frames.turn import rotated, turned
 from ..hand.kinematics import forward_kinematics, joint_positions, turn_hand
+from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
 from ..hand.rotations import from_euler, rotation_matrix
 from ..hand.skinning import skin, skinning_transforms
 from ..method import true_prediction
 from ..network.posenet import Prediction
-from .poses import sample_poses, sample_views
+from .poses import sample_poses, sample_view_angles
 from .rasterise import rasterise
 from .sensor import measure
 from .sensor.model import KINECT_V1, DepthSensor
@@ -116,7 +117,7 @@ class Synthesiser:
         """Random poses in random views, and where the wrist is (mm, camera frame)."""
         s = self.settings
         rotations = sample_poses(count, self.hand, generator)
-        rotations[:, 0] = sample_views(count, s.pitch_deg, s.roll_deg, generator)
+        rotations[:, 0] = view_rotation(*sample_view_angles(count, s.pitch_deg, s.roll_deg, generator).T)
         low, high = s.distance_mm
         z = low + (high - low) * torch.rand(count, generator=generator, device=self.device)
         xy = (torch.rand(count, 2, generator=generator, device=self.device) * 2 - 1) * s.off_axis * z[:, None]
@@ -177,12 +178,10 @@ class Synthesiser:
         """Depth frames of given poses: the mesh and a piece of forearm through a pinhole camera, then the sensor.
 
         Args:
-            rotations: the poses.
-            wrist_mm: where the wrists are in the camera frame.
+            rotations, wrist_mm: the poses and their places in the camera frame.
             generator: draws cameras, arms and noise.
             arms: length (mm), flexion and deviation (rad) of each forearm at the wrist; None draws them.
-            camera: takes whole images, instead of a window around each hand.
-            size: (H, W) of those images, px.
+            camera, size: whole images of one camera, (H, W) px, instead of a window around each hand.
         """
         hand, s = self.hand, self.settings
         arms = self.sample_arms(len(rotations), generator) if arms is None else arms

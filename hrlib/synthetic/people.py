@@ -70,7 +70,7 @@ class SimulatedUser:
 
         Args:
             template: the hand that the user's hand is a morph of.
-            count: of frames; a larger one gives the same frames and more.
+            count: how many; a larger number gives the same frames and more.
             split: "train" or "test", which have no frame in common.
             every: keep every `every`-th frame of each recording.
 
@@ -154,13 +154,8 @@ def record(
 ) -> Recorded:
     """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them.
 
-    Args:
-        user: whose frames.
-        template: the hand that the user's hand is a morph of.
-        count: of frames, those without a usable hand among them.
-        split: "train" or "test".
-        progress: show a bar.
-        processes: each takes a core; the frames do not depend on how many there are.
+    Frames without a usable hand count, but are left out. Each of the `processes` takes a core; the frames do not depend on
+    how many there are. Other arguments as in `SimulatedUser.frames`.
     """
     digest = _digest_of_frames(user, template)
     file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{digest}.pt"

@@ -19,7 +19,6 @@ from torch.nn.functional import normalize
 
 from ..hand.joints import limits_rad
 from ..hand.kinematics import forward_kinematics, joint_positions
-from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig, neutral_rotations
 from ..hand.rotations import euler_angles, from_euler, rotation_matrix
 from ..losses import collision_loss
@@ -93,24 +92,15 @@ def sample_angles(count: int, limits_rad: Float[Tensor, "16 3 2"], generator: Ge
 
 
 def sample_view_angles(count: int, pitch_deg: float, roll_deg: float, generator: Generator) -> Float[Tensor, "B 3"]:
-    """Yaw, pitch and roll (rad) of a raised hand turned to any side; see `hand.named_poses.view_rotation`.
+    """Yaw, pitch and roll (rad) of a raised hand turned to any side, as `hand.named_poses.view_rotation` takes them.
 
-    Args:
-        count: B.
-        pitch_deg: standard deviation of the tilt towards the camera.
-        roll_deg: standard deviation of the turn in the image.
-        generator: draws the angles.
+    pitch_deg, roll_deg: standard deviations of the tilt towards the camera and of the turn in the image.
     """
     like = {"generator": generator, "device": generator.device}
     yaw = (torch.rand(count, **like) * 2 - 1) * math.pi
     pitch = (torch.randn(count, **like) * math.radians(pitch_deg)).clamp(-MAX_PITCH_RAD, MAX_PITCH_RAD)
     roll = torch.randn(count, **like) * math.radians(roll_deg)
     return torch.stack([yaw, pitch, roll], 1)
-
-
-def sample_views(count: int, pitch_deg: float, roll_deg: float, generator: Generator) -> Float[Tensor, "B 4"]:
-    """Rotations of the wrist in the camera frame, with the angles of `sample_view_angles`."""
-    return view_rotation(*sample_view_angles(count, pitch_deg, roll_deg, generator).T)
 
 
 # -- poses of another skeleton ----------------------------------------------------------------------------------------
@@ -224,11 +214,7 @@ def smooth_angles(
     Between two poses the angles follow the minimum-jerk profile of human reaching (Flash and Hogan 1985), which stays
     inside the limits. Of several next poses, the one whose way there collides least is taken.
 
-    Args:
-        count: of frames.
-        hand: the hand that must not collide.
-        generator: draws poses and durations.
-        frames_between: two poses, at least and at most.
+    frames_between: least and greatest number of frames from one pose to the next.
     """
     key = euler_angles(sample_poses(1, hand, generator))
     parts, have = [], 0

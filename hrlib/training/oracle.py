@@ -1,6 +1,6 @@
-"""The supervised oracle: what a network reaches on a user's frames with what refinement never has, true poses and bones.
+"""The supervised oracle: a network trained on a user's frames with true poses and bones, which refinement never has.
 
-The ceiling of every label-free method, on simulated users only.
+It is the ceiling of every label-free method, for simulated users only.
 """
 
 import copy
@@ -18,15 +18,13 @@ from .step import pose_loss
 
 @dataclass(frozen=True)
 class OracleSettings:
-    """Adam over `epochs` of the user's frames, from the base model; the rate falls to zero along a cosine. Each batch has
-    `synthetic` frames of random poses of the user's hand before the user's camera beside those of the user, without which
-    a few thousand frames are learnt by heart."""
+    """Adam from the base model on; the rate falls to zero along a cosine."""
 
-    epochs: int = 4
-    batch: int = 100
-    synthetic: int = 50
-    learning_rate: float = 1e-4
-    joint_weight: float = 5.0
+    epochs: int = 4  # times that the user's frames are shown
+    batch: int = 100  # of the user's frames in a step
+    synthetic: int = 50  # more frames a step, of random poses; without them a few thousand frames are learnt by heart
+    learning_rate: float = 1e-4  # at the start
+    joint_weight: float = 5.0  # as in pretraining
     seed: int = 0
 
 
@@ -40,7 +38,7 @@ def fit_oracle(
 ) -> PoseNet:
     """A copy of `net` trained on the true poses of a simulated user's `frames`, for the user's true hand."""
     hand = user.hand(template)
-    maker = Synthesiser(hand, replace(user.camera, forearm_mm=60.0, forearm_share=0.5))
+    synthesiser = Synthesiser(hand, replace(user.camera, forearm_mm=60.0, forearm_share=0.5))
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)  # dropout has no generator of its own
     net = copy.deepcopy(net).train()
@@ -52,7 +50,7 @@ def fit_oracle(
         for index in torch.randperm(len(frames), generator=generator).split(settings.batch):
             truth = frames[index]
             if settings.synthetic:
-                truth = joined(truth, maker.batch(settings.synthetic, settings.seed + 1 + bar.n))
+                truth = joined(truth, synthesiser.batch(settings.synthetic, settings.seed + 1 + bar.n))
             loss, error = pose_loss(net(truth.crops.image), truth, hand, settings.joint_weight)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

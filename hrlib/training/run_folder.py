@@ -24,14 +24,10 @@ class Progress:
 
 
 class RunFolder:
-    """The files of one training.
+    """The files of one training of a hand, in the folder `out`.
 
-    Args:
-        out: the folder.
-        settings: named dataclasses, which a run that goes on must have in common with its state.
-        hand: the hand that is trained for.
-        start: the record of the checkpoint that the training begins with, None without one.
-        writes: whether this process is the one that writes.
+    settings: named dataclasses, which a run that goes on must have in common with its state. start: record of the
+    checkpoint that the training begins with. writes: whether this process is the one that writes.
     """
 
     def __init__(self, out: Path, settings: dict, hand: HandRig, start: dict | None, writes: bool):

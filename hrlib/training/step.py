@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..hand.kinematics import forward_kinematics, joint_positions
@@ -16,20 +17,25 @@ from ..synthetic.frames import SyntheticBatch
 
 def pose_loss(
     prediction: Prediction, truth: SyntheticBatch, hand: HandRig, joint_weight: float
-) -> tuple[Tensor, Tensor]:
-    """Supervised loss and mean joint error in mm.
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Supervised loss, and the mean joint error in mm.
 
-    The mean squared error of the rotations is taken on their matrices, because a rotation is two quaternions. To it come
-    the mean distance of the 21 joints, which weighs each rotation by what it moves, the same distance of the points that
-    the network votes for, and the squared error of the offset.
+    The loss is the sum of four terms. The mean squared error of the rotations is taken on their matrices, because a
+    rotation is two quaternions. The mean distance of the 21 joints weighs each rotation by what it moves. Networks that
+    vote for points or predict an offset have the points' mean distance and the offset's squared error.
+
+    Args:
+        prediction: of the network.
+        truth: about the same frames.
+        hand: whose joints are compared.
+        joint_weight: of the distances, in units of the cube.
     """
-    wanted = truth.true_prediction(hand)
     rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
     T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
     joint_error_mm = (joint_positions(hand, T) - truth.joints_mm).norm(dim=-1).mean()
     loss = rotation + joint_weight * joint_error_mm / truth.crops.cube_mm
     if prediction.offset is not None:
-        loss = loss + (prediction.offset - wanted.offset).square().sum(-1).mean()
+        loss = loss + (prediction.offset - truth.true_prediction(hand).offset).square().sum(-1).mean()
     if prediction.points is not None:
         seen = (truth.joints_mm - truth.crops.centre_mm[:, None]) / truth.crops.cube_mm
         loss = loss + joint_weight * (prediction.points - seen).norm(dim=-1).mean()
@@ -39,10 +45,17 @@ def pose_loss(
 def train_step(
     net: nn.Module, optimiser: torch.optim.Optimizer, batch: SyntheticBatch, hand: HandRig, joint_weight: float,
     bfloat16: bool = False, share: float = 1.0,
-) -> Tensor:  # fmt: skip
-    """One step of the optimiser on a batch; net, batch and hand on one device. Returns loss and joint error (mm), [2].
+) -> Float[Tensor, "2"]:  # fmt: skip
+    """One step of the optimiser; returns loss and joint error (mm). Net, batch and hand are on one device.
 
-    share: of the whole batch that this process has, times the number of processes, whose gradients are averaged.
+    Args:
+        net: the network, or what shares it between processes.
+        optimiser: of its parameters.
+        batch: this process's frames.
+        hand: the hand they show.
+        joint_weight: as in `pose_loss`.
+        bfloat16: compute the network in it.
+        share: of the whole batch that this process has, times the number of processes, whose gradients are averaged.
     """
     with torch.autocast(batch.rotations.device.type, torch.bfloat16, enabled=bfloat16):
         prediction = net(batch.crops.image)

@@ -20,7 +20,7 @@ from hrlib.synthetic.poses import (
     read_tracked_poses,
     sample_angles,
     sample_poses,
-    sample_views,
+    sample_view_angles,
     smooth_angles,
     smooth_walk,
 )
@@ -100,7 +100,7 @@ def test_yaw_is_read_off_a_view():
 
 def feasible(count: int) -> torch.Tensor:
     rotations = sample_poses(count, template(), generator(5))
-    rotations[:, 0] = sample_views(count, 30.0, 45.0, generator(6))
+    rotations[:, 0] = view_rotation(*sample_view_angles(count, 30.0, 45.0, generator(6)).T)
     return rotations
 
 
