@@ -8,6 +8,7 @@ evenly, and turns as the camera turns. Poses of the user's own frames as labels 
 import copy
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -68,7 +69,7 @@ class BestSettings:
 
     def __post_init__(self):
         require_at_least(1, self, "rounds", "frames", "steps", "synthetic", "runs")
-        require_at_least(0, self, "prepare", "segmented", "steady")
+        require_at_least(0, self, "prepare", "segmented", "steady", "equivariance")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
@@ -149,24 +150,21 @@ def _rounds(state: State) -> list[dict]:
     return [row for row in state.curve if "surprise" in row]
 
 
-def _warnings(rounds: list[dict], frames: int) -> list[str]:
+def _warnings(rounds: list[dict], frames: int) -> Iterator[str]:
     """What a user without labels must know."""
-    warnings = []
     if frames < FEW_FRAMES:
-        few = f"fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
-        warnings.append(f"only {frames} frames: {few}")
+        yield f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
     if frames < FEWEST_TO_HOLD_OUT:
-        none = f"of fewer than {FEWEST_TO_HOLD_OUT} frames none is held out"
-        warnings.append(f"the best round was chosen on frames learned from: {none}")
+        few = f"of fewer than {FEWEST_TO_HOLD_OUT} frames none is held out"
+        yield f"the best round was chosen on frames learned from: {few}"
     fitted = rounds[-1]["fitted_surprise"]
     if fitted > NO_HAND:
-        warnings.append(
+        yield (
             f"the frames do not look like a hand: fitted poses explain them with {fitted:.2f}, where hands come to less "
             f"than {NO_HAND}; check camera, unit and side, or keep the base model"
         )
     if min(row["surprise"] for row in rounds[1:]) >= rounds[0]["surprise"]:
-        warnings.append("refinement explains frames it has not seen no better than the base model, which is kept")
-    return warnings
+        yield "refinement explains frames it has not seen no better than the base model, which is kept"
 
 
 # -- explain --------------------------------------------------------------------------------------------------------------

@@ -237,8 +237,10 @@ def test_the_cloud_that_a_sensor_sees_lies_below_the_skin():
     torch.testing.assert_close((inside - hand.cloud_mm).norm(dim=-1), torch.full((len(inside),), 2.0))
     finger = hand.cloud_weights[:, 5] > 0.99  # a bone of the index finger: its axis is nearer than before
     along = hand.R_wrist_rest[5, :, 1]
-    aside = lambda p: torch.linalg.cross(p - hand.joints_mm[5], along.expand_as(p)).norm(dim=-1)  # noqa: E731
-    assert (aside(inside)[finger] < aside(hand.cloud_mm)[finger]).all()
+    below, above = (
+        torch.linalg.cross(p - hand.joints_mm[5], along.expand_as(p)).norm(dim=-1) for p in (inside, hand.cloud_mm)
+    )
+    assert (below[finger] < above[finger]).all()
 
 
 def test_acceleration_of_even_movement_is_none_and_a_jump_counts_for_no_more_than_a_jump():
@@ -304,10 +306,9 @@ def test_surprise_is_the_depth_term_and_the_way_from_the_frame_s_points_to_the_m
 
 def test_a_recording_is_explained_better_than_predicted_and_moves_more_evenly_the_more_that_counts(frames):
     batch, start, _ = frames  # six frames that do not follow one another: uneven without smoothing
-
-    bend = lambda joints: (joints[2:] - 2 * joints[1:-1] + joints[:-2]).norm(dim=-1).mean()  # noqa: E731
     before = surprise(template(), batch.crops, start)
     rough = explain(template(), batch.crops, start, SHORT)
     even = explain(template(), batch.crops, start, replace(SHORT, smooth=100.0, jump_mm=1000.0))
     assert rough.loss.mean() < 0.75 * before.mean()
-    assert bend(even.joints_mm) < bend(rough.joints_mm)
+    bend, less = (acceleration(fits.joints_mm, 1e6).mean() for fits in (rough, even))
+    assert less < bend

@@ -219,6 +219,7 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
         (lambda: BestSettings(synthetic=0), "synthetic must be at least 1, got 0"),
         (lambda: BestSettings(prepare=-1), "prepare must not be negative, got -1"),
         (lambda: BestSettings(steady=-1.0), "steady must not be negative, got -1.0"),
+        (lambda: BestSettings(equivariance=-1.0), "equivariance must not be negative, got -1.0"),
         (lambda: BestSettings(runs=0), "runs must be at least 1, got 0"),
         (lambda: BestSettings(keep=0.0), r"keep must be a share in \(0, 1\], got 0.0"),
     ],
@@ -383,9 +384,11 @@ def test_the_network_learns_that_a_turned_camera_sees_the_same_hand(net, others)
 
 
 def test_the_error_of_a_shape_s_fit_on_synthetic_frames_is_taken_off(net, frames, monkeypatch):
-    parts = lambda *values: HandShape(*(torch.tensor(v) for v in values))  # noqa: E731
-    true, bias = parts(-0.1, [0.0, 0.1, 0.2, 0.0, 0.0], 0.05, 0.0), parts(0.02, [-0.03] * 5, 0.04, -0.01)
-    add = lambda a, b: HandShape(*(x + y for x, y in zip(a.parts(), b.parts(), strict=True)))  # noqa: E731
+    def add(a, b):
+        return HandShape(*(x + y for x, y in zip(a.parts(), b.parts(), strict=True)))
+
+    values = (-0.1, [0.0, 0.1, 0.2, 0.0, 0.0], 0.05, 0.0), (0.02, [-0.03] * 5, 0.04, -0.01)
+    true, bias = (HandShape(*(torch.tensor(part) for part in parts)) for parts in values)
     known, shown = add(true, bias), []
 
     def fit(hand, crops, *rest):  # as biased on the synthetic frames as on the user's
