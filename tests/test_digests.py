@@ -31,6 +31,7 @@ def found():
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RESULTS)
 def test_the_same_as_before(found, name):
     stored = json.loads(FILE.read_text())

@@ -50,7 +50,7 @@ def first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def add_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
+def add_gradients(parameters: Iterable[torch.Tensor], world: int) -> None:
     """Sum gradients over the `world` processes, each of which has its share of the batch."""
     if world > 1:
         for parameter in parameters:

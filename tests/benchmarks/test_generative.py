@@ -29,6 +29,7 @@ from hrlib.losses import physical_loss
 from hrlib.method import PipelineSettings, true_prediction, wrist_position
 from hrlib.network.posenet import Prediction
 
+pytestmark = pytest.mark.slow  # only a benchmark uses it
 FRAMES = slice(0, 2)
 PSO = GenerativeSettings(method="pso", particles=12, generations=5)
 ICP = GenerativeSettings(method="icp", iterations=40, data_points=200, cloud_points=400)

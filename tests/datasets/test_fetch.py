@@ -103,6 +103,7 @@ def test_names_come_right_after_the_command(monkeypatch, capsys):
 
 
 @pytest.mark.mirror
+@pytest.mark.slow
 def test_the_mirror_has_what_the_registry_says(tmp_path):
     for name in ("published", "sr305", "poses"):
         fetch(name, tmp_path, False)
