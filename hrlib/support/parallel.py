@@ -13,7 +13,7 @@ from multiprocessing import get_context
 import numba
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @contextmanager
