@@ -30,6 +30,9 @@ def reproduce(
         nyu: folder of NYU Hand Pose (its train/ and test/), for notebook 07: refine and evaluate on it.
         icvl: folder of ICVL (its Training/ and Testing/), likewise.
     """
+    from .support.paths import require_repository
+
+    require_repository("hrlib reproduce")
     from .companion.reproduce import reproduce
 
     return reproduce(profile, only, data={"nyu": nyu, "icvl": icvl})
@@ -65,6 +68,7 @@ def claims(readme: bool = False) -> int:
     from .companion.results import gather_claims
     from .support import paths
 
+    paths.require_repository("hrlib claims")
     gathered = gather_claims(paths.FIGURES, paths.BENCHMARKS)
     print(claims.as_text(gathered))
     if readme:

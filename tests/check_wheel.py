@@ -33,12 +33,12 @@ for i, frame in enumerate(USERS["A"].frames(hrlib.load_hand(), 6, "test")):
 """
 
 
-def run(*command, **options) -> str:
-    """The output of a command; its errors end this script."""
+def run(*command, status: int = 0, **options) -> str:
+    """What a command prints; another exit status than `status` ends this script."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
-    if done.returncode:
+    if done.returncode != status:
         raise SystemExit(f"{' '.join(map(str, command))}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return done.stdout if status == 0 else done.stderr
 
 
 def built(folder: Path) -> Path:
@@ -107,6 +107,10 @@ def main():
         missing = [name for name in ("report.html", "joints.csv") if not (elsewhere / "mine" / name).is_file()]
         if missing:
             raise SystemExit(f"hrlib refine left no {', '.join(missing)}")
+        for command in ("reproduce", "claims"):
+            refused = run(programs / "hrlib", command, status=2, cwd=elsewhere, env=environment)
+            if "needs the repository" not in refused or len(refused.strip().splitlines()) != 1:
+                raise SystemExit(f"hrlib {command} without the repository says: {refused}")
         print(said.strip().splitlines()[-1])
         print(f"wheel: predict and refine work from another folder ({len(rows) // 21} frames)")
 

@@ -1,5 +1,6 @@
 """The repository agrees with itself: dependencies, versions, README's commands, notebooks."""
 
+import ast
 import importlib.metadata
 import json
 import os
@@ -204,3 +205,57 @@ def test_trainings_and_refinements_lie_where_make_clean_keeps_them():
     assert [
         path.name for path in places if re.search(r"out=(paths\.)?BUILD|ROOT / .{1,2}build/", path.read_text())
     ] == []
+
+
+# ---- the house
+
+# entry points whose signatures others script against
+ESTABLISHED = {
+    "hrlib/refine/__init__.py: refine",
+    "hrlib/training/pretrain.py: pretrain",
+    "hrlib/training/step.py: train_step",
+}
+
+
+def sources() -> list[Path]:
+    return sorted((paths.ROOT / "hrlib").rglob("*.py"))
+
+
+def is_kernel(function: ast.FunctionDef) -> bool:
+    names = {name.id for d in function.decorator_list for name in ast.walk(d) if isinstance(name, ast.Name)}
+    attributes = {name.attr for d in function.decorator_list for name in ast.walk(d) if isinstance(name, ast.Attribute)}
+    return bool({"njit", "jit"} & (names | attributes))
+
+
+def functions() -> list[tuple[str, ast.FunctionDef]]:
+    """Every function and method, with its place; kernels aside."""
+    found = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not is_kernel(node):
+                found.append((f"{path.relative_to(paths.ROOT)}: {node.name}", node))
+    return found
+
+
+def test_the_house_has_few_rooms():
+    entries = {p.name for p in (paths.ROOT / "hrlib").iterdir() if p.name != "__pycache__"}
+    assert len(entries) <= 18, sorted(entries)
+
+
+def test_functions_fit_on_a_screen():
+    long = {place: node.end_lineno - node.lineno + 1 for place, node in functions()}
+    assert {place: lines for place, lines in long.items() if lines > 60} == {}
+
+
+def test_functions_take_few_parameters():
+    def count(arguments: ast.arguments) -> int:
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        return sum(argument.arg not in ("self", "cls", "ctx") for argument in named)
+
+    many = {place: count(node.args) for place, node in functions()}
+    assert {place: number for place, number in many.items() if number > 6 and place not in ESTABLISHED} == {}
+
+
+def test_committed_pictures_are_small():
+    assert {p.name: p.stat().st_size for p in paths.FIGURES.glob("*.png") if p.stat().st_size > 300_000} == {}
+    assert not list(paths.FIGURES.glob("*.svg"))

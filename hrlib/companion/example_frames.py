@@ -187,7 +187,7 @@ def _folder(name: str, without: str) -> Path | None:
 
 def _place(name: str) -> tuple[str, int]:
     digits = Path(name).stem.split("_")[-1]
-    if not digits.isdigit():
+    if not digits.isdecimal():
         raise ValueError(f"frames must be named by a number, as A/a/depth_0_0001.png is, got {name!r}")
     return str(Path(name).parent), int(digits)
 

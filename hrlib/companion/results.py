@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 
 from .. import __version__
 from ..support import paths
@@ -183,8 +183,7 @@ def small_png(picture: Image.Image) -> bytes:
     """The picture as a PNG of at most `MOST_BYTES`: in 256 colours where that looks the same, reduced if need be."""
     picture = picture.convert("RGB")
     while True:
-        # a median cut: the palette of largest coverage is smaller still, but tints the grey of depth images
-        palette = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        palette = _with_palette(picture)
         difference = np.abs(np.asarray(palette.convert("RGB"), np.int16) - np.asarray(picture, np.int16))
         buffer = io.BytesIO()
         (palette if difference.mean() <= LOOKS_THE_SAME else picture).save(buffer, "png", optimize=True)
@@ -192,6 +191,24 @@ def small_png(picture: Image.Image) -> bytes:
             return buffer.getvalue()
         share = min(SMALLER, (MOST_BYTES / buffer.tell()) ** 0.5)  # as if bytes went with the pixels
         picture = picture.resize([round(share * side) for side in picture.size], Image.Resampling.LANCZOS)
+
+
+def _with_palette(picture: Image.Image) -> Image.Image:
+    """The picture in 256 colours: a median cut, and the colours of thin lines and letters, which it would merge."""
+    from scipy.spatial import cKDTree
+
+    from ..drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED  # matplotlib: not for who only reads results
+
+    kept = [ImageColor.getrgb(colour) for colour in (INK, ACCENT, GOOD, MUTED, *FINGER_COLOURS, "white", "black")]
+    cut = picture.quantize(256 - len(kept), Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = np.concatenate([np.reshape(cut.getpalette(), (-1, 3))[: 256 - len(kept)], kept])
+    pixels = np.asarray(picture).astype(np.int32) @ [1 << 16, 1 << 8, 1]
+    colours, where = np.unique(pixels, return_inverse=True)
+    channels = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1)
+    nearest = cKDTree(palette).query(channels)[1].astype(np.uint8)  # pillow's own search is off by up to 4 a channel
+    result = Image.fromarray(nearest[where.reshape(pixels.shape)], "L")
+    result.putpalette(palette.astype(np.uint8).ravel().tolist())
+    return result
 
 
 def shrink(path: Path) -> None:
