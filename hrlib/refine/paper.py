@@ -23,6 +23,7 @@ from .state import Refined, State
 
 FOREARM_MM = -8.0  # points farther behind the wrist than this are forearm, which the model does not have
 SWOLLEN_MM = 8.0  # a point of P that has moved farther than this earns a warning
+NUMBERS = ("mse", "loss", "depth", "collision", "physical")  # of each step, in the curve
 CHUNK = 200  # frames whose targets are drawn together
 
 
@@ -71,13 +72,14 @@ def refine_paper(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings, st
                 group["lr"] = rate * scale
             batch, target = _batch(crops, targets, s, *divmod(state.done, batches))
             optimiser.zero_grad(set_to_none=True)
-            sums = {}
-            for part in torch.arange(rank, len(batch), world).split(s.micro):
+            sums = dict.fromkeys(NUMBERS, 0.0)
+            mine = torch.arange(len(batch))[rank::world]
+            for part in mine.split(s.micro) if len(mine) else ():  # a last batch may have no frame for each process
                 cloud_mm, shown = hand.cloud_mm + bounded(free, s.reach_mm), batch[part]
                 step = evaluate_step(net(shown.image), hand, shown, s.pipeline, cloud_mm, target[part])
                 (step.loss.sum() / len(batch)).backward()
                 numbers = {"mse": image_mse(step.rendered, step.target), "loss": step.loss, **step.terms}
-                sums = {key: sums.get(key, 0.0) + x.sum().item() / len(batch) for key, x in numbers.items()}
+                sums = {key: sums[key] + x.sum().item() / len(batch) for key, x in numbers.items()}
             add_gradients(parameters, world)
             optimiser.step()
             state.done += 1

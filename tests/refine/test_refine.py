@@ -34,7 +34,7 @@ from hrlib.refine.best import Explainer, Learner, disagreement, draw_seed, split
 from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import ExplainSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
-from hrlib.refine.state import Refined, State
+from hrlib.refine.state import Processes, Refined, State
 from hrlib.support import paths
 from hrlib.synthetic.frames import Synthesiser, rolled
 
@@ -130,6 +130,16 @@ def test_a_batch_in_pieces_is_the_same_batch(net, small_hands, paper):
     # float32, summed in another order; Adam's first steps divide small gradients by their own size
     assert ours == pytest.approx(expected, rel=1e-3)
     assert (pieces.cloud_mm - paper.cloud_mm).norm(dim=-1).mean() < 0.02
+
+
+def test_a_process_without_a_frame_of_the_last_batch_takes_part_all_the_same(net, small_hands, monkeypatch):
+    monkeypatch.setattr(refine_paper, "add_gradients", lambda parameters, world: None)
+    monkeypatch.setattr(refine_paper, "add_numbers", lambda numbers, world, like: numbers)
+    monkeypatch.setattr(refine_paper, "any_of", lambda interrupted, world, like: False)
+    crops, settings = small_hands[:5], replace(PAPER, epochs=1)  # batches of four frames and of one
+    state = State(net, template(), crops, settings, None, Processes(rank=3, world=4))
+    rows = refine_paper.refine_paper(copy.deepcopy(net), template(), crops, settings, state).curve
+    assert rows[0]["loss"] > 0 and rows[1]["loss"] == 0 and rows[0].keys() == rows[1].keys()
 
 
 def test_a_wristband_needs_no_guess_of_where_the_hand_ends(net, small_hands, monkeypatch):
