@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 # name -> module; imported when first asked for, so that `hrlib --help` does not wait for torch
 _EXPORTS = {
     "Camera": "frames.camera",
-    "Crops": "frames.crop",
+    "Crops": "frames.crops",
     "HandRig": "hand.rig",
     "PipelineSettings": "method",
     "PoseNet": "network.posenet",

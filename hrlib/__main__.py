@@ -89,7 +89,7 @@ class RefineOptions:
     recipe: Literal["best", "paper", "depth"] = "best"
     # checkpoint to begin with, by default the shipped base model.
     model: Path | None = None
-    # use no more than the first so many images.
+    # use only the first images, at most this many.
     frames: int | None = None
     # of the recipes paper and depth, by default 10.
     epochs: int | None = None

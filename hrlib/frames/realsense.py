@@ -78,4 +78,5 @@ def _record_frames(pipeline, out: Path, wanted: int) -> int:
             Image.fromarray(np.asarray(depth.get_data(), np.uint16)).save(out / f"{count:05d}.png", compress_level=1)
         return wanted
     except KeyboardInterrupt:
+        (out / f"{count:05d}.png").unlink(missing_ok=True)  # it may be half written, and would be refused as damaged
         return count

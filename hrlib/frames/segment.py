@@ -1,4 +1,4 @@
-"""Depth frame -> the hand's pixels, without background and forearm; no labels, no learning (design step "segment").
+"""Depth frame -> the hand's pixels, without background and forearm; no labels, no learning (Sec. 4.2 without a wristband).
 
 Everything is measured in mm on a coarse grid of cells (about 3 mm), and taken to full resolution at the end:
 

@@ -1,4 +1,4 @@
-"""Graph of a depth frame's surface (design step "segment"): grid cells, joined where depth is continuous, and paths on it.
+"""Graph of a depth frame's surface, for `segment`: grid cells, joined where depth is continuous, and paths on it.
 
 An edge is two node numbers and a length, in three arrays; edges follow the image row by row. The loops are numba's: with
 scipy's sparse graphs a segmentation takes half as long again (9 ms instead of 6), since the matrices must be built.

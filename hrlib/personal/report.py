@@ -48,7 +48,7 @@ def write_report(path: Path, result: PersonalResult, gif: bytes) -> None:
     check, after, hand = result.check, result.after, result.refined.hand
     if result.before.names != after.names:
         raise ValueError("before and after must be of the same frames")
-    video = "<p>The whole of it is in <code>tracked.mp4</code>.</p>" if "tracked.mp4" in result.files else ""
+    video = "<p>As a video: <code>tracked.mp4</code>.</p>" if "tracked.mp4" in result.files else ""
     sections = {
         "Frames": _table(summary(check))
         + _list(check.advice)

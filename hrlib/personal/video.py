@@ -18,16 +18,8 @@ PAPER, INK, GREY, TITLE = (255, 255, 255), (34, 49, 63), (154, 165, 177), (225, 
 GOOD, BAD = (42, 127, 158), (200, 85, 61)  # RGB of the bar of confidence
 SURE = 0.3  # confidence from which the bar is GOOD
 AT_ONCE = 32  # frames whose hands are posed and shaded together
-X264 = [
-    "-crf",
-    "27",
-    "-preset",
-    "medium",
-    "-threads",
-    "1",
-    "-movflags",
-    "+faststart",
-]  # small, and plays while it loads
+# small, and plays while it loads
+X264 = ["-crf", "27", "-preset", "medium", "-threads", "1", "-movflags", "+faststart"]
 
 
 class NoEncoder(ValueError):

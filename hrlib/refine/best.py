@@ -34,7 +34,7 @@ from .state import Refined, State
 FEW_FRAMES = 200  # fewer frames of a user do not tell the hand's shape from the poses (notebook 10)
 FEWEST_TO_HOLD_OUT = 10  # with fewer frames none is held out
 MANY_TO_HOLD_OUT = 50  # from this number of frames on, every tenth is held out; below, every fifth
-RUN = 100  # frames in a row that are learnt from: `explain` evens the movement within as many
+RUN = 100  # frames in a row that are explained: `explain` evens the movement within as many
 TURN_DEG = 30.0  # the largest turn of the camera with which the hand is to be seen to turn
 WARM_UP = 20  # steps in which the rate rises at the beginning of a round
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
@@ -183,10 +183,8 @@ class Explainer:
     def explain(self, known: HandShape | None) -> tuple[HandShape, Explained]:
         """The hand's shape and the poses; known: the shape of the last round, None in the first."""
         s, fit, hand, crops = self.settings, self.settings.explain, self.hand, self.crops
-        if known is None:
-            fit = replace(
-                fit, seen=0.0
-            )  # a network that knows nothing but the template sees its bones in anybody's hand
+        if known is None:  # a network that knows nothing but the template sees its bones in anybody's hand
+            fit = replace(fit, seen=0.0)
         shape = known or HandShape.template(hand.vertices_mm)
         guess = predict(self.net, crops)
         if s.reshape:

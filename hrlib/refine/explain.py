@@ -43,9 +43,8 @@ class ExplainSettings:
     depth: float = 10.0  # weight of Eq. 6
     # the same while the shape is fitted: a sensor loses the outlines, and what the frame lacks of the model shrinks it
     shape_depth: float = 3.0
-    data: float = (
-        4.0  # weight of the distance from the frame's points to the model: points that no splat reaches pull, too
-    )
+    # weight of the distance from the frame's points to the model: points that no splat reaches pull, too
+    data: float = 4.0
     physical: float = 0.5  # weight of Eq. 8, per rad
     collision: float = 0.02  # weight of Eq. 7, per mm
     smooth: float = 2.0  # weight of the joints' acceleration from frame to frame
@@ -57,9 +56,8 @@ class ExplainSettings:
     # points behind the wrist, or before it by less than this, do not count: only the frame has a forearm, and two ends at
     # different places would stretch or shrink the hand
     wrist_mm: float = 15.0
-    rim_mm: float = (
-        1.0  # depth of the compared points below the skin: a sensor loses the rim of a finger, seen at an angle
-    )
+    # depth of the compared points below the skin: a sensor loses the rim of a finger, seen at an angle
+    rim_mm: float = 1.0
     points: int = 256  # of each frame's points, as many are compared
     pipeline: PipelineSettings = PipelineSettings()
 

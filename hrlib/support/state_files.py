@@ -38,7 +38,9 @@ def write_state(path: Path, state: dict) -> None:
 
 def cannot_save(error: OSError, run: str, kept: str) -> OSError:
     """The error to raise instead of `error`: `run` could not be saved, but `kept` is still on disk."""
+    # `files.naming` adds the file's name and a remedy, which would be said twice
+    reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return OSError(
         error.errno,
-        f"cannot save {run}: {error.strerror}. Free space there and run the same again; {kept} is kept and goes on",
+        f"cannot save {run}: {reason.strerror or reason}. Free space there and run the same again; {kept} is kept and goes on",
     )

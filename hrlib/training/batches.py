@@ -22,9 +22,8 @@ class PretrainSettings:
 
     steps: int = 6000
     batch: int = 200  # frames a step (the paper's)
-    fresh: float = (
-        0.5  # share of a batch that is drawn anew; the rest repeats earlier frames, since drawing costs time too
-    )
+    # share of a batch that is drawn anew; the rest repeats earlier frames, since drawing costs time too
+    fresh: float = 0.5
     memory: int = 300  # steps whose fresh frames may be repeated
     roll_deg: float = 0.0  # repeated frames are turned in the image by up to this
     learning_rate: float = 1e-3  # of Adam (the paper's)
@@ -34,9 +33,8 @@ class PretrainSettings:
     curve_every: int = 50  # steps that a point of the curve averages
     seed: int = 1
     lanes: int = 4  # parts of a batch drawn on their own; as many processes can share it
-    bfloat16: bool | None = (
-        None  # compute in it; None: if the device has it (emulation takes twenty times float32's time)
-    )
+    # compute in it; None: if the device has it (emulation takes twenty times float32's time)
+    bfloat16: bool | None = None
 
     def __post_init__(self):
         require_at_least(1, self, "batch", "checkpoint_every", "curve_every")
@@ -138,9 +136,7 @@ class Batches:
 
     def _fresh(self, step: int, lane: int) -> SyntheticBatch:
         batch = self.synthesiser.batch(self.lanes[lane][0], step_seed(self.settings, step, lane))
-        return replace(
-            batch, crops=replace(batch.crops, points=batch.crops.points[:, :0])
-        )  # nothing learns from points
+        return _without_points(batch)
 
 
 def step_seed(settings: PretrainSettings, step: int, lane: int) -> int:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder
@@ -94,3 +95,21 @@ def test_without_package_or_camera_it_says_what_to_do(plug, tmp_path):
     assert not (tmp_path / "mine").exists()
     with pytest.raises(ValueError, match="--seconds must be more than 0, got 0"):
         record(tmp_path / "mine", seconds=0)
+
+
+def test_ctrl_c_leaves_no_half_written_image(plug, tmp_path, monkeypatch):
+    plug(Camera640())
+    save = Image.Image.save
+
+    def interrupted(image, path, **options):
+        save(image, path, **options)
+        if path.name == "00002.png":
+            path.write_bytes(path.read_bytes()[:20])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    count, _ = record(tmp_path / "mine", seconds=1, rate=5, delay=0)
+    assert count == 2 and [path.name for path in sorted((tmp_path / "mine").glob("*.png"))] == [
+        "00000.png",
+        "00001.png",
+    ]
