@@ -66,8 +66,11 @@ def dataset_folder(name: str) -> Path:
         if folder.is_dir():
             return folder
     looked = f"{Path(root) / name} is no folder" if root else f"{variable} is not set"
+    how = (
+        f"`hrlib fetch {name}` has not fetched it" if known[name].files else f"it comes by hand from {known[name].page}"
+    )
     raise FileNotFoundError(
-        f"data set {name} not found: {looked}, and `hrlib fetch {name}` has not fetched it. Set {variable} to the folder "
+        f"data set {name} not found: {looked}, and {how}. Set {variable} to the folder "
         f"that holds {name}/. It is: {known[name].citation}; licence: {known[name].licence}."
     )
 

@@ -117,3 +117,10 @@ def test_fetched_data_are_found(tmp_path, monkeypatch):
         dataset_folder("sr305")
     (tmp_path / "cache" / "sr305").mkdir(parents=True)
     assert dataset_folder("sr305") == tmp_path / "cache" / "sr305"
+
+
+def test_what_cannot_be_fetched_is_not_said_to_be_fetchable(tmp_path, monkeypatch):
+    monkeypatch.delenv(paths.MIRROR_VARIABLE, raising=False)
+    monkeypatch.setattr(paths, "FETCHED", tmp_path / "cache")
+    with pytest.raises(FileNotFoundError, match="data set nyu not found: .* comes by hand from https://"):
+        dataset_folder("nyu")
