@@ -1,5 +1,6 @@
 """The state of a long run on disk, with which a stopped run goes on: a .pt file of tensors and plain values."""
 
+import errno
 import io
 import pickle
 from pathlib import Path
@@ -40,7 +41,8 @@ def cannot_save(error: OSError, run: str, kept: str) -> OSError:
     """The error to raise instead of `error`: `run` could not be saved, but `kept` is still on disk."""
     # `files.naming` adds the file's name and a remedy, which would be said twice
     reason = error.__cause__ if isinstance(error.__cause__, OSError) else error
-    return OSError(
-        error.errno,
-        f"cannot save {run}: {reason.strerror or reason}. Free space there and run the same again; {kept} is kept and goes on",
+    remedy = "Free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend that"
+    text = (
+        f"cannot save {run}: {reason.strerror or reason}. {remedy} and run the same again; {kept} is kept and goes on"
     )
+    return OSError(error.errno, text)

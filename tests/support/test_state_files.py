@@ -34,3 +34,11 @@ def test_an_error_in_saving_says_what_is_kept():
         "cannot save the training to out: No space left on device. Free space there and run the same again; "
         "the state of 3 steps is kept and goes on"
     )
+
+
+def test_the_remedy_is_named_once_and_fits_the_cause(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError) as raised:
+        write_state(tmp_path / "file" / "state.pt", {"config": {}})
+    text = str(cannot_save(raised.value, "the training to out", "the state of 3 steps"))
+    assert "Mend that" in text and "space" not in text and text.count("kept") == 1
