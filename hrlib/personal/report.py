@@ -211,11 +211,20 @@ def _short(name: str, most: int = 17) -> str:
 
 
 def figure_hand(template: HandRig, hand: HandRig, side: str) -> Figure:
-    """The template's and the user's hand at rest, at one scale."""
-    figure, axes = plots.grid(1, 2, 3.3)
+    """The template's and the user's hand at rest, at one scale, and their fingers' lengths side by side."""
+    figure, (*hands, lengths) = plt.subplots(1, 3, figsize=(10, 3.3), width_ratios=(1, 1, 1.35))
     flip = slice(None, None, -1 if side == "left" else 1)
-    for axis, rig, title in zip(axes[0], (template, hand), ("template", "yours"), strict=True):
+    for axis, rig, title in zip(hands, (template, hand), ("template", "yours"), strict=True):
         plots.show_picture(axis, _at_rest(rig)[:, flip], title)
+    y = np.arange(len(FINGERS))[::-1]
+    for rig, up, colour, label in ((template, 0.2, MUTED, "template"), (hand, -0.2, GOOD, "yours")):
+        of_fingers = [lengths_mm(rig)[finger] for finger in FINGERS]
+        bars = lengths.barh(y + up, of_fingers, 0.38, color=colour, label=label)
+    lengths.bar_label(bars, fmt="%.0f", fontsize=8, padding=2)
+    lengths.set_yticks(y, FINGERS)
+    lengths.set_xlabel("length from the base joint (mm)")
+    lengths.margins(x=0.3)
+    lengths.legend(loc="lower right")
     return figure
 
 
