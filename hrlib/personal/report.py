@@ -20,6 +20,7 @@ from ..drawing.style import ACCENT, GOOD, INK, MUTED
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
+from ..refine.best import FEW_FRAMES
 from ..refine.explain import evenly
 from ..support.files import write_bytes_atomically
 from .check import LIKE_A_HAND, Check, summary
@@ -28,7 +29,6 @@ from .track import Tracked
 
 UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simulated users)
 MANY_UNSURE = 0.1  # of the frames: from here on the report warns of what is measured on them
-ENOUGH_FRAMES = 200  # with fewer the hand's shape is still uncertain (notebook 10)
 SHOWN = 6  # frames in a figure
 MOST_ROWS = 20  # of a table of frames
 FAST_MM = 60.0  # the last bin of movements from frame to frame
@@ -137,7 +137,7 @@ def _next(result: PersonalResult) -> Iterator[str]:
         yield f"{unsure:.0%} of the frames are unsure: leave them out of what you measure (joints.csv has the confidence)"
     if sure.median() <= was.median():
         yield "confidence has not grown: look at the hands above, record more sides of the hand, or keep the base model"
-    if len(sure) < ENOUGH_FRAMES:
+    if len(sure) < FEW_FRAMES:
         yield "record more frames, and refine again from all of them"
     if not any("log_scale" in row for row in result.refined.curve):
         yield "this recipe moves points, not the skeleton: --recipe best measures your hand's size"

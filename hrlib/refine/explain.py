@@ -19,9 +19,16 @@ from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..losses import collision_loss, depth_loss, physical_loss, saturating
-from ..method import PipelineSettings, aside, on_the_hand, posed_cloud, to_pixels, without_forearm, wrist_position
+from ..method import (
+    PipelineSettings,
+    aside,
+    depth_image,
+    on_the_hand,
+    posed_cloud,
+    without_forearm,
+    wrist_position,
+)
 from ..network.posenet import Prediction
-from ..render import splat_depth
 from ..support.checks import require_at_least
 
 CHUNK = 100  # frames that are worked on together
@@ -239,7 +246,7 @@ class Comparison:
         cloud = torch.where(before_wrist, cloud, aside(cloud))
         if iteration % EVERY == 0:
             self.nearest = nearest_points(self.data, cloud.detach())
-        rendered = splat_depth(to_pixels(cloud), s.pipeline.radius_px, self.target.shape[1:], s.pipeline.backend)
+        rendered = depth_image(cloud, s.pipeline)
         near = torch.gather(cloud, 1, self.nearest[..., None].expand(-1, -1, 3))
         # 1e-8: the gradient of the root is finite at 0
         apart = ((near - self.data).square().sum(-1) + 1e-8).sqrt() - s.slack_mm / crops.cube_mm

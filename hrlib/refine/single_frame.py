@@ -12,9 +12,8 @@ from tqdm import tqdm
 from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..losses import depth_loss, image_mse
-from ..method import PipelineSettings, Step, evaluate_step, splat_target, to_pixels
+from ..method import PipelineSettings, Step, depth_image, evaluate_step, splat_target
 from ..network.posenet import PoseNet, Prediction
-from ..render import splat_depth
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def downhill_share(
     """
     longest = gradient.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-12)
     moved = step.cloud - gradient / longest * (move_mm / crops.cube_mm)
-    rendered = splat_depth(to_pixels(moved), settings.radius_px, step.target.shape[1:], settings.backend)
+    rendered = depth_image(moved, settings)
     return (depth_loss(rendered, step.target) < step.terms["depth"]).float().mean().item()
 
 
