@@ -11,8 +11,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..hand.joints import POINT_NAMES
+
 THRESHOLDS_MM = np.arange(81.0)  # Fig. 8 runs from 0 to 80 mm
-BIASES = ("none", "paper", "offset")
+BIASES = ("none", "paper", "offset")  # of Fig. 8, for any joints
+KINDS = (*BIASES, "hand")  # "hand" needs our 21 points
+WRIST = POINT_NAMES.index("wrist")
+KNUCKLES = tuple(POINT_NAMES.index(f"{finger}_base") for finger in ("index", "middle", "ring", "pinky"))
+ACROSS = (3, 1, -1, -3)  # weights of the knuckles: the slope of a line fitted to them, from pinky to index
+FLAT = 1e-3  # a palm that is narrower than this share of its length has no plane
 
 Points = Float[np.ndarray | Tensor, "*F J 3"]
 Errors = Float[np.ndarray | Tensor, "*F J"]
@@ -32,12 +39,12 @@ class Protocol:
     scale: str  # where the hand's size came from
     ground_truth: str  # every use of labels, except for the error itself; "none" if there is none
     subject: str = "all"  # "all", "1" or "2"
-    bias: str = "none"  # one of BIASES
+    bias: str = "none"  # one of KINDS
     estimated_on: str = "-"  # the frames that the bias comes from
 
     def __post_init__(self):
-        if self.bias not in BIASES:
-            raise ValueError(f"bias must be one of {', '.join(BIASES)}, got {self.bias!r}")
+        if self.bias not in KINDS:
+            raise ValueError(f"bias must be one of {', '.join(KINDS)}, got {self.bias!r}")
         if not self.ground_truth.strip():
             raise ValueError('ground_truth must say which labels were used for what ("none")')
 
@@ -90,11 +97,15 @@ def bias_of(kind: str, predicted_mm: Points, true_mm: Points) -> Bias | None:
     """The bias of some frames, mm, for `errors_without`.
 
     "paper": the smallest error of each joint (Sec. 4.5, "the minimum error for each joint, over the whole training set"), a
-    length without direction. "offset": the mean of prediction minus label, in the camera's axes. "none": None.
+    length without direction. "offset": the mean of prediction minus label, in the camera's axes. "hand": the same in the axes
+    of each true hand (`hand_axes`), which turn with it, so that it is what two definitions of joints differ by. "none": None.
     """
     predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
+    errors = errors_mm(predicted_mm, true_mm)  # refuses what cannot be compared
     if kind == "paper":
-        return errors_mm(predicted_mm, true_mm).min(0)
+        return errors.min(0)
+    if kind == "hand":
+        return np.einsum("frc,fjr->fjc", hand_axes(true_mm), predicted_mm - true_mm).mean(0)
     return (predicted_mm - true_mm).mean(0) if kind == "offset" else None
 
 
@@ -104,12 +115,60 @@ def errors_without(kind: str, predicted_mm: Points, true_mm: Points, bias: Bias 
     The paper's bias is subtracted from the errors, which stay at least 0; an offset from the predictions, so that it removes
     only what is constant, and can make a frame worse.
     """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
     errors = errors_mm(predicted_mm, true_mm)
     if kind == "none":
         return errors
     bias = bias_of(kind, predicted_mm, true_mm) if bias is None else bias
-    return np.maximum(errors - bias, 0) if kind == "paper" else errors_mm(predicted_mm - bias, true_mm)
+    if kind == "paper":
+        return np.maximum(errors - bias, 0)
+    in_camera_mm = np.einsum("frc,jc->fjr", hand_axes(true_mm), bias) if kind == "hand" else bias
+    return errors_mm(predicted_mm - in_camera_mm, true_mm)
+
+
+def cross_fitted_errors(kind: str, predicted_mm: Points, true_mm: Points) -> Errors:
+    """Errors in mm after a bias is removed that the other half of the frames tells: it has not seen the frames it mends.
+
+    The halves are the first and the second in the order given, which is that of time: neighbours in time are alike, and would
+    tell each other's errors. Raises ValueError for fewer than two frames.
+    """
+    if len(predicted_mm) < 2:
+        raise ValueError(
+            f"two halves need at least two frames, got {len(predicted_mm)}: leave the cross-fitted number out"
+        )
+    predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
+    middle = len(predicted_mm) // 2
+    halves = slice(None, middle), slice(middle, None)
+    biases = [bias_of(kind, predicted_mm[half], true_mm[half]) for half in halves]
+    own = zip(halves, reversed(biases), strict=True)
+    return np.concatenate([errors_without(kind, predicted_mm[half], true_mm[half], bias) for half, bias in own])
+
+
+def hand_axes(joints_mm: Float[np.ndarray, "F 21 3"]) -> Float[np.ndarray, "F 3 3"]:
+    """An orthonormal frame in each hand, of the wrist and the four knuckles alone: its axes x, y, z in the camera, as columns.
+
+    y runs from the wrist to the middle of the fingers' base joints. x runs across the palm to the thumb's side: the direction
+    of the straight line fitted to these joints, made perpendicular to y. z = x cross y points to the palm's side of a right
+    hand. The axes of the rig's wrist lie within 15 degrees. The offset of a joint needs no origin.
+
+    Args:
+        joints_mm: our 21 points, mm.
+    Raises:
+        ValueError: other joints, or a hand whose wrist and knuckles lie on a line.
+    """
+    if joints_mm.ndim != 3 or joints_mm.shape[1:] != (len(POINT_NAMES), 3):
+        raise ValueError(f"a hand's axes need its 21 points [F, 21, 3], got {list(joints_mm.shape)}")
+    knuckles = joints_mm[:, KNUCKLES]
+    along, across = knuckles.mean(1) - joints_mm[:, WRIST], np.einsum("k,fkr->fr", ACROSS, knuckles)
+    length, width = np.linalg.norm(along, axis=1), np.linalg.norm(np.cross(along, across), axis=1)
+    flat = np.flatnonzero(width <= FLAT * length**2)
+    if len(flat):
+        raise ValueError(f"wrist and knuckles of frame {flat[0]} lie on a line: they give no axes; correct its labels")
+    y = along / length[:, None]
+    z = np.cross(across, along) / width[:, None]
+    return np.stack([np.cross(y, z), y, z], -1)
 
 
 # -- evaluation ---------------------------------------------------------------------------------------------------------
@@ -142,16 +201,21 @@ def evaluate(
     ids = np.asarray([] if subject is None else subject)
     if subject is not None and len(ids) != len(errors):
         raise ValueError(f"subject must be one id a frame: got {len(ids)} ids for {len(errors)} frames")
+    of_subjects = {str(one): float(errors[ids == one].mean()) for one in np.unique(ids)}
+    return numbers(errors) | {"per_subject_mm": of_subjects, "protocol": asdict(protocol)}
+
+
+def numbers(errors: Errors) -> dict:
+    """What `evaluate` tells of errors [F, J] in mm, whatever was removed from them."""
+    errors = _array(errors)
     fraction = success_curve(errors)
     return {
         "mean_mm": float(errors.mean()),
         "median_mm": float(np.median(errors.mean(1))),
         "per_joint_mm": errors.mean(0).tolist(),
-        "per_subject_mm": {str(one): float(errors[ids == one].mean()) for one in np.unique(ids)},
         "fraction": fraction.tolist(),
         "auc": area_under(fraction),
         "frames": len(errors),
-        "protocol": asdict(protocol),
     }
 
 

@@ -3,18 +3,23 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from hrlib.evaluation.joint_errors import (
     THRESHOLDS_MM,
     Protocol,
     area_under,
     bias_of,
+    cross_fitted_errors,
     errors_mm,
     errors_without,
     evaluate,
+    hand_axes,
     joint_error_mm,
     success_curve,
 )
+from hrlib.hand.joints import POINT_ORDER
+from hrlib.hand.rig import load_hand
 
 PROTOCOL = Protocol("nyu", "test", 2, "labels", "template", "crop centres")
 
@@ -70,6 +75,79 @@ def test_a_constant_offset_is_all_that_offset_bias_removes():
     assert removed == pytest.approx(np.linalg.norm(noise, axis=-1).mean(), rel=0.05)
 
 
+def turned_hands(count=40):
+    """One posed hand in `count` places and orientations, and what turned it."""
+    generator, hand = np.random.default_rng(1), load_hand()
+    R = Rotation.random(count, random_state=2).as_matrix()
+    rest = np.concatenate([hand.joints_mm.numpy(), hand.tips_mm.numpy()])[list(POINT_ORDER)].astype(float)
+    return np.einsum("frc,jc->fjr", R, rest) + generator.normal(size=(count, 1, 3)) * 200, R
+
+
+def test_a_constant_offset_in_the_hands_own_axes_is_removed_however_the_hand_turns():
+    true, R = turned_hands()
+    offset = np.random.default_rng(3).normal(size=(21, 3)) * 10
+    with_it = true + np.einsum("frc,jc->fjr", R, offset)
+    np.testing.assert_allclose(errors_without("hand", with_it, true), 0, atol=1e-9)
+    bias = bias_of("hand", with_it[:20], true[:20])
+    np.testing.assert_allclose(errors_without("hand", with_it[20:], true[20:], bias), 0, atol=1e-9)
+    assert errors_without("offset", with_it, true).mean() > 0.8 * errors_mm(with_it, true).mean(), (
+        "it turns in the camera"
+    )
+    in_camera = true + offset
+    left = errors_without("hand", in_camera, true)
+    assert left.mean() > 0.8 * errors_mm(in_camera, true).mean(), "a place that the camera gets wrong is no definition"
+
+
+def test_the_hands_axes_are_those_of_the_rigs_wrist():
+    true, R = turned_hands()
+    axes = hand_axes(true)
+    np.testing.assert_allclose(axes.swapaxes(1, 2) @ axes, np.tile(np.eye(3), (len(true), 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(axes), 1)
+    apart = Rotation.from_matrix(axes.swapaxes(1, 2) @ R).magnitude()  # the rest pose stands in the wrist's axes
+    assert apart.max() < np.radians(15), (
+        "the wrist's y runs to the middle finger, and the palm is curved: no more than that"
+    )
+    mirrored = hand_axes(true * (-1, 1, 1)) * np.array([-1, 1, 1])[:, None]
+    np.testing.assert_allclose(mirrored, axes * (1, 1, -1), atol=1e-9)
+
+
+def test_fingers_do_not_turn_the_hands_axes():
+    true, _ = turned_hands()
+    bent = true.copy()
+    bent[:, [i for i in range(1, 21) if i not in (5, 9, 13, 17)]] += 30
+    np.testing.assert_array_equal(hand_axes(bent), hand_axes(true))
+
+
+def test_the_other_half_tells_less_than_the_frames_themselves():
+    true, R = turned_hands()
+    noise = np.random.default_rng(4).normal(size=true.shape) * 8
+    offset = np.random.default_rng(5).normal(size=(21, 3)) * 10
+    predicted = true + noise + np.einsum("frc,jc->fjr", R, offset)
+    own, other = errors_without("hand", predicted, true).mean(), cross_fitted_errors("hand", predicted, true).mean()
+    assert own < other < 1.1 * own and other < errors_mm(predicted, true).mean()
+    by_hand = errors_without("hand", predicted[20:], true[20:], bias_of("hand", predicted[:20], true[:20]))
+    np.testing.assert_allclose(cross_fitted_errors("hand", predicted, true)[20:], by_hand)
+    with pytest.raises(ValueError, match="two halves need at least two frames, got 1"):
+        cross_fitted_errors("hand", predicted[:1], true[:1])
+
+
+def test_what_gives_no_axes_is_refused():
+    true, _ = turned_hands(3)
+    predicted = true + 1
+    predicted[1, 4, 2] = np.nan
+    for use in (bias_of, errors_without, cross_fitted_errors):
+        with pytest.raises(ValueError, match="holds NaN or infinite numbers"):
+            use("hand", predicted, true)
+        with pytest.raises(ValueError, match="holds NaN or infinite numbers"):
+            use("hand", true, predicted)
+    with pytest.raises(ValueError, match=r"need its 21 points \[F, 21, 3\], got \[3, 14, 3\]"):
+        bias_of("hand", true[:, :14], true[:, :14])
+    on_a_line = true.copy()
+    on_a_line[2, [5, 9, 13, 17]] = on_a_line[2, 0] + np.outer([1, 2, 3, 4], (10.0, 0, 0))
+    with pytest.raises(ValueError, match="wrist and knuckles of frame 2 lie on a line"):
+        hand_axes(on_a_line)
+
+
 def test_wrong_input_is_named():
     predicted, true = two_frames()
     with pytest.raises(ValueError, match=r"shape of true_mm \[2, 2, 3\], got \[1, 2, 3\]: evaluate the same frames"):
@@ -84,7 +162,7 @@ def test_wrong_input_is_named():
         evaluate(predicted[:, :1], true[:, :1], PROTOCOL)
     with pytest.raises(ValueError, match="one id a frame: got 3 ids for 2"):
         evaluate(predicted, true, PROTOCOL, subject=[1, 1, 2])
-    with pytest.raises(ValueError, match="bias must be one of none, paper, offset"):
+    with pytest.raises(ValueError, match="bias must be one of none, paper, offset, hand"):
         Protocol("nyu", "test", 2, "labels", "template", "none", bias="mean")
     with pytest.raises(ValueError, match="ground_truth must say"):
         Protocol("nyu", "test", 2, "labels", "template", " ")
