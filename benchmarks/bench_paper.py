@@ -8,7 +8,8 @@ A larger step does not lower the image error of test frames further, and loses t
 joints' error doubles or triples (13.9 -> 43.5 mm on A), while the hand's MSE falls by 3 to 33 %, no more than at 2e-5.
 Nor do 40 epochs instead of 10: on D, -19 % instead of -17, and the joints go from 20.4 to 21.3 mm instead of 19.0.
 
-What lowers it is --wristband: the users wear one, as the paper's does, and their forearms are cut off where their wrists are.
+What lowers it is --wristband: the users wear one, as the paper's does, and their forearms are cut off where a colour image
+shows it.
 Elsewhere the paper's network has to say where a hand ends before it has learned it. benchmarks/results/paper_wristband.json is
 of --wristband --epochs 20 --rate 5e-5 --anneal, about 20 minutes a user on one core.
 """

@@ -9,8 +9,7 @@ from PIL import Image
 
 from .folder import DepthFolder
 from .frame import Frame
-from .segment import NoHandFound
-from .wristband import cut_at_wristband
+from .wristband import mask_at_wristband
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -24,7 +23,7 @@ class MaskedFolder(Sequence):
     Args:
         frames: depth images.
         masks: folder of masks: pixels other than 0 are hand.
-        colour: or folder of colour images, aligned with the depth images, for `cut_at_wristband`.
+        colour: or folder of colour images, aligned with the depth images, for `mask_at_wristband`.
     """
 
     def __init__(self, frames: DepthFolder, masks: str | Path | None = None, colour: str | Path | None = None):
@@ -51,10 +50,7 @@ class MaskedFolder(Sequence):
             image = image[:, ::-1]  # as the frame is
         if self.is_mask:
             return replace(frame, mask=image > 0)
-        try:
-            return replace(frame, mask=cut_at_wristband(frame.depth_mm, frame.camera, image))
-        except NoHandFound:
-            return replace(frame, mask=np.zeros(image.shape[:2], bool))
+        return replace(frame, mask=mask_at_wristband(frame.depth_mm, frame.camera, image))
 
     def _beside(self, name: str) -> Path:
         stem = self.folder / Path(name).with_suffix("")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -25,10 +25,12 @@ from .poses import sample_poses, sample_view_angles
 from .rasterise import rasterise
 from .sensor import measure
 from .sensor.model import KINECT_V1, DepthSensor
+from .wristband import band_faces, band_vertices, between_rings
 
 CUBE_PX = (130.0, 200.0)  # pixels across the crop's cube, as Kinect has them at 1.0 to 0.65 m
 BEND_RAD = (0.35, 0.15)  # standard deviation of the forearm's flexion and deviation at the wrist
 STUB_MM = 2.0  # a forearm of this length just closes the mesh
+HALFWAY = 0.5  # of the arm's length: where the first of its two rings lies
 WIDER_ARM = 1.04  # the forearm's rings against the wrist's outline: an arm widens behind the wrist
 CHUNK = 50  # frames drawn at once before they are segmented, which bounds the memory
 
@@ -83,6 +85,7 @@ class Drawing:
     clean_mm: Float[np.ndarray | Tensor, "B H W"]  # what a sensor without errors would measure
     intrinsics: Float[np.ndarray | Tensor, "B 4"]  # fx, fy, cx, cy of each frame's window, px
     joints_mm: Float[Tensor, "B 21 3"]  # the truth in the camera frame
+    band: Bool[np.ndarray | Tensor, "B H W"] | None = None  # pixels that show the wristband, where one is worn
 
     def camera(self, index: int) -> Camera:
         """The camera of one frame."""
@@ -94,11 +97,11 @@ class Synthesiser:
 
     `batch(count, seed)` depends on its arguments alone, so that any number of workers makes the same frames. A hand on a
     CUDA device has its frames made there. They differ from those that the CPU makes of the same seed, and their crops
-    have no points.
+    have no points. With `wristband`, the forearms wear one.
     """
 
-    def __init__(self, hand: HandRig, settings: SyntheticSettings | None = None):
-        self.hand, self.settings = hand, settings or SyntheticSettings()
+    def __init__(self, hand: HandRig, settings: SyntheticSettings | None = None, wristband: bool = False):
+        self.hand, self.settings, self.wristband = hand, settings or SyntheticSettings(), wristband
         self.device = hand.vertices_mm.device
         self.loop = wrist_loop(hand.faces)
         self.faces = np.concatenate([hand.faces.cpu().numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
@@ -192,16 +195,24 @@ class Synthesiser:
             intrinsics = window_cameras(vertices, s, generator)
         else:
             intrinsics = vertices.new_tensor([camera.fx, camera.fy, camera.cx, camera.cy]).expand(len(vertices), 4)
+        wrist_ends = vertices[:, self.loop], arm[:, : len(self.loop)], arms[:, 0] * HALFWAY
         vertices = torch.cat([vertices, arm], 1)
         noisy = torch.rand(len(vertices), generator=generator, device=self.device) < s.noise_share
         seed = int(torch.randint(2**31, (1,), generator=generator, device=self.device))
         if self.device.type != "cuda":  # the CPU's rasteriser and sensor take and give arrays
             vertices, intrinsics, noisy = vertices.numpy(), intrinsics.contiguous().numpy(), noisy.numpy()
-        clean_mm = rasterise(vertices, self.faces, intrinsics, size or (s.window_px, s.window_px), closed=True)
+        size = size or (s.window_px, s.window_px)
+        clean_mm, band = rasterise(vertices, self.faces, intrinsics, size, closed=True), None
+        if self.wristband:
+            over_mm = band_vertices(*wrist_ends)
+            over_mm = over_mm if self.device.type == "cuda" else over_mm.numpy()
+            over_mm = rasterise(over_mm, band_faces(len(self.loop)), intrinsics, size, closed=True)
+            band = (over_mm > 0) & ((over_mm < clean_mm) | (clean_mm == 0))
+            clean_mm[band] = over_mm[band]
         depth_mm = clean_mm + 0  # a copy
         if noisy.any():
             depth_mm[noisy] = measure(clean_mm[noisy], intrinsics[noisy, 0], s.sensor, seed)
-        return Drawing(depth_mm, clean_mm, intrinsics, joint_positions(hand, T))
+        return Drawing(depth_mm, clean_mm, intrinsics, joint_positions(hand, T), band)
 
     def sample_arms(self, count: int, generator: Generator) -> Float[Tensor, "B 3"]:
         """Random forearms as `draw` takes them."""
@@ -217,7 +228,7 @@ class Synthesiser:
         length, bend = arms[:, 0], arms[:, 1:]
         along, wider = ring.new_tensor([0.0, 1.0, 0.0]), ring.new_tensor([WIDER_ARM, 0.0, WIDER_ARM])
         rings = []
-        for part in (0.5, 1.0):
+        for part in (HALFWAY, 1.0):
             angles = torch.stack([bend[:, 0], bend[:, 1], torch.zeros_like(length)], 1) * part
             # the hand's cut is slanted; the rings lie level at its mean height, then move down the arm
             moved = ring * wider + ring.mean(0) * along - part * length[:, None, None] * along
@@ -258,10 +269,8 @@ def forearm_faces(loop: Int[Tensor, " V"], first: int) -> Int[np.ndarray, "F 3"]
     n = len(loop)
     upper = np.stack([loop.numpy(), first + np.arange(n)])  # of the two bands between rings
     lower = first + np.arange(2 * n).reshape(2, n)
-    upper_next, lower_next = np.roll(upper, -1, 1), np.roll(lower, -1, 1)
-    bands = np.stack([upper_next, upper, lower, upper_next, lower, lower_next], -1).reshape(-1, 3)
-    end = np.stack([lower_next[1], lower[1], np.full(n, first + 2 * n)], -1)
-    return np.concatenate([bands, end])
+    end = np.stack([np.roll(lower[1], -1), lower[1], np.full(n, first + 2 * n)], -1)
+    return np.concatenate([between_rings(upper, lower), end])
 
 
 def window_cameras(

@@ -14,24 +14,24 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from ..frames.camera import Camera
 from ..frames.crops import Crops
 from ..frames.find import crop_frames
 from ..frames.frame import Frame, Truth
 from ..frames.segment import SegmentSettings, check_mask
+from ..frames.wristband import mask_at_wristband
 from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
-from ..hand.rotations import from_euler, rotation_matrix
+from ..hand.rotations import from_euler
 from ..support import paths
 from ..support.files import write_bytes_atomically
 from ..support.parallel import in_processes
 from .frames import BEND_RAD, Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .poses import sample_view_angles, smooth_angles, smooth_walk
 from .sensor.model import KINECT_V1, SR300
+from .wristband import colour_image
 
 # Kinect v1 at arm's length; Intel SR300 nearer, where it measures
 KINECT = SyntheticSettings(
@@ -47,6 +47,7 @@ POSE_FRAMES = (6, 20)  # from one pose to the next, shortest and longest
 VIEW_FRAMES = (12, 35)  # from one view and place to the next
 BEND_FRAMES = (25, 70)  # from one bend of the forearm at the wrist to the next
 FORMAT = 6  # of the cached crops; raise it when the same user's frames come out otherwise
+BAND_FORMAT = 1  # the same for the frames of users with a wristband, which alone it concerns
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class SimulatedUser:
     scale: float = 1.0  # of the whole hand, after the morphs
     camera: SyntheticSettings = KINECT
     seed: int = 0  # of all movements
-    wristband: bool = False  # as the paper's user has one (Sec. 4.2): masks end at the wrist, instead of segmentation
+    wristband: bool = False  # as the paper's user has one (Sec. 4.2): it ends masks, found in a rendered colour image
 
     def hand(self, template: HandRig) -> HandRig:
         """The user's true hand. Only a simulator and an evaluator may look at it."""
@@ -90,7 +91,7 @@ class SimulatedUser:
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         # torch's generator takes the lowest 32 bits of a seed
         generator = Generator().manual_seed((self.seed * 2 + (split == "test")) * 10**6 + number)
-        synthesiser, s = Synthesiser(self.hand(template), self.camera), self.camera
+        synthesiser, s = Synthesiser(self.hand(template), self.camera, self.wristband), self.camera
         rotations = from_euler(smooth_angles(SEQUENCE, synthesiser.hand, generator, POSE_FRAMES))
         path = smooth_walk(SEQUENCE, partial(_views_and_places, s=s, generator=generator), VIEW_FRAMES, generator)
         rotations[:, 0] = view_rotation(*path[:, :3].T)
@@ -98,12 +99,15 @@ class SimulatedUser:
         bends = smooth_walk(SEQUENCE, partial(_bends, generator=generator), BEND_FRAMES, generator)
         arms = torch.cat([torch.full((SEQUENCE, 1), s.forearm_mm), bends * torch.tensor(BEND_RAD)], 1)
         drawing = synthesiser.draw(rotations, wrist_mm, generator, arms)
-        R_cam_wrist = rotation_matrix(rotations[:, 0]).numpy()
+        random = np.random.default_rng(generator.initial_seed())  # of the colour camera's noise
         truths = [x.numpy() for x in (drawing.joints_mm, rotations, wrist_mm)] + [drawing.clean_mm]
         frames = []
         for i in range(SEQUENCE):
-            depth_mm, camera, truth = drawing.depth_mm[i], drawing.camera(i), Truth(*(x[i] for x in truths))
-            mask = before_wrist(depth_mm, camera, R_cam_wrist[i], truth.wrist_mm) if self.wristband else None
+            depth_mm, camera, mask = drawing.depth_mm[i], drawing.camera(i), None
+            if self.wristband:
+                colour = colour_image(drawing.clean_mm[i], camera, drawing.band[i], random)
+                mask = mask_at_wristband(depth_mm, camera, colour)
+            truth = Truth(*(x[i] for x in truths))
             frames.append(Frame(f"{self.name}/{split}/{number:03d}/{i:03d}", depth_mm, camera, mask, truth))
         return frames
 
@@ -120,18 +124,6 @@ def _views_and_places(count: int, s: SyntheticSettings, generator: Generator) ->
 def _bends(count: int, generator: Generator) -> Tensor:
     """[count, 2]: flexion and deviation of the forearm, in units of BEND_RAD."""
     return torch.randn(count, 2, generator=generator).clamp(-2, 2)
-
-
-def before_wrist(
-    depth_mm: Float[np.ndarray, "H W"],
-    camera: Camera,
-    R_cam_wrist: Float[np.ndarray, "3 3"],
-    wrist_mm: Float[np.ndarray, " 3"],
-) -> Bool[np.ndarray, "H W"]:
-    """The pixels of a hand on the fingers' side of its wrist (camera frame), where a wristband would begin."""
-    mask = depth_mm > 0
-    mask[mask] = (camera.cloud(depth_mm) - wrist_mm) @ R_cam_wrist[:, 1] > 0
-    return mask
 
 
 # -- recorded and cropped ---------------------------------------------------------------------------------------------
@@ -182,6 +174,8 @@ def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
         "movement": (SEQUENCE, POSE_FRAMES, VIEW_FRAMES, BEND_FRAMES, BEND_RAD),
         "segmentation": asdict(SegmentSettings()),
     }
+    if user.wristband:
+        decides["wristband"] = BAND_FORMAT
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 

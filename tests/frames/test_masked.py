@@ -33,6 +33,15 @@ def test_the_hand_ends_at_the_wristband(seen):
     assert mask[hand].mean() > 0.93 and not mask[depth == 0].any()
 
 
+def test_a_finger_that_a_shadow_cuts_off_is_of_the_hand_and_the_arm_is_not(seen):
+    depth, colour, y, _ = seen
+    shadowed = np.where((y > -38) & (y < -34), 0, depth)
+    mask = cut_at_wristband(shadowed, CAMERA, colour)
+    tip = (shadowed > 0) & (y < -38)
+    assert tip.sum() > 100 and mask[tip].all() and not mask[y > 75].any()
+    assert np.array_equal(mask[y > -34], cut_at_wristband(depth, CAMERA, colour)[y > -34])
+
+
 def test_without_a_wristband_it_says_so(seen):
     depth, colour, _, _ = seen
     with pytest.raises(NoHandFound, match="no dark wristband"):
