@@ -58,22 +58,24 @@ def fetch(
     return 0
 
 
-def claims(readme: bool = False) -> int:
-    """Print what the figures and benchmarks claim, and whether it holds; exit status 1 where one does not.
+def claims(write: bool = False) -> int:
+    """Print what is claimed, with values, targets and reasons; exit status 1 where anything is not as expected.
 
     Args:
-        readme: also write the table into README.md.
+        write: also write the tables to CLAIMS.md, and their summary into README.md.
     """
-    from .companion import claims
-    from .companion.results import gather_claims
+    from .companion import claims_table
+    from .companion.claims import read_claims, verdicts
+    from .companion.results import read_results
     from .support import paths
 
     paths.require_repository("hrlib claims")
-    gathered = gather_claims(paths.FIGURES, paths.BENCHMARKS)
-    print(claims.as_text(gathered))
-    if readme:
-        claims.write_into(paths.ROOT / "README.md", gathered)
-    return int(not all(claim["holds"] for claim in gathered))
+    known = read_claims()
+    judged, strays = verdicts(read_results(paths.FIGURES, paths.BENCHMARKS), known)
+    print(claims_table.as_text(judged, strays, known))
+    if write:
+        claims_table.write_tables(paths.ROOT, judged, strays, known)
+    return int(bool(claims_table.problems(judged, strays)))
 
 
 def pretrain() -> int:

@@ -19,7 +19,6 @@ from packaging.utils import canonicalize_name
 
 import hrlib
 from hrlib import __main__ as cli
-from hrlib.companion import claims
 from hrlib.support import paths
 
 PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())["project"]
@@ -139,21 +138,6 @@ def test_links_to_files_lead_somewhere(name):
 
 def test_readme_lists_every_notebook():
     assert [n.name for n in NOTEBOOKS if f"| {n.name[:2]} " not in text("README.md")] == []
-
-
-def test_readmes_table_has_the_claims_of_the_committed_results():
-    git = ["git", "ls-files", "figures/*.json", "benchmarks/results/*.json"]
-    listing = subprocess.run(git, cwd=paths.ROOT, capture_output=True, text=True)
-    if listing.returncode:
-        pytest.skip("not a git checkout, so nothing says which results are committed")
-    committed = []
-    for name in listing.stdout.split():
-        stored = subprocess.run(["git", "show", f":{name}"], cwd=paths.ROOT, check=True, capture_output=True, text=True)
-        committed += [claim["id"] for claim in json.loads(stored.stdout)["claims"]]
-    assert len(set(committed)) == len(committed), "two claims share an id"
-    table = text("README.md").split(claims.BEGIN)[1].split(claims.END)[0]
-    listed = re.findall(r"^\| (\S+) \|", table, flags=re.M)[2:]  # below the head and its rule
-    assert sorted(listed) == sorted(committed), "run hrlib claims --readme"
 
 
 def test_ci_runs_what_the_readme_says():

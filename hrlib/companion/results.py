@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from .. import __version__
 from ..support import paths
 from ..support.files import json_bytes, plain, write_bytes_atomically, write_together
 
+RECORD = {"id", "claim", "paper", "target", "value", "holds"}  # of a claim in a result file
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
 DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
 MOST_BYTES = 300_000  # of a picture: a clone downloads every version of every figure
@@ -246,14 +247,9 @@ def read_results(*folders: str | Path) -> list[dict[str, Any]]:
         for path in sorted(set(Path(folder).glob("*.json")) - set(Path(folder).glob("*.partial.json"))):
             try:
                 result = json.loads(path.read_text(encoding="utf-8"))
-                claims = [asdict(Claim(**claim)) for claim in result["claims"]]
-                results.append({**result, "name": result.get("name", path.stem), "claims": claims})
+                if any(set(claim) != RECORD for claim in result["claims"]):
+                    raise KeyError(f"a claim has {sorted(RECORD)}")
+                results.append({**result, "name": result.get("name", path.stem)})
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} is no result file ({error!r}); run what writes it again") from error
     return results
-
-
-def gather_claims(*folders: str | Path) -> list[dict[str, Any]]:
-    """The claims of all result files in the folders, each with `result`: the name of the figure or benchmark."""
-    results = read_results(*(folders or (paths.FIGURES, paths.BENCHMARKS)))
-    return [{"result": result["name"], **claim} for result in results for claim in result["claims"]]

@@ -22,6 +22,7 @@ IN_REPOSITORY = (ROOT / "pyproject.toml").is_file() and (ROOT / "notebooks").is_
 NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"
 BENCHMARKS = ROOT / "benchmarks" / "results"
+CLAIMS = ROOT / "claims.toml"  # what is claimed, without values
 DATA = ROOT / "data"
 PAPER_MODEL = DATA / "base" / "alexnet.safetensors"  # the paper's network
 BUILD = ROOT / "build" if IN_REPOSITORY else user_cache_path("hrlib")  # what can be made again in minutes

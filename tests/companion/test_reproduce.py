@@ -182,16 +182,26 @@ def test_unknown_options_are_refused(folders, monkeypatch, capsys, arguments):
     assert stop.value.code == 2
 
 
-def test_the_exit_status_of_claims_says_whether_all_hold(folders, monkeypatch, capsys):
+def test_the_exit_status_of_claims_says_whether_all_is_as_expected(folders, monkeypatch, capsys):
+    form = '[claims.%s]\ntext = "what"\nof = "paper"\nsource = "Fig. 3"\noperator = "<"\ntarget = 1\nunit = "mm"\n'
+    form += 'target_from = "ours: a test"\nresult = "a"\n'
+    known = form % "low" + form % "high" + 'expected = "fails"\nreason = "why"\n[retired]\n'
+    (folders / "claims.toml").write_text(known)
+    monkeypatch.setattr(paths, "CLAIMS", folders / "claims.toml")
     paths.FIGURES.mkdir()
-    claim = '{"id": "a.b", "claim": "c", "paper": "-", "target": "< 1", "value": 0.5, "holds": %s}'
-    text = '{"name": "a", "profile": "quick", "metrics": {}, "claims": [%s], "provenance": {}}'
-    (paths.FIGURES / "a.json").write_text(text % (claim % "true"))
-    assert run_cli(monkeypatch, "claims") == 0
-    paths.BENCHMARKS.mkdir()
-    (paths.BENCHMARKS / "b.json").write_text(text % (claim % "false"))
-    assert run_cli(monkeypatch, "claims") == 1
-    assert "1 of 2 claims hold" in capsys.readouterr().out
+    row = '{"id": "%s", "claim": "c", "paper": "-", "target": "-", "value": %s, "holds": true}'
+
+    def status(low, high):
+        rows = ", ".join(row % pair for pair in (("low", low), ("high", high)))
+        text = f'{{"name": "a", "profile": "quick", "metrics": {{}}, "claims": [{rows}], "provenance": {{}}}}'
+        (paths.FIGURES / "a.json").write_text(text)
+        return run_cli(monkeypatch, "claims")
+
+    assert status(0.5, 2) == 0 and "1 of 2 claims hold; 0 differ" in capsys.readouterr().out
+    assert status(2, 2) == status(0.5, 0.5) == status("NaN", 2) == status(0.5, "NaN") == 1
+    (paths.FIGURES / "a.json").unlink()
+    capsys.readouterr()
+    assert run_cli(monkeypatch, "claims") == 1 and "2 differ" in capsys.readouterr().out
 
 
 def test_help_does_not_load_the_heavy_parts():

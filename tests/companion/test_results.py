@@ -14,10 +14,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hrlib.companion import claims as claims_table
 from hrlib.companion import results
 from hrlib.companion.page import write_page
-from hrlib.companion.results import Claim, assert_claims, content_hash, gather_claims, provenance, save_figure
+from hrlib.companion.results import Claim, assert_claims, content_hash, provenance, read_results, save_figure
 from hrlib.support import paths
 from hrlib.support.files import write_json
 
@@ -197,24 +196,8 @@ def test_failed_claims_are_listed_with_value_and_target(capsys):
     assert "fig3.steps" in capsys.readouterr().out
 
 
-def test_claims_are_gathered_into_tables(folders):
+def test_the_page_shows_figures_with_claims_and_numbers(folders):
     save_figure(drawing(), "fig3", {"error_mm": 7.5, "curve": list(range(20))}, [GOOD, BAD], ORIGIN, "quick")
-    gathered = gather_claims(paths.FIGURES, folders / "none here")
-    assert [(c["result"], c["id"], c["holds"]) for c in gathered] == [
-        ("fig3", "fig3.error", True),
-        ("fig3", "fig3.steps", False),
-    ]
-    assert "1 of 2 claims hold" in claims_table.as_text(gathered)
-    readme = folders / "README.md"
-    readme.write_text(f"before\n{claims_table.BEGIN}\nstale\n{claims_table.END}\nafter\n")
-    claims_table.write_into(readme, gathered)
-    text = readme.read_text()
-    assert "| fig3.steps | in few steps | Sec. 4.3 | <= 70 | 90 | NO |" in text and "stale" not in text
-    assert text.startswith("before\n") and text.endswith("\nafter\n")
-    readme.write_text("no marks")
-    with pytest.raises(ValueError, match="put them back"):
-        claims_table.write_into(readme, gathered)
-
     page = write_page(paths.FIGURES, folders / "build/figures.html").read_text()
     assert "1 of 2 claims hold" in page and "does not hold" in page and "data:image/png;base64," in page
     assert "20 values" in page and "http" not in page
@@ -223,9 +206,9 @@ def test_claims_are_gathered_into_tables(folders):
 def test_a_broken_result_file_is_named(tmp_path):
     (tmp_path / "fig3.json").write_text('{"name": "fig3", "claims": [{"id": 1}]}')
     with pytest.raises(ValueError, match=r"fig3\.json is no result file"):
-        gather_claims(tmp_path)
+        read_results(tmp_path)
 
 
 def test_what_an_unfinished_benchmark_keeps_is_no_result_yet(tmp_path):
     (tmp_path / "refine.AB.partial.json").write_text('{"parameters": {}, "users": {}}')
-    assert gather_claims(tmp_path) == []
+    assert read_results(tmp_path) == []

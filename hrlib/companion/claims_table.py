@@ -1,0 +1,120 @@
+"""The claims with their values as tables: for the terminal, for CLAIMS.md, and a summary for README.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..support.files import write_together
+from .claims import TABLES, Claims, Verdict
+from .page import number
+
+BEGIN, END = "<!-- claims: written by `hrlib claims --write` -->", "<!-- end of claims -->"
+HEAD = """# What is claimed, and whether it holds
+
+Written by `hrlib claims --write` from [claims.toml](claims.toml) and the result files in `figures/` and `benchmarks/results/`.
+A claim may be expected to fail: then its reason stands below the tables. The exit status of `hrlib claims` is 1 as soon as
+anything differs from what is expected, in either direction, or a claim has no value.
+"""
+
+
+def in_one_word(verdict: Verdict) -> str:
+    """Whether it holds, and whether that is a surprise."""
+    if verdict.value is None:
+        return "no value"
+    holds = "yes" if verdict.holds else "NO"
+    if verdict.problem:
+        return f"{holds}, NOT AS EXPECTED"
+    return holds if verdict.holds else f"{holds}, as expected"
+
+
+def failing(judged: Sequence[Verdict]) -> list[Verdict]:
+    """Those that do not hold."""
+    return [verdict for verdict in judged if not verdict.holds]
+
+
+def of_table(judged: Sequence[Verdict], table: str) -> list[Verdict]:
+    """Those of one table: of the paper, beyond it, engineering."""
+    return [verdict for verdict in judged if verdict.claim.of == table]
+
+
+def problems(judged: Sequence[Verdict], strays: Sequence[str]) -> list[str]:
+    """All that differs from what is expected, a line each."""
+    return [f"{verdict.claim.id}: {verdict.problem}" for verdict in judged if verdict.problem] + list(strays)
+
+
+def _value(verdict: Verdict) -> str:
+    return "-" if verdict.value is None else number(verdict.value)
+
+
+def as_text(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) -> str:
+    """Three tables, what does not hold with its reason, what was retired, and what differs from what is expected."""
+    lines = []
+    for table, title in TABLES.items():
+        lines.append(f"== {title}")
+        for verdict in of_table(judged, table):
+            claim = verdict.claim
+            lines.append(f"{claim.id}: {_value(verdict)}, wanted {claim.wanted}: {in_one_word(verdict)}")
+            lines.append(f"    {claim.text}")
+            lines.append(f"    source: {claim.source}; target: {claim.target_from}; value: {claim.result}.json")
+        lines.append("")
+    lines.append("== What does not hold, and why")
+    lines += [f"{v.claim.id}: {v.claim.reason or v.problem}" for v in failing(judged)] or ["(nothing)"]
+    lines += ["", "== Retired", *(f"{old.id}: {old.text}\n    {old.reason}" for old in claims.retired.values()), ""]
+    wrong = problems(judged, strays)
+    lines += ["== Not as expected", *wrong, ""] if wrong else []
+    held = sum(verdict.holds for verdict in judged)
+    lines.append(
+        f"{held} of {len(judged)} claims hold; {len(wrong)} differ{'s' * (len(wrong) == 1)} from what is expected"
+    )
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def as_page(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) -> str:
+    """The content of CLAIMS.md."""
+    head = ("id", "claim", "source", "target", "where the target comes from", "value", "holds")
+    parts = [HEAD]
+    for table, title in TABLES.items():
+        rows = [
+            (v.claim.id, v.claim.text, v.claim.source, v.claim.wanted, v.claim.target_from, _value(v), in_one_word(v))
+            for v in of_table(judged, table)
+        ]
+        parts.append(f"## {title}\n\n{_table(head, rows)}")
+    why = "".join(f"- **{v.claim.id}**: {v.claim.reason or v.problem}\n" for v in failing(judged))
+    parts.append(f"## What does not hold, and why\n\n{why or 'Nothing.'}")
+    if wrong := problems(judged, strays):
+        parts.append("## Not as expected\n\n" + "".join(f"- {line}\n" for line in wrong))
+    old = [(old.id, old.text, old.reason) for old in claims.retired.values()]
+    parts.append(f"## Retired\n\n{_table(('id', 'what was claimed', 'why not any more'), old)}")
+    return "\n".join(parts)
+
+
+def as_summary(judged: Sequence[Verdict], strays: Sequence[str]) -> str:
+    """What README.md shows: how many of each table hold, and one line for each claim that does not."""
+    rows = []
+    for table, title in TABLES.items():
+        own = of_table(judged, table)
+        rows.append((title, str(len(own)), str(len(own) - len(failing(own))), str(len(failing(own)))))
+    lines = [f"- `{v.claim.id}`: {_value(v)} (wanted {v.claim.wanted}): {v.claim.text}\n" for v in failing(judged)]
+    told = "What does not hold (the reasons are in [CLAIMS.md](CLAIMS.md)):\n\n" + "".join(lines) if lines else ""
+    wrong = [f"- NOT AS EXPECTED: {line}\n" for line in problems(judged, strays)]
+    return _table(("", "claims", "hold", "do not"), rows) + "\n" + told + "".join(wrong)
+
+
+def write_tables(folder: Path, judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) -> None:
+    """Write CLAIMS.md, and what stands between the two marks in README.md.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1:
+        raise ValueError(f"{readme.name} must hold the lines {BEGIN} and {END} once each; put them back")
+    before, rest = text.split(BEGIN)
+    text = f"{before}{BEGIN}\n\n{as_summary(judged, strays)}\n{END}{rest.split(END)[1]}"
+    page = as_page(judged, strays, claims)
+    write_together({readme: text.encode(), folder / "CLAIMS.md": page.encode()})
