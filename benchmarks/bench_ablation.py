@@ -57,8 +57,7 @@ def main():
     net = load_network(template)[0]
     recipe = replace(SHORT, frames=arguments.frames, steps=arguments.steps)
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
-    truth = "simulated joints, for evaluation only"
-    made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL}, truth)
+    made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL})
     kept = by_user.Partial(arguments.out, arguments.users, made)
     users = kept.read()
     for name in arguments.users:
@@ -89,7 +88,7 @@ def main():
         for variant, changes in metrics[key].items():
             print(f"{key}, {variant}:", ", ".join(f"{name} {change:+.2f}" for name, change in changes.items()))
     profile = "quick" if arguments.frames >= 300 else "smoke"
-    record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": [], "provenance": made}
+    record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": []}
     kept.finish(record_)
 
 

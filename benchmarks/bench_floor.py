@@ -26,9 +26,7 @@ def main():
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "floor.json")
     arguments = parser.parse_args()
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
-    made = results.provenance(
-        {"test": arguments.test}, None, data, "simulated joints and poses: they are what is rendered"
-    )
+    made = results.provenance({"test": arguments.test}, None, data)
     template = load_hand()
     paper, base = (load_network(template, file)[0] for file in (PAPER_MODEL, BASE_MODEL))
     users = {}

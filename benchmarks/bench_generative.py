@@ -93,7 +93,6 @@ def main():
             {"frames": arguments.frames, "pso": pso, "icp": icp, "threads": torch.get_num_threads()},
             seed=arguments.seed,
             data={"hand": HAND_ASSET, "base model": BASE_MODEL},
-            ground_truth="simulated joints, for evaluation only",
         ),
     }
     write_json(arguments.out, record_)

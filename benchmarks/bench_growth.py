@@ -146,7 +146,7 @@ def main():
         print(claim.verdict())
     print(metrics["images_per_s"])
     data = {"hand": HAND_ASSET, "paper's network": PAPER_MODEL}
-    made = results.provenance({"repeats": arguments.repeats}, 0, data, "none: synthetic frames")
+    made = results.provenance({"repeats": arguments.repeats}, 0, data)
     profile = "quick" if arguments.large == LARGE_BATCH else "smoke"
     whole = {"name": "growth", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
     write_json(arguments.out, whole)

@@ -123,7 +123,6 @@ def main():
         parameters,
         settings.seed,
         {"hand": HAND_ASSET},
-        "simulated poses and joints, for training and evaluation",
     )
     profile = "quick" if settings.steps >= 300 else "smoke"
     result = {"name": "heads", "profile": profile, "metrics": metrics, "claims": claims, "provenance": provenance}

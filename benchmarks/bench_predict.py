@@ -153,7 +153,7 @@ def main():
         print(claim.verdict())
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
     parameters = {"repeats": arguments.repeats, "threads": arguments.threads}
-    made = results.provenance(parameters, 3, data, "none: synthetic frames, nothing compared with the truth")
+    made = results.provenance(parameters, 3, data)
     profile = "quick" if arguments.repeats >= 15 else "smoke"
     whole = {"name": "predict", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
     write_json(arguments.out, whole)

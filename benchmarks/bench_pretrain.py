@@ -100,7 +100,6 @@ def main():
         {"turns": arguments.turns, "steps": arguments.steps, "batch": settings.batch},
         settings.seed,
         {"hand": HAND_ASSET},
-        "simulated poses, for training",
     )
     profile = "quick" if arguments.turns * arguments.steps >= 36 else "smoke"
     result = {"name": "pretrain", "profile": profile, "metrics": metrics, "claims": [claim], "provenance": provenance}

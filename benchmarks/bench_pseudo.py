@@ -134,10 +134,7 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "base", "datasets")}
     data = {"hand": HAND_ASSET, "base model": arguments.base, "poses of NYU": NYU_POSES}
     data["published labels"] = dataset_folder("published")
-    truth = (
-        "real labels, for the poses that are drawn; their joints, for evaluation only, and for the bias where removed"
-    )
-    made = results.provenance(parameters | {"recipe": settings}, arguments.seed, data, truth)
+    made = results.provenance(parameters | {"recipe": settings}, arguments.seed, data)
     kept = by_user.Partial(arguments.out, "-".join(arguments.datasets), made)
     sets = kept.read()
     for dataset in arguments.datasets:
@@ -153,7 +150,7 @@ def main():
     record = {"name": "pseudo", "profile": "quick" if whole else "smoke", "metrics": metrics, "claims": claims}
     for claim in claims:
         print(claim.verdict())
-    kept.finish(record | {"provenance": made})
+    kept.finish(record)
 
 
 if __name__ == "__main__":

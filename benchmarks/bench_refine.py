@@ -6,10 +6,11 @@ hour on two cores with the default numbers.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 import by_user
 import torch
@@ -29,6 +30,7 @@ from hrlib.refine.explain import explain
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
 
+WAYS = ("once", "five", "fitted")
 GAP_MM = 15.0  # a frame^2; true joints that accelerate by more belong to two recordings
 
 
@@ -50,6 +52,15 @@ def measured(prediction, hand, test, cloud_mm=None) -> dict:
         "true_jitter": moves,
         "confidence_spearman": float(spearman(m.confidence, -m.error_mm)),
     }
+
+
+def three_ways(net, hand, test) -> dict[str, dict]:
+    """One model on a user's test frames: each frame seen once; in five turned views, as `hrlib predict` sees it; and the
+    poses from five views fitted to each frame."""
+    five = predict_turned(net, test.crops)
+    fitted = explain(hand, test.crops, five, progress=False).prediction
+    poses = {"once": predict(net, test.crops), "five": five, "fitted": fitted}
+    return {way: measured(poses[way], hand, test) for way in WAYS}
 
 
 def hand_mse(prediction, hand, test, cloud_mm) -> Tensor:
@@ -94,8 +105,7 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users", "processes")}
     data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
     recipe = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps)
-    truth = "simulated joints, for evaluation only (and to train the oracles)"
-    made = results.provenance(parameters | {"recipe": recipe}, 0, data, truth)
+    made = results.provenance(parameters | {"recipe": recipe}, 0, data)
     kept = by_user.Partial(arguments.out, arguments.users, made)
     metrics = {"users": kept.read()}
     for name in arguments.users:
@@ -104,93 +114,92 @@ def main():
         user, began = USERS[name], time.perf_counter()
         train = record(user, template, arguments.train, processes=arguments.processes)
         test = record(user, template, arguments.test, "test", processes=arguments.processes)
-        row = {"base": measured(predict(base, test.crops), template, test)}
-        row["base_turned"] = measured(predict_turned(base, test.crops), template, test)
-        # the template's hand, fitted to each test frame: what fitting alone brings, without any refinement
-        row["base_fitted"] = measured(
-            explain(template, test.crops, predict_turned(base, test.crops)).prediction, template, test
-        )
-        runs, once, fitted = [], [], []
+        row, runs = {"base": three_ways(base, template, test)}, []
         for seed in range(arguments.seeds):
             done = refine(base, template, train.crops, replace(recipe, seed=seed), device=arguments.device)
-            done = replace(done, net=done.net.cpu(), hand=done.hand.to("cpu"))
-            seen = predict_turned(done.net, test.crops)  # as `hrlib predict` does
-            found = measured(seen, done.hand, test) | {"warnings": list(done.warnings)}
-            truth = test.true_prediction(done.hand)
-            found["hand_mm"] = measure(truth, done.hand, test).error_mm.mean().item()  # what its bones alone cost
-            found["hand"] = {k: v for k, v in done.curve[-1].items() if k.startswith("log_")}
-            runs.append(found)
-            once.append(measured(predict(done.net, test.crops), done.hand, test))
-            fits = explain(done.hand, test.crops, seen, progress=False)
-            fitted.append(measured(fits.prediction, done.hand, test))
-            errors = (row["base"]["mean16"], found["mean16"], fitted[-1]["mean16"])
-            print("{}, seed {}: {:.1f} -> {:.1f} mm, fitted {:.1f}".format(name, seed, *errors), flush=True)
-        for key, several in (("best", runs), ("best_seen_once", once), ("best_fitted", fitted)):
-            row[key] = {number: [run[number] for run in several] for number in several[0]}
+            net, hand = done.net.cpu(), done.hand.to("cpu")
+            runs.append(three_ways(net, hand, test))
+            true_pose = test.true_prediction(hand)
+            runs[-1]["once"] |= {
+                "warnings": list(done.warnings),
+                "hand_mm": measure(true_pose, hand, test).error_mm.mean().item(),  # what its bones alone cost
+                "hand": {k: v for k, v in done.curve[-1].items() if k.startswith("log_")},
+            }
+            errors = [ways[way]["mean16"] for way in WAYS for ways in (row["base"], runs[-1])]
+            print(f"{name}, seed {seed}, mm:", "once {:.1f} -> {:.1f}, five {:.1f} -> {:.1f}, fitted {:.1f} -> {:.1f}"
+                  .format(*errors), flush=True)  # fmt: skip
+        row["best"] = {way: {key: [run[way][key] for run in runs] for key in runs[0][way]} for way in WAYS}
         row["seconds"] = time.perf_counter() - began
         metrics["users"][name] = row
         kept.write(metrics["users"])
     if set(metrics["users"]) != set(USERS):
         return kept.say_kept()
-    metrics["users"] = {name: metrics["users"][name] for name in USERS}
-    oracles = json.loads((BENCHMARKS / "users.json").read_text())["metrics"]["users"]
-    for name, row in metrics["users"].items():
-        row["oracle"] = {"mean16": oracles[name]["oracle"]["mean16"]}
-    mean = lambda values: sum(values) / len(values)  # noqa: E731
-    users = metrics["users"].values()
-    for key in ("best", "best_fitted"):
-        of = lambda part: mean([mean(u[part]["mean16"]) for u in users])  # noqa: E731
-        base_mm, oracle_mm = (mean([u[part]["mean16"] for u in users]) for part in ("base", "oracle"))
-        metrics[{"best": "gap_closed_mean", "best_fitted": "gap_closed_fitted"}[key]] = gap_closed(
-            base_mm, of(key), oracle_mm
-        )
-    # how much of it is refinement and how much the five views: both models seen the same way, too
-    ways = {
-        "five views, base one": ("best", "base"),
-        "both one": ("best_seen_once", "base"),
-        "both five": ("best", "base_turned"),
-    }
-    metrics["jitter_lowered"] = {way: jitter_lowered(users, *pair) for way, pair in ways.items()}
-    print("jitter lowered, worst user and seed:", metrics["jitter_lowered"])
+    users = metrics["users"] = {name: metrics["users"][name] for name in USERS}
+    for name, oracle in oracles_of(made).items():
+        users[name]["oracle"] = oracle
+    metrics |= {key: {way: of(users, way) for way in WAYS} for key, of in COMPARED.items()}
+    # what the five views alone do to a model
+    metrics["jitter_of_views"] = {name: jitter_of_views(row) for name, row in users.items()}
     profile = "quick" if arguments.seeds >= 3 else "smoke"
-    record_ = {"name": "refine", "profile": profile, "metrics": metrics, "claims": make_claims(metrics)}
-    for claim in record_["claims"]:
-        print(claim.verdict())
-    kept.finish(record_ | {"provenance": made})
+    kept.finish({"name": "refine", "profile": profile, "metrics": metrics, "claims": values_of(metrics)})
 
 
-def jitter_lowered(rows, refined: str, base: str) -> float:
-    """By which share, of the worst user and seed; `refined` and `base` are keys of the users' rows."""
-    return min(1 - max(row[refined]["jitter"]) / row[base]["jitter"] for row in rows)
+def oracles_of(made: dict) -> dict[str, dict]:
+    """The oracles of users.json. ValueError where they have another base model, other frames, or another hand."""
+    table = results.read_table(BENCHMARKS / "users.json")
+    ours = {"parameters": {key: made["parameters"][key] for key in ("train", "test")}, "seed": made["seed"]}
+    theirs = {"parameters": {key: table["provenance"]["parameters"][key] for key in ("train", "test")}}
+    theirs["seed"] = table["provenance"]["seed"]
+    ours["data_sha256"], theirs["data_sha256"] = made["data_sha256"], table["provenance"]["data_sha256"]
+    results.require_alike({"this run": {"provenance": ours}, "users.json": {"provenance": theirs}})
+    return {name: row["oracle"] for name, row in table["metrics"]["users"].items()}
 
 
-def make_claims(metrics: dict) -> list[results.Claim]:
-    """Of the network, which sees each test frame in five turned views as in `hrlib predict`, and of the network with each
-    test frame fitted (ids with -fitted)."""
-    users, claim, claims = metrics["users"], results.Claim, []
-    for key, tail, how in (
-        ("best", "", "`best` (frames seen from five turned views)"),
-        ("best_fitted", "-fitted", "`best`, each test frame fitted,"),
-    ):
-        best = {u: [1 - e / row["base"]["mean16"] for e in row[key]["mean16"]] for u, row in users.items()}
-        gap = metrics["gap_closed_mean" if key == "best" else "gap_closed_fitted"]
-        bcd = min(min(best[u]) for u in best if u in "BCD") if set(best) & set("BCD") else float("nan")
-        worst = min(min(values) for values in best.values())
-        steady = jitter_lowered(users.values(), key, "base")
-        ranks = min(min(row[key]["confidence_spearman"]) for row in users.values())
-        claims += [
-            claim(f"refine-gap{tail}", f"share of the way from the base to a supervised oracle that {how} goes without "
-                  "labels, mean of users and seeds", "-", ">= 0.60", gap, gap >= 0.6),
-            claim(f"refine-bcd{tail}", f"by how much {how} lowers the joint error of users B, C and D, worst user and seed",
-                  "-", ">= 0.25", bcd, bcd >= 0.25),
-            claim(f"refine-nobody-worse{tail}", "the same for all users, worst user and seed", "-", ">= 0", worst,
-                  worst >= 0),
-            claim(f"refine-jitter{tail}", f"by how much {how} lowers the jitter of the base, which sees each frame once, "
-                  "worst user and seed", "-", ">= 0.30", steady, steady >= 0.3),
-            claim(f"refine-confidence{tail}", f"rank correlation of the confidence of {how} with its accuracy, worst user "
-                  "and seed", "-", ">= 0.4", ranks, ranks >= 0.4),
-        ]  # fmt: skip
-    return claims
+# -- comparisons: both sides always see a frame in the same way ---------------------------------------------------------
+
+
+def gap(users: dict, way: str) -> float:
+    """Share of the way from the base to the supervised oracle, mean of users and seeds."""
+    base, oracle = (mean(row[model][way]["mean16"] for row in users.values()) for model in ("base", "oracle"))
+    return gap_closed(base, mean(mean(row["best"][way]["mean16"]) for row in users.values()), oracle)
+
+
+def lowered(rows: Iterable[dict], way: str, key: str) -> float:
+    """By which share `best` lowers a number of the base, worst of the users and seeds."""
+    return min(1 - max(row["best"][way][key]) / row["base"][way][key] for row in rows)
+
+
+def confidence_rank(users: dict, way: str) -> float:
+    """Rank correlation of confidence and accuracy, worst user and seed."""
+    return min(min(row["best"][way]["confidence_spearman"]) for row in users.values())
+
+
+def jitter_of_views(row: dict) -> dict[str, float]:
+    """By which share five views lower the jitter of a model that saw one: of the base, and of `best` (worst seed)."""
+    once, five = (row["best"][way]["jitter"] for way in ("once", "five"))
+    best = min(1 - after / before for before, after in zip(once, five, strict=True))
+    return {"base": 1 - row["base"]["five"]["jitter"] / row["base"]["once"]["jitter"], "best": best}
+
+
+COMPARED = {
+    "gap_closed": gap,
+    "lowered_bcd": lambda users, way: lowered((users[name] for name in "BCD"), way, "mean16"),
+    "lowered_least": lambda users, way: lowered(users.values(), way, "mean16"),
+    "jitter_lowered": lambda users, way: lowered(users.values(), way, "jitter"),
+    "confidence_spearman": confidence_rank,
+}
+CLAIMED = {
+    "gap_closed": "gap",
+    "lowered_bcd": "bcd",
+    "lowered_least": "nobody-worse",
+    "jitter_lowered": "jitter",
+    "confidence_spearman": "confidence",
+}
+
+
+def values_of(metrics: dict) -> dict[str, float]:
+    """The claims' values: refine-gap-once, refine-gap-five, refine-gap-fitted, ..."""
+    return {f"refine-{name}-{way}": metrics[key][way] for key, name in CLAIMED.items() for way in WAYS}
 
 
 if __name__ == "__main__":

@@ -161,9 +161,7 @@ def main():
     for claim in claims:
         print(claim.verdict())
     print({name: round(value, 2) for name, value in ratio.items()})
-    made = results.provenance(
-        {"repeats": arguments.repeats, "threads": arguments.threads}, 0, {"hand": HAND_ASSET}, "none: random poses"
-    )
+    made = results.provenance({"repeats": arguments.repeats, "threads": arguments.threads}, 0, {"hand": HAND_ASSET})
     profile = "quick" if arguments.repeats >= 15 else "smoke"
     whole = {"name": "skinning", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made}
     write_json(arguments.out, whole)

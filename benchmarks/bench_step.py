@@ -235,7 +235,6 @@ def main():
         {"repeats": repeats, "batch": arguments.batch, "threads": arguments.threads},
         0,
         {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL},
-        "simulated poses, for the supervised step that is timed",
     )
     profile = "quick" if repeats >= 15 else "smoke"
     write_json(

@@ -94,7 +94,7 @@ def main():
     claims = make_claims(metrics)
     for claim in claims:
         print(claim.verdict())
-    made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET}, "none")
+    made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET})
     profile = "quick" if arguments.repeats >= 100 else "smoke"
     write_json(
         arguments.out,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrlib.companion.results import content_hash
+from hrlib.support import ground_truth
 from hrlib.support.files import write_json
 from hrlib.support.paths import ROOT
 
@@ -36,11 +37,12 @@ class Partial:
                 print(f"{file.name} is of another run ({', '.join(differs)}): not used")
             else:
                 rows |= old["rows"]
+                ground_truth.merge(old["ground_truth"])
         return rows
 
     def write(self, rows: dict):
         """Keep the rows of this run so far."""
-        write_json(self.place, self._conditions() | {"rows": rows})
+        write_json(self.place, self._conditions() | {"rows": rows, "ground_truth": ground_truth.record()})
 
     def say_kept(self):
         """The last words of a run that has not all users."""
@@ -48,7 +50,8 @@ class Partial:
 
     def finish(self, record: dict):
         """Write the result file, which has all users; the rows beside it that it was made of go."""
-        write_json(self.out, record)
+        made = self.provenance | {"ground_truth": ground_truth.record()}
+        write_json(self.out, record | {"provenance": made})
         for file, old in self._files().items():
             if self._conditions().items() <= old.items():
                 file.unlink()

@@ -7,6 +7,7 @@ same user to look at afterwards, in the order of time.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ..frames.frame import Frame
 from ..hand.rig import HandRig
 from ..method import true_prediction
 from ..network.posenet import Prediction
+from ..support.ground_truth import Noted, note
 from ..synthetic.people import USERS, SimulatedUser
 from ..synthetic.poses import read_tracked_poses
 
@@ -31,9 +33,10 @@ ASL_TEST_FRAMES = 12  # in a row of each letter
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Cropped frames of one source. Letters and truth are for evaluation only."""
+class Examples(Noted):
+    """Cropped frames of one source. Letters and truth are for evaluation only; readings of them are noted."""
 
+    TRUTH: ClassVar = ("joints_mm", "rotations", "wrist_mm")
     kind: str  # "simulated" or "real"
     source: str  # in words
     crops: Crops
@@ -52,12 +55,18 @@ class Examples:
     @property
     def letters(self) -> list[str] | None:
         """What real frames show."""
-        return [letter_of(name) for name in self.names] if self.kind == "real" else None
+        if self.kind != "real":
+            return None
+        note(self.source, "letters")
+        return self._signs()
+
+    def _signs(self) -> list[str]:
+        return [letter_of(name) for name in self.names] if self.kind == "real" else []
 
     @property
     def labels(self) -> list[str]:
         """A word for each frame: its letter, or its number from 1."""
-        return [letter.upper() for letter in self.letters or map(str, range(1, len(self) + 1))]
+        return [letter.upper() for letter in self._signs() or map(str, range(1, len(self) + 1))]
 
     @property
     def sequence(self) -> list[int]:
@@ -76,7 +85,7 @@ class Examples:
 
     def true_prediction(self, hand: HandRig) -> Prediction:
         """The true pose as a perfect network would predict it (simulated frames only)."""
-        if self.rotations is None:
+        if vars(self)["rotations"] is None:
             raise ValueError("these frames are real: nobody knows their true pose")
         return true_prediction(self.rotations, self.wrist_mm, hand, self.crops)
 
@@ -169,7 +178,7 @@ def pieces(names: Sequence[str]) -> list[int]:
 
 def picked(examples: Examples, letters: str, count: int) -> list[int]:
     """`count` frames to look at: the middle one of each of these letters as far as there are any, others evenly."""
-    by_letter = _by_letter(examples.names) if examples.letters else {}
+    by_letter = _by_letter(examples.names) if examples.kind == "real" else {}
     middles = [by_letter[letter][len(by_letter[letter]) // 2] for letter in letters if letter in by_letter]
     evenly = [(2 * i + 1) * len(examples) // (2 * count) for i in range(count)]
     rest = [i for i in dict.fromkeys([*evenly, *range(len(examples))]) if i not in middles]
@@ -217,8 +226,8 @@ def _real(frames: list[Frame], keep: bool = False) -> Examples:
 def _simulated(user: SimulatedUser, frames: Sequence[Frame], keep: bool = False) -> Examples:
     crops, kept, left_out = crop_frames(frames)
     joints, rotations, wrist = (
-        torch.from_numpy(np.stack([getattr(frame.truth, key) for frame in kept]))
-        for key in ("joints_mm", "rotations", "wrist_mm")
+        torch.from_numpy(np.stack([vars(frame.truth)[key] for frame in kept]))  # handed over, not read
+        for key in Examples.TRUTH
     )
     source, names = f"simulated user {user.name}: {user.description}", [frame.name for frame in kept]
     return Examples("simulated", source, crops, names, left_out, kept if keep else None, joints, rotations, wrist, user)

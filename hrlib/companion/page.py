@@ -6,6 +6,7 @@ from typing import Any
 
 from ..drawing.page import embedded_picture, html_page
 from ..support.files import write_bytes_atomically
+from ..support.ground_truth import in_words
 from .results import read_results
 
 
@@ -27,7 +28,7 @@ def _section(result: dict, picture: Path) -> str:
     commit = provenance.get("commit", {})
     origin = [
         f"profile {result.get('profile', '?')}",
-        f"ground truth used: {provenance.get('ground_truth', '?')}",
+        f"ground truth used: {in_words(provenance.get('ground_truth', '?'))}",
         f"seed {provenance.get('seed', '?')}",
         f"commit {str(commit.get('id', '?'))[:10]}{' with local changes' if commit.get('dirty') else ''}",
         str(provenance.get("date_utc", "")),

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from .. import __version__
-from ..support import paths
+from ..support import ground_truth, paths
 from ..support.files import json_bytes, plain, write_bytes_atomically, write_together
 
 RECORD = {"id", "claim", "paper", "target", "value", "holds"}  # of a claim in a result file
@@ -56,7 +56,6 @@ def provenance(
     parameters: Mapping[str, Any],
     seed: int | Mapping[str, int] | None,
     data: Mapping[str, str | Path] | None,
-    ground_truth: str,
 ) -> dict[str, Any]:
     """What one needs to get the same numbers again, without anything that identifies the computer or its user.
 
@@ -64,17 +63,13 @@ def provenance(
         parameters: of the run.
         seed: of its generators; None if nothing is random.
         data: name -> file or folder that was read; recorded as SHA-256.
-        ground_truth: which ground truth was used anywhere, e.g. "none" or "simulated joints, for evaluation only".
 
     Raises:
-        ValueError: `ground_truth` is empty.
         FileNotFoundError: data is missing.
     """
-    if not isinstance(ground_truth, str) or not ground_truth.strip():
-        raise ValueError(f'ground_truth must say which ground truth was used anywhere ("none"), got {ground_truth!r}')
     torch = sys.modules.get("torch")  # a run without torch need not load it to say so
     return {
-        "ground_truth": ground_truth,
+        "ground_truth": ground_truth.record(),  # so far; a result file is written with what was read until then
         "parameters": plain(parameters, "parameters"),
         "seed": seed,
         "data_sha256": {name: content_hash(path) for name, path in (data or {}).items()},
@@ -169,8 +164,9 @@ def save_figure(
         raise ValueError(f"claims must have different ids, got {ids}")
     if "ground_truth" not in provenance:
         raise ValueError(
-            "provenance must come from hrlib.companion.results.provenance(...): it asks for the ground truth used"
+            "provenance must come from hrlib.companion.results.provenance(...): it records the ground truth"
         )
+    provenance = {**provenance, "ground_truth": ground_truth.record()}
     record = {"metrics": metrics, "claims": claims, "provenance": provenance}
     record = {"name": name, "profile": profile} | {key: plain(value, key) for key, value in record.items()}
     folder, picture = paths.figures(profile), io.BytesIO()
@@ -232,6 +228,56 @@ def assert_claims(claims: Iterable[Claim], profile: str = "quick") -> None:
     if profile != "smoke":
         raise AssertionError(message)
     print(f"(smoke profile, too short to tell) {message}")
+
+
+def read_table(path: str | Path) -> dict[str, Any]:
+    """A result file whose numbers are drawn or compared: the ground truth that it rests on counts as read here, too.
+
+    Raises:
+        FileNotFoundError, ValueError: it is missing, or no result file.
+    """
+    path = Path(path)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        read = table["provenance"]["ground_truth"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result file ({error!r}); run what writes it again") from error
+    # a result from before the record was kept names its truth in words
+    ground_truth.merge(read if isinstance(read, dict) else {f"as {path.name} says: {read}": []})
+    return table
+
+
+def require_alike(tables: Mapping[str, Mapping], but: Iterable[str] = ()) -> None:
+    """Check that results which are compared differ in nothing but the parameters `but`.
+
+    Args:
+        tables: result files, by name: their parameters, seeds and the files that they read must be the same.
+        but: the parameters that the comparison is about, at any depth, by name.
+
+    Raises:
+        ValueError: they differ in more; names what, and both values.
+    """
+    apart = set(but)
+    (first, one), *others = ((name, _conditions(table["provenance"])) for name, table in tables.items())
+    for name, other in others:
+        keys = [key for key in sorted(one | other) if not apart & set(key.split("."))]
+        differs = [f"{key}: {one.get(key)!r} and {other.get(key)!r}" for key in keys if one.get(key) != other.get(key)]
+        if differs:
+            raise ValueError(
+                f"{first} and {name} cannot be compared, they differ in {'; '.join(differs)}: run one again"
+            )
+
+
+def _conditions(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters, seed and data of a run, flat: {"parameters.recipe.epochs": 10, ...}."""
+    flat, todo = {}, [(key, made[key]) for key in ("parameters", "seed", "data_sha256")]
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, Mapping):
+            todo += [(f"{name}.{key}", part) for key, part in value.items()]
+        else:
+            flat[name] = value
+    return flat
 
 
 def read_results(*folders: str | Path) -> list[dict[str, Any]]:

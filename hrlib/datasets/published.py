@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..frames.camera import Camera
 from ..hand.joints import JOINT_COUNTS, NYU_SUBSETS
+from ..support.ground_truth import note
 from .fetch import dataset_folder
 
 NYU_CAMERA = Camera(588.03, 587.07, 320.0, 240.0)
@@ -82,6 +83,7 @@ def methods_on(dataset: str) -> list[Method]:
 
 def read_labels(dataset: str) -> Float[np.ndarray, "F J 3"]:
     """The labels of a test set, mm in the camera frame. Errors as `read_predictions`."""
+    note(f"{dataset} test set", "labels")
     return _read(_test_set(dataset), f"{dataset}_test_groundtruth_label")
 
 
@@ -98,12 +100,14 @@ def read_predictions(dataset: str, name: str) -> Float[np.ndarray, "F J 3"]:
 
 def read_nyu_36() -> Float[np.ndarray, "8252 36 3"]:
     """All 36 joints of the NYU test set's view 1, mm in the camera frame."""
+    note("nyu test set", "36 labels")
     folder = dataset_folder("published") / "nyu"
     return NYU_CAMERA.unproject(*(_table(folder / f"joint_1_{axis}.csv.gz", 36, ",") for axis in "uvd"))
 
 
 def read_nyu_centres() -> Float[np.ndarray, "8252 3"]:
     """Published crop centres of the NYU test set, mm in the camera frame, as AWR and others crop."""
+    note("nyu test set", "centres from labels")
     centres = _table(dataset_folder("published") / "nyu" / "center_test_refined.txt.gz", 3)
     return centres * (1, -1, 1)  # the file has y up
 

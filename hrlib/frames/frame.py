@@ -1,21 +1,25 @@
 """One depth frame. Every source of frames yields the same `Frame`."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from ..support.ground_truth import Noted
 from .camera import Camera
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What a simulator knows and a sensor does not; nothing that refines a model reads it."""
+class Truth(Noted):
+    """What a simulator knows and a sensor does not; nothing that refines a model reads it. Each reading is noted."""
 
+    TRUTH: ClassVar = ("joints_mm", "rotations", "wrist_mm", "depth_mm")
     joints_mm: Float[np.ndarray, "21 3"]  # camera frame: wrist, then thumb, index, middle, ring, pinky x (base to tip)
     rotations: Float[np.ndarray, "16 4"]  # unit quaternions xyzw
     wrist_mm: Float[np.ndarray, "3"]  # position of the wrist joint in the camera frame
     depth_mm: Real[np.ndarray, "H W"]  # what a sensor without errors would measure
+    source: str = "a simulation"  # whose truth, in the record of what was read
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from ..hand.rig import HandRig
 from ..hand.rotations import from_euler
 from ..support import paths
 from ..support.files import write_bytes_atomically
+from ..support.ground_truth import Noted
 from ..support.parallel import in_processes
 from .frames import BEND_RAD, Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .poses import sample_view_angles, smooth_angles, smooth_walk
@@ -100,6 +102,7 @@ class SimulatedUser:
         arms = torch.cat([torch.full((SEQUENCE, 1), s.forearm_mm), bends * torch.tensor(BEND_RAD)], 1)
         drawing = synthesiser.draw(rotations, wrist_mm, generator, arms)
         random = np.random.default_rng(generator.initial_seed())  # of the colour camera's noise
+        source = source_of(self, split)
         truths = [x.numpy() for x in (drawing.joints_mm, rotations, wrist_mm)] + [drawing.clean_mm]
         frames = []
         for i in range(SEQUENCE):
@@ -107,7 +110,7 @@ class SimulatedUser:
             if self.wristband:
                 colour = colour_image(drawing.clean_mm[i], camera, drawing.band[i], random)
                 mask = mask_at_wristband(depth_mm, camera, colour)
-            truth = Truth(*(x[i] for x in truths))
+            truth = Truth(*(x[i] for x in truths), source)
             frames.append(Frame(f"{self.name}/{split}/{number:03d}/{i:03d}", depth_mm, camera, mask, truth))
         return frames
 
@@ -130,10 +133,29 @@ def _bends(count: int, generator: Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Recorded(SyntheticBatch):
-    """A user's cropped frames with their truth."""
+class Recorded(Noted, SyntheticBatch):
+    """A user's cropped frames with their truth, whose readings are noted."""
 
+    TRUTH: ClassVar = ("rotations", "wrist_mm", "joints_mm")
     left_out: int  # frames in which no usable hand was found
+    source: str  # whose truth, in the record of what was read
+
+    def __getitem__(self, index) -> "Recorded":
+        return self._with(self._batch()[index])  # to select is not to read
+
+    def to(self, device: torch.device | str) -> "Recorded":
+        return self._with(self._batch().to(device))
+
+    def _batch(self) -> SyntheticBatch:
+        return SyntheticBatch(*(vars(self)[f.name] for f in fields(SyntheticBatch)))
+
+    def _with(self, batch: SyntheticBatch) -> "Recorded":
+        return Recorded(**vars(batch), left_out=self.left_out, source=self.source)
+
+
+def source_of(user: SimulatedUser, split: str) -> str:
+    """What the record of readings calls a user's truth."""
+    return f"simulated user {user.name}{', wristband' if user.wristband else ''}, {split}"
 
 
 def record(
@@ -152,7 +174,8 @@ def record(
     digest = _digest_of_frames(user, template)
     file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{digest}.pt"
     if file.exists():
-        return _unpacked(file.read_bytes())
+        batch, left_out = _unpacked(file.read_bytes())
+        return Recorded(**vars(batch), left_out=left_out, source=source_of(user, split))
     starts = range(0, count, SEQUENCE)
     crop_one = partial(_packed_recording, user, template, count, split)
     parts = []
@@ -160,9 +183,9 @@ def record(
         for start, packed in zip(starts, in_processes(crop_one, starts, processes), strict=True):
             parts.append(_unpacked(packed))
             bar.update(min(SEQUENCE, count - start))
-    recorded = Recorded(**vars(joined(*parts)), left_out=sum(part.left_out for part in parts))
-    write_bytes_atomically(file, _packed(recorded))
-    return recorded
+    batch, left_out = joined(*(part for part, _ in parts)), sum(count for _, count in parts)
+    write_bytes_atomically(file, _packed(batch, left_out))
+    return Recorded(**vars(batch), left_out=left_out, source=source_of(user, split))
 
 
 def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
@@ -184,20 +207,21 @@ def _packed_recording(user: SimulatedUser, template: HandRig, count: int, split:
     frames = user.recording(template, split, start // SEQUENCE)[: count - start]
     usable = [f for f in frames if f.mask is None or not check_mask(f.depth_mm, f.camera, f.mask).reason]
     crops, kept, _ = crop_frames(usable, progress=False)
-    keys = ("rotations", "wrist_mm", "joints_mm")
-    truth = {key: torch.from_numpy(np.stack([getattr(frame.truth, key) for frame in kept])) for key in keys}
-    return _packed(Recorded(crops, **truth, left_out=len(frames) - len(kept)))
+    truths = [vars(frame.truth) for frame in kept]  # handed over, not read
+    truth = {key: torch.from_numpy(np.stack([truth[key] for truth in truths])) for key in Recorded.TRUTH}
+    return _packed(SyntheticBatch(crops, **truth), len(frames) - len(kept))
 
 
-def _packed(recorded: Recorded) -> bytes:
+def _packed(batch: SyntheticBatch, left_out: int) -> bytes:
     buffer = io.BytesIO()
-    torch.save(vars(recorded) | {"crops": vars(recorded.crops)}, buffer)
+    torch.save(vars(batch) | {"crops": vars(batch.crops), "left_out": left_out}, buffer)
     return buffer.getvalue()
 
 
-def _unpacked(packed: bytes) -> Recorded:
+def _unpacked(packed: bytes) -> tuple[SyntheticBatch, int]:
     stored = torch.load(io.BytesIO(packed), weights_only=True)
-    return Recorded(**stored | {"crops": Crops(**stored["crops"])})
+    left_out = stored.pop("left_out")
+    return SyntheticBatch(**stored | {"crops": Crops(**stored["crops"])}), left_out
 
 
 LONG_THIN = {"fingers-length+": 0.45, "fingers-diameter-": 0.9, "wrist-": 1.0}

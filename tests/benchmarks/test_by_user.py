@@ -9,7 +9,7 @@ from hrlib.refine import RECIPES
 
 def made(folder, recipe="paper", steps=3, network=b"weights"):
     (folder / "network").write_bytes(network)
-    return provenance({"steps": steps, "recipe": RECIPES[recipe]}, 0, {"network": folder / "network"}, "none")
+    return provenance({"steps": steps, "recipe": RECIPES[recipe]}, 0, {"network": folder / "network"})
 
 
 def test_runs_for_other_users_are_put_together_and_then_go(tmp_path):
