@@ -1,0 +1,164 @@
+"""Models on frames whose joints are known, whatever the hand finder made of them: real sets and test people alike.
+
+Three things can happen to a frame. It is *left out*: no usable hand is found in it. It is *lost*: something is found, and its
+crop's centre lies more than `LOST_MM` from the true joints' mean, so that no model can be right about it. Or it is found. All
+are counted, and errors are given with the lost frames and without them.
+
+Two data sets define joints differently, so each error is given three times. "as_they_are". "offset_removed": without a constant
+offset of each joint in the true hand's own axes (`bias_of` "hand"), from recordings for training where there are any, else from
+the frames evaluated, which flatters. "cross_fitted": then also with the other half's offset, which does not flatter.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ..datasets.labelled import CROPS
+from ..datasets.real_joints import REAL_SETS, RealJoints
+from ..frames.crops import Crops
+from ..hand.joints import JOINT_POINTS, POINT_NAMES
+from ..hand.rig import HandRig
+from ..method import predicted_joints
+from ..network.posenet import PoseNet, Prediction
+from ..network.predict import predict_turned
+from ..refine.explain import ExplainSettings, explain
+from .joint_errors import Protocol, cross_fitted_errors, errors_without, numbers, success_curve
+
+LOST_MM = 60.0  # an open hand's visible surface has its centre up to 45 mm from the joints' mean
+CURVE_MM = np.arange(0.0, 81.0, 5.0)  # of the success curves that are recorded
+JOINTS = {"21": tuple(range(len(POINT_NAMES))), "16": JOINT_POINTS}
+SINGLE = ExplainSettings(smooth=0.0)  # frames that are no recording do not move evenly
+
+Points = Float[np.ndarray, "K 21 3"]
+Offset = Float[np.ndarray, "21 3"]
+
+
+@dataclass(frozen=True)
+class FoundFrames:
+    """What the hand finder made of a set of frames."""
+
+    source: str  # in words
+    crops: Crops  # of the K frames with a usable hand
+    names: list[str]  # of these
+    true_mm: Points  # of these, camera frame
+    left_out: dict[str, str]  # name -> why the frame has no usable hand
+    crop: str = CROPS["free"]  # where the crops' centres came from
+    recording: bool = True  # the frames follow each other in time
+
+    @property
+    def off_mm(self) -> Float[np.ndarray, " K"]:
+        """Distance of each crop's centre from the true joints' mean."""
+        return np.linalg.norm(self.crops.centre_mm.cpu().numpy() - self.true_mm.mean(1), axis=1)
+
+    @property
+    def lost(self) -> Bool[np.ndarray, " K"]:
+        """Frames in which something else was found than the hand."""
+        return self.off_mm > LOST_MM
+
+
+def find_real(frames: RealJoints, progress: bool = True) -> FoundFrames:
+    """A real set as the hand finder leaves it; or, if the frames come with masks, as those leave it.
+
+    Raises ValueError if no frame has a usable hand.
+    """
+    crops, at, left_out = frames.crop("free", progress=progress)
+    kept = REAL_SETS[frames.dataset]
+    crop = "pixels around the true bones" if frames.given else CROPS["free"]
+    names = [frames.names[i] for i in at]
+    source = f"{frames.dataset}, {kept.shown}"
+    return FoundFrames(source, crops, names, frames.joints_mm[at], left_out, crop, kept.recording)
+
+
+def poses(net: PoseNet, hand: HandRig, found: FoundFrames, fitted: bool = False, progress: bool = True) -> Prediction:
+    """What a model says of the frames, by five turned views; `fitted`: from there each frame's pose is fitted to its depth."""
+    prediction = predict_turned(net, found.crops)
+    if not fitted:
+        return prediction
+    settings = ExplainSettings() if found.recording else SINGLE
+    return explain(hand, found.crops, prediction, settings, neighbours=found.recording, progress=progress).prediction
+
+
+def points_of(prediction: Prediction, hand: HandRig, crops: Crops) -> Points:
+    """The 21 points of predicted poses, mm, for the functions below."""
+    return predicted_joints(prediction, hand, crops).detach().cpu().double().numpy()
+
+
+def evaluate_found(
+    found: FoundFrames, models: Mapping[str, Points], protocol: Protocol, offsets: Mapping[str, Offset] | None = None
+) -> dict:
+    """Counts of the frames, and `evaluate_points` of each model.
+
+    Args:
+        found: the frames.
+        models: name -> its 21 points in these frames, mm, camera frame.
+        protocol: of all numbers; its joints, crop and bias are filled in. Its `estimated_on` names the frames of `offsets`.
+        offsets: name -> `bias_of("hand", ...)` of the model on other frames. None: from the frames evaluated.
+    """
+    protocol, lost = replace(protocol, crop=found.crop), found.lost
+    return {
+        "source": found.source,
+        "frames": len(found.names) + len(found.left_out),
+        "found": len(found.names),
+        "left_out": len(found.left_out),
+        "lost": int(lost.sum()),
+        "lost_frames": [name for name, gone in zip(found.names, lost, strict=True) if gone],
+        "reasons": dict(Counter(re.sub(r"\d+", "...", reason) for reason in found.left_out.values()).most_common()),
+        "crop_off_mm": found.off_mm.tolist(),
+        "models": {
+            name: evaluate_points(points, found.true_mm, protocol, lost, None if offsets is None else offsets[name])
+            for name, points in models.items()
+        },
+    }
+
+
+def evaluate_points(
+    predicted_mm: Points,
+    true_mm: Points,
+    protocol: Protocol,
+    lost: Bool[np.ndarray, " K"],
+    offset_mm: Offset | None = None,
+) -> dict:
+    """All errors of one model: {"found", "not_lost"} -> {"21", "16"} -> {"as_they_are", "offset_removed", "cross_fitted"}.
+
+    Each is as `joint_errors.evaluate` has it, with a success curve at `CURVE_MM`. None where no frame is left, and
+    "cross_fitted" also where one frame is left, or `offset_mm` is given and there is nothing to be flattered by.
+    """
+    result = {}
+    for name, kept in (("found", np.ones(len(lost), bool)), ("not_lost", ~lost)):
+        if not kept.any():
+            result[name] = None
+            continue
+        errors = _three_errors(predicted_mm[kept], true_mm[kept], offset_mm)
+        result[name] = {
+            count: {how: _described(of, joints, how, protocol, offset_mm) for how, of in errors.items()}
+            for count, joints in JOINTS.items()
+        }
+    return result
+
+
+def _three_errors(predicted_mm: Points, true_mm: Points, offset_mm: Offset | None) -> dict[str, np.ndarray | None]:
+    crossed = offset_mm is None and len(predicted_mm) > 1
+    return {
+        "as_they_are": errors_without("none", predicted_mm, true_mm),
+        "offset_removed": errors_without("hand", predicted_mm, true_mm, offset_mm),
+        "cross_fitted": cross_fitted_errors("hand", predicted_mm, true_mm) if crossed else None,
+    }
+
+
+def _described(errors, joints, how: str, protocol: Protocol, offset_mm: Offset | None) -> dict | None:
+    """The numbers of some of the joints, and the protocol that says what was done to them."""
+    if errors is None:
+        return None
+    on = {
+        "as_they_are": "-",
+        "offset_removed": "the frames evaluated" if offset_mm is None else protocol.estimated_on,
+        "cross_fitted": "the other half of the frames evaluated",
+    }[how]
+    bias = "none" if how == "as_they_are" else "hand"
+    made = replace(protocol, joints=len(joints), bias=bias, estimated_on=on)
+    errors = errors[:, list(joints)]
+    return numbers(errors) | {"fraction": success_curve(errors, CURVE_MM).tolist(), "protocol": asdict(made)}
