@@ -18,6 +18,7 @@ from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_found
 from ..frames.folder import mirrored
 from ..frames.frame import Frame
+from ..support.ground_truth import note
 
 PAD_MM = 30.0  # around the box of the labels: flesh lies outside the joints
 CHUNK = 256  # frames in memory at a time: 315 MB of NYU, whose training set would take 89 GB
@@ -37,8 +38,14 @@ class LabelledFrames(Sequence):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
         self.dataset, self.camera, self.folder, self.names, self.side = dataset, camera, folder, names, side
         self._mirror = (-1, 1, 1) if side == "left" else (1, 1, 1)
-        self.joints_mm = np.asarray(joints_mm, np.float64) * self._mirror
+        self._joints_mm = np.asarray(joints_mm, np.float64) * self._mirror
         self.left_out: dict[str, str] = {}
+
+    @property
+    def joints_mm(self) -> Joints:
+        """The labels; each reading is noted."""
+        note(self.dataset, "joints_mm")
+        return self._joints_mm
 
     def __len__(self):
         return len(self.names)
@@ -53,7 +60,7 @@ class LabelledFrames(Sequence):
 
     def first(self, frames: int) -> "LabelledFrames":
         """Keep only the first frames, here and in what is returned: itself."""
-        self.names, self.joints_mm = self.names[:frames], self.joints_mm[:frames]
+        self.names, self._joints_mm = self.names[:frames], self._joints_mm[:frames]
         return self
 
     def crop(
@@ -72,8 +79,11 @@ class LabelledFrames(Sequence):
             raise ValueError(f"by must be one of {', '.join(CROPS)}, got {by!r}")
         if (by == "centre") != (centres_mm is not None) or (by == "centre" and len(centres_mm) != len(self)):
             raise ValueError(f'centres_mm must be one for each of the {len(self)} frames with by="centre", else None')
-        low_mm, high_mm = self.joints_mm.min(1) - PAD_MM, self.joints_mm.max(1) + PAD_MM
-        if centres_mm is not None:
+        low_mm = high_mm = None
+        if by == "label":
+            note(self.dataset, "joints_mm, for the crops")
+            low_mm, high_mm = self._joints_mm.min(1) - PAD_MM, self._joints_mm.max(1) + PAD_MM
+        if by == "centre":
             centres_mm = np.asarray(centres_mm, np.float64) * self._mirror
             low_mm, high_mm = centres_mm - cube_mm / 2, centres_mm + cube_mm / 2
 

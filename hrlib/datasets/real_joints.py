@@ -19,6 +19,7 @@ from ..frames.camera import Camera
 from ..frames.folder import read_depth
 from ..frames.frame import Frame
 from ..hand.joints import POINT_PARENTS
+from ..support.ground_truth import note
 from .fetch import dataset_folder
 from .labelled import LabelledFrames, within
 
@@ -47,19 +48,18 @@ class RealJoints(LabelledFrames):
     Args:
         dataset: one of `REAL_SETS`.
         free_hand: only the frames whose hand touches no object, where the set says which.
-        given: hand over the true place: each frame has the mask `around_bones`, which uses the labels. For hands that no
-            finder finds, to see what happens after it.
-        folder: of the set; None: where `dataset_folder` finds it.
+        given: the hand's place is told: each frame has the mask `around_bones` of its labels. For sets in which the hand is not
+            found, to see what happens after finding.
 
     Raises:
         ValueError: an unknown set, or damaged labels.
         FileNotFoundError: the set is not on this computer; says what to do.
     """
 
-    def __init__(self, dataset: str, free_hand: bool = False, given: bool = False, folder: str | Path | None = None):
+    def __init__(self, dataset: str, free_hand: bool = False, given: bool = False):
         if dataset not in REAL_SETS:
             raise ValueError(f"dataset must be one of {', '.join(REAL_SETS)}, got {dataset!r}")
-        folder = dataset_folder(dataset) if folder is None else Path(folder)
+        folder = dataset_folder(dataset)
         names, joints_mm, camera, free = _labels(folder / "joints.npz")
         kept = free if free_hand else np.ones(len(names), bool)
         names = [f"frames/{name}.png" for name in names[kept]]
@@ -68,7 +68,10 @@ class RealJoints(LabelledFrames):
 
     def __getitem__(self, index: int) -> Frame:
         frame = super().__getitem__(index)
-        return replace(frame, mask=around_bones(frame, self.joints_mm[index])) if self.given else frame
+        if not self.given:
+            return frame
+        note(self.dataset, "joints_mm, for the hand's pixels")
+        return replace(frame, mask=around_bones(frame, self._joints_mm[index]))
 
     def read(self, path: Path) -> Float[np.ndarray, "H W"]:
         return read_depth(path)

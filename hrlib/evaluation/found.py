@@ -28,7 +28,7 @@ from ..network.predict import predict_turned
 from ..refine.explain import ExplainSettings, explain
 from .joint_errors import Protocol, cross_fitted_errors, errors_without, numbers, success_curve
 
-LOST_MM = 60.0  # an open hand's visible surface has its centre up to 45 mm from the joints' mean
+LOST_MM = 60.0  # the centre of a hand's visible surface lies 10 to 40 mm from its joints' mean; its forearm's, farther
 CURVE_MM = np.arange(0.0, 81.0, 5.0)  # of the success curves that are recorded
 JOINTS = {"21": tuple(range(len(POINT_NAMES))), "16": JOINT_POINTS}
 SINGLE = ExplainSettings(smooth=0.0)  # frames that are no recording do not move evenly
