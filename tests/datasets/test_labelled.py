@@ -73,6 +73,19 @@ def test_three_ways_to_crop(folders, name):
         assert 0.05 < (crops.image > 0).float().mean() < 0.6, "a hand, and no wall"
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_the_hand_is_segmented_without_a_look_at_the_labels(folders, name):
+    honest, poisoned, others = (READERS[name](folders[name]) for _ in range(3))
+    poisoned.joints_mm[:] = np.nan
+    others.joints_mm[:] += (60, -30, 20)
+    crops, at, left_out = honest.crop("free", progress=False)
+    for frames in (poisoned, others):
+        again, at_again, left_out_again = frames.crop("free", progress=False)
+        assert np.array_equal(at_again, at) and left_out_again == left_out
+        assert all(np.array_equal(part, getattr(again, key)) for key, part in vars(crops).items())
+    assert not np.array_equal(others.crop("label")[0].image, honest.crop("label")[0].image), "the poison is there"
+
+
 def test_views_and_sides(folders):
     first, second = NYU(folders["nyu"]), NYU(folders["nyu"], view=2)
     assert first.names[0] == "test/depth_1_0000001.png" and second.names[0] == "test/depth_2_0000001.png"
