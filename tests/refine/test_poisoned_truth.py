@@ -24,7 +24,7 @@ from hrlib.personal.result import PersonalResult
 from hrlib.personal.run import RunOptions, checked, refine_checked
 from hrlib.refine import refine
 from hrlib.refine.explain import ExplainSettings, explain
-from hrlib.support import paths
+from hrlib.support import ground_truth, paths
 from hrlib.synthetic import people
 from hrlib.synthetic.frames import Synthesiser
 from hrlib.synthetic.people import USERS, record
@@ -47,7 +47,9 @@ POISONS = {"nan": nothing, "other numbers": other_numbers}
 
 
 def poisoned(frames: list[Frame], poison) -> list[Frame]:
-    return [replace(f, truth=Truth(*(poison(part) for part in vars(f.truth).values()))) for f in frames]
+    truths = [vars(frame.truth) for frame in frames]
+    truths = [truth | {name: poison(truth[name]) for name in Truth.TRUTH} for truth in truths]
+    return [replace(frame, truth=Truth(**truth)) for frame, truth in zip(frames, truths, strict=True)]
 
 
 def poison_what_draw_was_told(patch: pytest.MonkeyPatch, poison) -> None:
@@ -94,7 +96,9 @@ def test_refinement_fits_and_predictions_read_no_truth(wristband, poisons, tmp_p
     monkeypatch.setattr(run, "write_all", without_pictures)
     monkeypatch.setattr(tracking, "explain", partial(explain, settings=QUICK))
     honest = replace(USERS["B"], wristband=wristband).recording(template(), "train", 0)
+    ground_truth.forget()
     before = all_that_follows(honest, tmp_path / "honest", wristband)
+    assert not ground_truth.record(), "and the record of readings says so"
     assert {"check.json", "curve.json", "state.pt", "paper/state.pt", "best's hand"} <= set(before)
     for name in poisons:
         after = all_that_follows(poisoned(honest, POISONS[name]), tmp_path / name, wristband)
