@@ -1,4 +1,4 @@
-"""Miniatures of NYU, ICVL and MSRA15, in their authors' formats: a few rendered frames of the template hand each."""
+"""Miniatures of NYU, ICVL, MSRA15 and a set of real joints, in their authors' formats: frames of the template hand."""
 
 import numpy as np
 import scipy.io
@@ -8,6 +8,7 @@ from PIL import Image
 
 from hrlib.datasets.msra import MSRA_CAMERA
 from hrlib.datasets.published import ICVL_CAMERA, NYU_CAMERA
+from hrlib.frames.camera import Camera
 from hrlib.hand.joints import to_dataset_joints
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rotations import from_euler
@@ -94,3 +95,20 @@ def msra(folder, frames=3, subject="P3", gesture="TIP"):
     lines = [str(frames), *(_text(joint) for joint in joints)]
     (place / "joint.txt").write_text("\n".join(lines) + "\n")
     return folder
+
+
+TABLE_CAMERA = Camera(500.0, 500.0, 320.0, 240.0)
+
+
+def d435_table(folder, frames=4):
+    """The set of this name: a table close behind the hand, and the last frame's hand at an object. Its labels as well."""
+    depth, points = draw(TABLE_CAMERA, (480, 640), frames, 600, wall=False)
+    depth = np.where(depth == 0, 690.0, depth)
+    (folder / "frames").mkdir(parents=True)
+    for i, image in enumerate(np.rint(depth).astype(np.uint16)):
+        Image.fromarray(image).save(folder / "frames" / f"{i:06d}.png")
+    camera = [TABLE_CAMERA.fx, TABLE_CAMERA.fy, TABLE_CAMERA.cx, TABLE_CAMERA.cy]
+    labels = {"names": [f"{i:06d}" for i in range(frames)], "joints_mm": points.astype(np.float32), "camera": camera}
+    labels["free_hand"] = np.arange(frames) < frames - 1
+    np.savez(folder / "joints.npz", **labels)
+    return labels

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..datasets.fetch import dataset_folder
 from ..datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
+from ..datasets.real_joints import REAL_SETS, RealJoints
 from ..frames.camera import Camera
 from ..frames.crops import Crops
 from ..frames.find import crop_frames
@@ -140,6 +141,18 @@ def available_sensors() -> dict[str, DepthFolder]:
     }
     folders = {sensor: _folder(name, f"without {sensor} frames") for sensor, (name, _) in readers.items()}
     return {sensor: DepthFolder(folder, **readers[sensor][1]) for sensor, folder in folders.items() if folder}
+
+
+def real_joints_if_any() -> dict[str, RealJoints] | None:
+    """The real sets with joints by what is done with them, or None (and a line that says why) where they are not here.
+
+    In one of them the hand is not found. So the frames of its free hands are there again, with the hand's pixels given.
+    """
+    if any(_folder(name, "without real joints") is None for name in REAL_SETS):
+        return None
+    table = "d435_table"
+    given = {f"{table}, free hands, true place given": RealJoints(table, free_hand=True, given=True)}
+    return {name: RealJoints(name) for name in REAL_SETS} | given
 
 
 def one_user(

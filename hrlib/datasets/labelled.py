@@ -58,8 +58,8 @@ class LabelledFrames(Sequence):
         """The depth image of a file, mm."""
         raise NotImplementedError(f"{type(self).__name__} must say how its files are read")
 
-    def first(self, frames: int) -> "LabelledFrames":
-        """Keep only the first frames, here and in what is returned: itself."""
+    def first(self, frames: int | None) -> "LabelledFrames":
+        """Keep only the first frames (None: all), here and in what is returned: itself."""
         self.names, self._joints_mm = self.names[:frames], self._joints_mm[:frames]
         return self
 

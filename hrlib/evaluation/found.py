@@ -115,6 +115,42 @@ def evaluate_found(
     }
 
 
+@dataclass(frozen=True)
+class RealEvaluation:
+    """A real set as the base model sees it, with numbers and with what a picture needs."""
+
+    title: str
+    frames: RealJoints  # all of them, also those in which no hand is found
+    found: FoundFrames
+    hand: HandRig
+    models: dict[str, Prediction]  # "base", and "fitted": each frame's pose, from there
+    points: dict[str, Points]  # of the same
+    result: dict  # of `evaluate_found`
+
+
+def evaluate_real(
+    title: str, frames: RealJoints, net: PoseNet, hand: HandRig, scale: str = "template", progress: bool = True
+) -> RealEvaluation:
+    """Find the hands of a real set, pose them by the network alone and fitted to each frame, and compare with the labels.
+
+    Args:
+        title: of the set, in a figure.
+        frames: the set.
+        net: the model, and the hand that it poses.
+        hand: see net.
+        scale: where the hand's size came from, for the protocol.
+        progress: show it.
+    Raises:
+        ValueError: no frame has a usable hand.
+    """
+    found = find_real(frames, progress)
+    models = {name: poses(net, hand, found, name == "fitted", progress) for name in ("base", "fitted")}
+    points = {name: points_of(prediction, hand, found.crops) for name, prediction in models.items()}
+    truth = "the hand's pixels" if frames.given else "none"
+    protocol = Protocol(frames.dataset, f"{len(frames)} frames", 21, found.crop, scale, truth)
+    return RealEvaluation(title, frames, found, hand, models, points, evaluate_found(found, points, protocol))
+
+
 def evaluate_points(
     predicted_mm: Points,
     true_mm: Points,

@@ -3,28 +3,16 @@
 import miniatures
 import numpy as np
 import pytest
-from PIL import Image
 
 from hrlib.datasets.real_joints import REAL_SETS, RealJoints, around_bones
-from hrlib.frames.camera import Camera
 from hrlib.support import ground_truth, paths
 
-CAMERA = Camera(500.0, 500.0, 320.0, 240.0)
 FRAMES = 4
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """A miniature of d435_table: a wall close behind the hand, and the last frame's hand at an object."""
-    depth, points = miniatures.draw(CAMERA, (480, 640), FRAMES, 600, wall=False)
-    depth = np.where(depth == 0, 690.0, depth)
-    (tmp_path / "d435_table" / "frames").mkdir(parents=True)
-    for i, image in enumerate(np.rint(depth).astype(np.uint16)):
-        Image.fromarray(image).save(tmp_path / "d435_table" / "frames" / f"{i:06d}.png")
-    names, free = [f"{i:06d}" for i in range(FRAMES)], np.arange(FRAMES) < FRAMES - 1
-    camera = [CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]
-    labels = {"names": names, "joints_mm": points.astype(np.float32), "camera": camera, "free_hand": free}
-    np.savez(tmp_path / "d435_table" / "joints.npz", **labels)
+    labels = miniatures.d435_table(tmp_path / "d435_table", FRAMES)
     monkeypatch.setenv(paths.MIRROR_VARIABLE, str(tmp_path))
     ground_truth.forget()
     return tmp_path / "d435_table", labels
@@ -32,7 +20,7 @@ def table(tmp_path, monkeypatch):
 
 def test_frames_and_labels_are_read(table):
     frames = RealJoints("d435_table")
-    assert len(frames) == FRAMES and frames.names[1] == "frames/000001.png" and frames.camera == CAMERA
+    assert len(frames) == FRAMES and frames.names[1] == "frames/000001.png" and frames.camera == miniatures.TABLE_CAMERA
     np.testing.assert_array_equal(frames.joints_mm, table[1]["joints_mm"])
     assert frames[0].mask is None and frames[0].truth is None and frames[0].depth_mm.max() == 690
     assert len(RealJoints("d435_table", free_hand=True)) == FRAMES - 1
