@@ -8,11 +8,9 @@ import pytest
 from bench_published import rounded, write_table
 
 from hrlib.companion.figures.state_of_the_art import (
-    curve_claims,
     figure_protocols,
     figure_success,
     pick_curves,
-    protocol_claims,
     protocol_value,
     summaries,
 )
@@ -61,7 +59,13 @@ def test_the_effect_of_the_protocol_is_in_the_table(table):
     assert protocol_value(rows, "nyu", "DeepModel", joints=11) == pytest.approx(19.22, abs=0.01)
     assert protocol_value(rows, "icvl", "V2V-PoseNet", bias="offset") == pytest.approx(5.18, abs=0.01)
     assert protocol_value(rows, "icvl", "DeepPrior", subject="2") is None
-    assert all(claim.holds for claim in protocol_claims(rows))
+    names = {dataset: {row["name"] for row in rows if row["dataset"] == dataset} for dataset in ("nyu", "icvl")}
+    for name in names["nyu"]:
+        subjects = [protocol_value(rows, "nyu", name, subject=subject) for subject in ("1", "2")]
+        assert subjects[1] > subjects[0], f"{name}: NYU's second subject is harder for everybody"
+    for name in names["icvl"]:
+        usual, free = protocol_value(rows, "icvl", name), protocol_value(rows, "icvl", name, bias="offset")
+        assert free < 0.95 * usual, f"{name}: a constant offset of ICVL's labels is part of every error"
 
 
 @pytest.mark.mirror
@@ -72,10 +76,8 @@ def test_the_table_is_what_the_files_say(table):
     for curve in again:
         stored = by_key[curve["dataset"], curve["name"], curve["protocol"]["bias"]]
         assert stored == rounded(curve), "run benchmarks/bench_published.py"
-    (claim,) = curve_claims(table["curves"], again, [])
-    assert claim.id == "fig8.table" and claim.holds
     again[0]["mean_mm"] += 1
-    assert not curve_claims(table["curves"], again, [])[0].holds
+    assert largest_difference(table["curves"], again) > 0.9
 
 
 def test_ours_is_named_for_what_it_ran_on(table):
@@ -90,12 +92,8 @@ def test_ours_is_named_for_what_it_ran_on(table):
     plt.close(figure)
 
 
-def test_refined_must_be_better_with_and_without_bias():
-    (claim,) = curve_claims([], [], ours())
-    assert claim.id == "fig8.pseudo-nyu" and claim.holds and claim.value == pytest.approx(0.75)
-    assert not curve_claims([], [], ours(better=-1.0))[0].holds
-    assert curve_claims([], [], []) == []
-    assert all("fraction" not in summary for summary in summaries(ours()))
+def test_summaries_leave_the_curves_out():
+    assert all("fraction" not in summary and "mean_mm" in summary for summary in summaries(ours()))
 
 
 def test_the_protocol_table_has_a_row_for_each_method(table):

@@ -1,6 +1,7 @@
 """Fitting one frame's pose and one frame's shape by gradient descent."""
 
 import pytest
+import roma
 import torch
 from core_fixtures import clean_batch, template
 
@@ -9,7 +10,7 @@ from hrlib.hand.rotations import from_euler
 from hrlib.losses import image_mse
 from hrlib.method import PipelineSettings, evaluate_step, true_prediction
 from hrlib.network.posenet import PoseNet
-from hrlib.refine.single_frame import PoseFitSettings, ShapeFitSettings, bounded, fit_pose, fit_shape
+from hrlib.refine.single_frame import PoseFitSettings, ShapeFitSettings, bounded, downhill_share, fit_pose, fit_shape
 
 
 def true_of(crops_index=slice(0, 1), hand=None):
@@ -31,8 +32,6 @@ def network_that_predicts(prediction) -> PoseNet:
 
 
 def test_fit_pose_lowers_the_error_and_leaves_the_network_alone():
-    import roma
-
     true, crops = true_of()
     turn = from_euler(torch.deg2rad(torch.tensor([8.0, -6.0, 10.0])))
     start = true.rotations.clone()
@@ -103,3 +102,14 @@ def test_bounded():
     free.requires_grad_()
     (grad,) = torch.autograd.grad(bounded(free, 12.0).sum(), free)
     assert torch.isfinite(grad).all() and torch.allclose(grad[0], torch.ones(3, dtype=torch.float64))
+
+
+def test_a_small_step_against_the_gradient_lowers_the_depth_term():
+    """Of frames whose predicted pose is a little off; along the gradient the term grows."""
+    true, crops = true_of(slice(0, 4))
+    turn = from_euler(torch.deg2rad(torch.tensor([5.0, -4.0, 6.0])))
+    start = roma.quat_product(true.rotations, turn.expand(4, 16, 4))
+    step = evaluate_step(type(true)(start.requires_grad_(), true.offset), template(), crops)
+    (pull,) = torch.autograd.grad(step.terms["depth"].sum(), step.cloud)
+    assert downhill_share(step.detach(), pull, crops) == 1
+    assert downhill_share(step.detach(), -pull, crops) == 0

@@ -12,10 +12,8 @@ from matplotlib.ticker import PercentFormatter
 from ...datasets.pseudo import PseudoFrames
 from ...drawing.plots import show_depth
 from ...drawing.style import ACCENT, GOOD, INK, MUTED
-from ...evaluation.joint_errors import BIASES, THRESHOLDS_MM
-from ...evaluation.published_curves import largest_difference
+from ...evaluation.joint_errors import THRESHOLDS_MM
 from ...method import to_crop
-from ..results import Claim
 
 NAMES = {"nyu": "NYU", "icvl": "ICVL"}
 COMPARED = ("#2a7f9e", "#6aa84f", "#a64d79", "#3d85c6", "#8a6d3b", "#e0a030", "#5b5ea6")  # the paper's comparisons
@@ -169,53 +167,10 @@ def figure_protocols(rows: Sequence[dict]) -> Figure:
     return figure
 
 
-# -- what is claimed ----------------------------------------------------------------------------------------------------
+# -- numbers for result files ------------------------------------------------------------------------------------------
 
 
 def summaries(curves: Sequence[dict]) -> list[dict]:
     """The curves' numbers without the curves, for a result file."""
     keys = ("name", "dataset", "kind", "mean_mm", "median_mm", "auc", "frames", "per_subject_mm", "protocol")
     return [{key: curve[key] for key in keys if key in curve} for curve in curves]
-
-
-def curve_claims(published: Sequence[dict], again: Sequence[dict], ours: Sequence[dict]) -> list[Claim]:
-    """The table is what the prediction files say (`again`, where they are there); refinement helps in every curve of ours."""
-    claims = []
-    if again:
-        off = largest_difference(published, again)
-        told = "the committed table is what the authors' prediction files say (largest difference of a mean error)"
-        claims.append(Claim("fig8.table", told, "Fig. 8", "<= 0.01 mm", off, off <= 0.01))
-    for dataset in NAMES:
-        for kind in sorted({curve["kind"] for curve in ours if curve["dataset"] == dataset}):
-            ratio = _worst_ratio([c for c in ours if c["dataset"] == dataset and c["kind"] == kind])
-            if ratio is not None:
-                told = f"{kind}: refined is better than base, with and without bias (mean errors' ratio, worst of the biases)"
-                claims.append(Claim(f"fig8.{kind.lower()}", told, "Fig. 8", "< 1", ratio, ratio < 1))
-    return claims
-
-
-def _worst_ratio(curves: list[dict]) -> float | None:
-    """Refined over base for each bias, the largest; None where one of both is not there."""
-    mean = {(c["name"], c["protocol"]["bias"]): c["mean_mm"] for c in curves}
-    pairs = [(mean.get(("refined", bias)), mean.get(("base", bias))) for bias in BIASES]
-    return max((refined / base for refined, base in pairs if refined and base), default=None)
-
-
-def protocol_claims(rows: Sequence[dict]) -> list[Claim]:
-    """Three claims: the number of joints, the subject and a constant offset each change a mean error much."""
-
-    def mean(dataset, name, **wanted):
-        return protocol_value(rows, dataset, name, **wanted)
-
-    names = {dataset: sorted({row["name"] for row in rows if row["dataset"] == dataset}) for dataset in NAMES}
-    few = mean("nyu", "DeepModel", joints=11) - mean("nyu", "DeepModel")
-    harder = [mean("nyu", name, subject="2") / mean("nyu", name, subject="1") for name in names["nyu"]]
-    offset = [1 - mean("icvl", name, bias="offset") / mean("icvl", name) for name in names["icvl"]]
-    told = "the joints counted move a number: DeepModel's mean error over 11 of NYU's joints, above that over 14"
-    hard = "NYU's second subject is harder for every published method (least ratio of mean errors)"
-    free = "on ICVL, a constant offset of the labels is part of every published method's error (least share)"
-    return [
-        Claim("protocol.joints", told, "-", ">= 2 mm", few, few >= 2),
-        Claim("protocol.subject", hard, "-", "> 1", min(harder), min(harder) > 1),
-        Claim("protocol.offset", free, "-", ">= 0.05", min(offset), min(offset) >= 0.05),
-    ]
