@@ -62,15 +62,17 @@ def claims(write: bool = False) -> int:
     """Print what is claimed, with values, targets and reasons; exit status 1 where anything is not as expected.
 
     Args:
-        write: also write the tables to CLAIMS.md, and their summary into README.md.
+        write: also bring the result files' records, CLAIMS.md and its summary in README.md up to date.
     """
     from .companion import claims_table
     from .companion.claims import read_claims, verdicts
-    from .companion.results import read_results
+    from .companion.results import read_results, renew_claims
     from .support import paths
 
     paths.require_repository("hrlib claims")
     known = read_claims()
+    if write:
+        renew_claims(paths.FIGURES, paths.BENCHMARKS)
     judged, strays = verdicts(read_results(paths.FIGURES, paths.BENCHMARKS), known)
     print(claims_table.as_text(judged, strays, known))
     if write:

@@ -137,20 +137,25 @@ def records(values: Mapping[str, Any], result: str, claims: Claims | None = None
     return made
 
 
-def assert_claims(values: Mapping[str, Any], profile: str = "quick") -> None:
-    """Print each claim with its value; AssertionError where one differs from what is expected: the end of a notebook.
-
-    The smoke profile is too short for the claims: it only prints.
-    """
-    known = read_claims().claims
-    problems = []
+def tell(values: Mapping[str, Any]) -> list[str]:
+    """Print each claim of which there is a value; what differs from what is expected of them, a line each."""
+    known, problems = read_claims().claims, []
     for name, value in plain(values, "values").items():
         claim = known[name]
         verdict = "holds" if claim.holds(value) else "FAILS"
-        verdict += ", as expected" if claim.expected == "fails" and verdict == "FAILS" else ""
-        print(f"{name}: {value:.4g} (wanted {claim.wanted}) {verdict}: {claim.text}")
+        expected = ", as expected" if claim.expected == "fails" and not claim.holds(value) else ""
+        print(f"{name}: {value:.4g} (wanted {claim.wanted}) {verdict}{expected}: {claim.text}")
         if problem := claim.problem(value):
             problems.append(f"{name}: {problem}: got {value:.4g}, wanted {claim.wanted}: {claim.text}")
+    return problems
+
+
+def assert_claims(values: Mapping[str, Any], profile: str = "quick") -> None:
+    """Print the claims of a notebook, its last line; AssertionError where one differs from what is expected.
+
+    The smoke profile is too short for the claims: it only prints.
+    """
+    problems = tell(values)
     if problems and profile != "smoke":
         raise AssertionError("not as claims.toml expects:\n  " + "\n  ".join(problems))
     if problems:

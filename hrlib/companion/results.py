@@ -1,6 +1,7 @@
 """Numbers, claims and figures on disk: each figure beside its numbers, and where they came from.
 
-A notebook computes, calls `save_figure` and, last, `assert_claims`. Files are written whole or not at all.
+A notebook hands in the values of its claims with `save_figure` and, last, calls `assert_claims`; a benchmark calls
+`write_result`. What is claimed of the values stands in `claims.toml`. Files are written whole or not at all.
 """
 
 import hashlib
@@ -11,7 +12,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -23,7 +23,8 @@ from PIL import Image, ImageColor
 
 from .. import __version__
 from ..support import ground_truth, paths
-from ..support.files import json_bytes, plain, write_bytes_atomically, write_together
+from ..support.files import json_bytes, plain, write_bytes_atomically, write_json, write_together
+from .claims import read_claims, records, tell
 
 RECORD = {"id", "claim", "paper", "target", "value", "holds"}  # of a claim in a result file
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
@@ -31,22 +32,6 @@ DOTS_PER_INCH = 200  # a figure 10 inches wide fills a slide
 MOST_BYTES = 300_000  # of a picture: a clone downloads every version of every figure
 SMALLER = 0.95  # at most this share of a side is left in a step towards `MOST_BYTES`: each step tells
 LOOKS_THE_SAME = 0.75  # of 255: up to this mean difference a picture in 256 colours looks like the original
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One checkable statement about a result."""
-
-    id: str  # short and unique, e.g. "fig3.converges"
-    claim: str  # the statement
-    paper: str  # where the paper says it, or "-"
-    target: str  # in words with the number, e.g. "< 10 mm"
-    value: Any  # what was measured
-    holds: bool
-
-    def verdict(self) -> str:
-        """One line about a claim whose value is a number: the value, the target, and whether it holds."""
-        return f"{self.id}: {self.value:.3g} (target {self.target}) {'holds' if self.holds else 'FAILS'}"
 
 
 # ---- provenance
@@ -145,7 +130,12 @@ def cpu_model() -> str:
 
 
 def save_figure(
-    figure, name: str, metrics: Mapping[str, Any], claims: Iterable[Claim], provenance: Mapping[str, Any], profile: str
+    figure,
+    name: str,
+    metrics: Mapping[str, Any],
+    values: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    profile: str,
 ) -> None:
     """Write <name>.png and <name>.json of a matplotlib figure to figures/, or to build/smoke/ in the smoke profile.
 
@@ -153,27 +143,49 @@ def save_figure(
 
     Args:
         metrics: the numbers that the figure shows, named with their units.
+        values: of the claims that `claims.toml` has of this figure, by id.
         provenance: what `provenance()` returned.
 
     Raises:
-        ValueError: a number is not finite, or two claims share an id.
+        ValueError: a number is not finite, or nobody asked for one of the values.
     """
-    claims = list(claims)
-    ids = [claim.id for claim in claims]
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"claims must have different ids, got {ids}")
-    if "ground_truth" not in provenance:
-        raise ValueError(
-            "provenance must come from hrlib.companion.results.provenance(...): it records the ground truth"
-        )
-    provenance = {**provenance, "ground_truth": ground_truth.record()}
-    record = {"metrics": metrics, "claims": claims, "provenance": provenance}
-    record = {"name": name, "profile": profile} | {key: plain(value, key) for key, value in record.items()}
+    record = _record(name, metrics, values, provenance, profile)
     folder, picture = paths.figures(profile), io.BytesIO()
     figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
     files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": json_bytes(record)}
     write_together(files)
     print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")
+
+
+def write_result(
+    file: Path,
+    name: str,
+    metrics: Mapping[str, Any],
+    values: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    profile: str,
+) -> list[str]:
+    """Write a benchmark's result and print its claims; what differs from what is expected of them, a line each.
+
+    Args:
+        file: to write; arguments and errors else as those of `save_figure`.
+    """
+    write_bytes_atomically(file, json_bytes(_record(name, metrics, values, provenance, profile)))
+    problems = tell(values)
+    print(f"written to {file.name} in {file.parent.name}/")
+    return problems
+
+
+def _record(
+    name: str, metrics: Mapping[str, Any], values: Mapping[str, Any], provenance: Mapping[str, Any], profile: str
+) -> dict[str, Any]:
+    if "ground_truth" not in provenance:
+        raise ValueError(
+            "provenance must come from hrlib.companion.results.provenance(...): it records the ground truth"
+        )
+    provenance = {**provenance, "ground_truth": ground_truth.record()}
+    record = {"name": name, "profile": profile, "metrics": plain(metrics, "metrics")}
+    return record | {"claims": records(values, name), "provenance": plain(provenance, "provenance")}
 
 
 def small_png(picture: Image.Image) -> bytes:
@@ -213,21 +225,6 @@ def shrink(path: Path) -> None:
     data = small_png(Image.open(path))
     if len(data) < path.stat().st_size:
         write_bytes_atomically(path, data)
-
-
-def assert_claims(claims: Iterable[Claim], profile: str = "quick") -> None:
-    """Raise AssertionError with value and target of each claim that fails: the last line of a notebook.
-
-    The smoke profile is too short for the claims: there they are only printed.
-    """
-    failed = [claim for claim in claims if not claim.holds]
-    if not failed:
-        return
-    lines = [f"{c.id}: {c.claim}: got {c.value}, wanted {c.target}" for c in failed]
-    message = f"{len(failed)} of the claims do not hold:\n  " + "\n  ".join(lines)
-    if profile != "smoke":
-        raise AssertionError(message)
-    print(f"(smoke profile, too short to tell) {message}")
 
 
 def read_table(path: str | Path) -> dict[str, Any]:
@@ -280,6 +277,10 @@ def _conditions(made: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _result_files(folder: str | Path) -> list[Path]:
+    return sorted(set(Path(folder).glob("*.json")) - set(Path(folder).glob("*.partial.json")))
+
+
 def read_results(*folders: str | Path) -> list[dict[str, Any]]:
     """The results in the folders' *.json, by name, each `{"name", "profile", "metrics", "claims", "provenance"}`.
 
@@ -290,7 +291,7 @@ def read_results(*folders: str | Path) -> list[dict[str, Any]]:
     """
     results = []
     for folder in folders:
-        for path in sorted(set(Path(folder).glob("*.json")) - set(Path(folder).glob("*.partial.json"))):
+        for path in _result_files(folder):
             try:
                 result = json.loads(path.read_text(encoding="utf-8"))
                 if any(set(claim) != RECORD for claim in result["claims"]):
@@ -299,3 +300,18 @@ def read_results(*folders: str | Path) -> list[dict[str, Any]]:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} is no result file ({error!r}); run what writes it again") from error
     return results
+
+
+def renew_claims(*folders: str | Path) -> None:
+    """Write the claims in all result files of the folders anew, by the present `claims.toml`; values stay.
+
+    Values of retired claims go. Raises the ValueError of `records` of a value that nobody asked for.
+    """
+    known = read_claims()
+    for folder in folders:
+        for path in _result_files(folder):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            values = {row["id"]: row["value"] for row in result["claims"] if row["id"] not in known.retired}
+            made = records(values, result.get("name", path.stem), known)
+            if made != result["claims"]:
+                write_json(path, result | {"claims": made})

@@ -20,7 +20,7 @@ from pathlib import Path
 from hrlib.companion import results
 from hrlib.support import paths
 paths.ROOT = Path({root!r}); paths.FIGURES = paths.ROOT / "figures"; paths.BUILD = paths.ROOT / "build"
-results.save_figure(Figure(figsize=(1, 1)), "fig1", {{"level": 1}}, [], {{"ground_truth": "none"}}, profile)
+results.save_figure(Figure(figsize=(1, 1)), "fig1", {{"level": 1}}, {{}}, {{"ground_truth": "none"}}, profile)
 """
 
 

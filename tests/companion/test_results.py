@@ -16,12 +16,29 @@ from PIL import Image
 
 from hrlib.companion import results
 from hrlib.companion.page import write_page
-from hrlib.companion.results import Claim, assert_claims, content_hash, provenance, read_results, save_figure
+from hrlib.companion.results import (
+    content_hash,
+    provenance,
+    read_results,
+    renew_claims,
+    save_figure,
+    write_result,
+)
 from hrlib.support import paths
 from hrlib.support.files import write_json
 
-GOOD = Claim("fig3.error", "pose converges", "Fig. 3", "< 10 mm", 7.5, True)
-BAD = Claim("fig3.steps", "in few steps", "Sec. 4.3", "<= 70", 90, False)
+CLAIM = """
+[claims."fig3.%s"]
+text = "%s"
+of = "paper"
+source = "Fig. 3"
+operator = "<"
+target = 10
+unit = "mm"
+target_from = "ours: a test"
+result = "fig3"
+"""
+VALUES = {"fig3.error": 7.5, "fig3.steps": 90}
 ORIGIN = {"ground_truth": "none"}
 
 
@@ -30,6 +47,10 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(paths, "CLAIMS", tmp_path / "claims.toml")
+    slow = CLAIM % ("steps", "in few steps") + 'expected = "fails"\nreason = "it is slow"\n'
+    retired = '[retired."fig3.old"]\ntext = "what was claimed"\nreason = "it could not fail"\n'
+    paths.CLAIMS.write_text(CLAIM % ("error", "pose converges") + slow + retired)
     return tmp_path
 
 
@@ -40,7 +61,7 @@ def drawing(height=1.0):
 
 
 def test_a_figure_lies_beside_its_numbers(folders, capsys):
-    save_figure(drawing(), "fig3", {"error_mm": np.float32(7.5)}, [GOOD], ORIGIN, "quick")
+    save_figure(drawing(), "fig3", {"error_mm": np.float32(7.5)}, {"fig3.error": np.float32(7.5)}, ORIGIN, "quick")
     record = json.loads((folders / "figures/fig3.json").read_text())
     assert set(record) == {"name", "profile", "metrics", "claims", "provenance"}
     assert record["metrics"] == {"error_mm": 7.5} and record["profile"] == "quick"
@@ -59,7 +80,7 @@ def test_a_figure_lies_beside_its_numbers(folders, capsys):
 
 def test_the_same_figure_gives_the_same_bytes(folders):
     def saved(height):
-        save_figure(drawing(height), "fig3", {}, [], ORIGIN, "quick")
+        save_figure(drawing(height), "fig3", {}, {}, ORIGIN, "quick")
         return (folders / "figures/fig3.png").read_bytes()
 
     first, again, other = saved(1.0), saved(1.0), saved(2.0)
@@ -99,26 +120,31 @@ def test_large_pictures_are_reduced_until_they_are_small(folders, monkeypatch):
 
 
 def test_smoke_runs_do_not_touch_the_committed_figures(folders):
-    save_figure(drawing(), "fig3", {}, [], ORIGIN, "smoke")
+    save_figure(drawing(), "fig3", {}, {}, ORIGIN, "smoke")
     assert not (folders / "figures").exists() and (folders / "build/smoke/fig3.png").exists()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan"), torch.tensor([1.0, float("nan")])])
 def test_numbers_that_are_not_finite_are_refused_by_name(folders, bad):
     with pytest.raises(ValueError, match=r"metrics\.user_2\.error_mm.* must be finite"):
-        save_figure(drawing(), "fig3", {"user_2": {"error_mm": bad}}, [], ORIGIN, "quick")
+        save_figure(drawing(), "fig3", {"user_2": {"error_mm": bad}}, {}, ORIGIN, "quick")
     assert not (folders / "figures").exists()
 
 
-def test_figures_need_a_provenance_and_different_claims(folders):
+def test_figures_need_a_provenance_and_values_that_are_asked_for(folders):
     with pytest.raises(ValueError, match="ground truth"):
-        save_figure(drawing(), "fig3", {}, [], {}, "quick")
-    with pytest.raises(ValueError, match="different ids"):
-        save_figure(drawing(), "fig3", {}, [GOOD, GOOD], ORIGIN, "quick")
+        save_figure(drawing(), "fig3", {}, {}, {}, "quick")
+    with pytest.raises(ValueError, match=r"'fig3\.eror', which claims\.toml does not know"):
+        save_figure(drawing(), "fig3", {}, {"fig3.eror": 1.0}, ORIGIN, "quick")
+    with pytest.raises(ValueError, match="belongs to the result 'fig3', not to 'fig4'"):
+        save_figure(drawing(), "fig4", {}, VALUES, ORIGIN, "quick")
+    with pytest.raises(ValueError, match=r"values\.fig3\.steps.* must be finite"):
+        save_figure(drawing(), "fig3", {}, {"fig3.steps": float("nan")}, ORIGIN, "quick")
+    assert not (folders / "figures").exists()
 
 
 def test_a_full_disk_keeps_every_old_file(folders, monkeypatch):
-    save_figure(drawing(), "fig3", {"run": 1}, [], ORIGIN, "quick")
+    save_figure(drawing(), "fig3", {"run": 1}, {}, ORIGIN, "quick")
     old = {path.name: path.read_bytes() for path in (folders / "figures").iterdir()}
 
     real, calls = os.fsync, []
@@ -131,7 +157,7 @@ def test_a_full_disk_keeps_every_old_file(folders, monkeypatch):
 
     monkeypatch.setattr(results.os, "fsync", full_at_the_second_file)
     with pytest.raises(OSError, match=r"fig3\.json: No space left.*free some space.*is kept"):
-        save_figure(drawing(3.0), "fig3", {"run": 2}, [], ORIGIN, "quick")
+        save_figure(drawing(3.0), "fig3", {"run": 2}, {}, ORIGIN, "quick")
     assert {path.name: path.read_bytes() for path in (folders / "figures").iterdir()} == old
 
 
@@ -200,16 +226,44 @@ def test_content_hash_depends_on_names_and_contents_only(tmp_path):
         content_hash(tmp_path / "three")
 
 
-def test_failed_claims_are_listed_with_value_and_target(capsys):
-    assert_claims([GOOD])
-    with pytest.raises(AssertionError, match=r"1 of the claims.*\n  fig3\.steps: in few steps: got 90, wanted <= 70"):
-        assert_claims([GOOD, BAD])
-    assert_claims([BAD], "smoke")
-    assert "fig3.steps" in capsys.readouterr().out
+def test_a_benchmark_writes_its_result_and_says_what_is_not_as_expected(folders, capsys):
+    file = folders / "results/fig3.json"
+    assert write_result(file, "fig3", {"steps": 3}, VALUES, ORIGIN, "quick") == []
+    out = capsys.readouterr().out
+    assert (
+        "fig3.error: 7.5 (wanted < 10 mm) holds" in out and "fig3.steps: 90 (wanted < 10 mm) FAILS, as expected" in out
+    )
+    (read,) = read_results(folders / "results")
+    assert [(row["id"], row["holds"]) for row in read["claims"]] == [("fig3.error", True), ("fig3.steps", False)]
+    assert list(read) == ["name", "profile", "metrics", "claims", "provenance"]
+    (problem,) = write_result(file, "fig3", {}, {"fig3.error": 11}, ORIGIN, "quick")
+    assert problem.startswith("fig3.error: does not hold: got 11, wanted < 10 mm")
+
+
+def test_records_are_renewed_by_the_file_and_values_stay(folders):
+    file = folders / "results/fig3.json"
+    write_result(file, "fig3", {"steps": 3}, VALUES, ORIGIN, "quick")
+    written = file.read_bytes()
+    renew_claims(folders / "results", folders / "none here")
+    assert file.read_bytes() == written
+    paths.CLAIMS.write_text(paths.CLAIMS.read_text().replace("target = 10", "target = 5"))
+    stored = json.loads(written)
+    stored["claims"].append(stored["claims"][0] | {"id": "fig3.old"})
+    write_json(file, stored)
+    renew_claims(folders / "results")
+    (read,) = read_results(folders / "results")
+    assert [(row["id"], row["target"], row["value"], row["holds"]) for row in read["claims"]] == [
+        ("fig3.error", "< 5 mm", 7.5, False),
+        ("fig3.steps", "< 5 mm", 90, False),
+    ]
+    stored["claims"][0]["id"] = "fig3.new"
+    write_json(file, stored)
+    with pytest.raises(ValueError, match="'fig3.new', which claims.toml does not know"):
+        renew_claims(folders / "results")
 
 
 def test_the_page_shows_figures_with_claims_and_numbers(folders):
-    save_figure(drawing(), "fig3", {"error_mm": 7.5, "curve": list(range(20))}, [GOOD, BAD], ORIGIN, "quick")
+    save_figure(drawing(), "fig3", {"error_mm": 7.5, "curve": list(range(20))}, VALUES, ORIGIN, "quick")
     page = write_page(paths.FIGURES, folders / "build/figures.html").read_text()
     assert "1 of 2 claims hold" in page and "does not hold" in page and "data:image/png;base64," in page
     assert "20 values" in page and "http" not in page
