@@ -88,8 +88,7 @@ def main():
         for variant, changes in metrics[key].items():
             print(f"{key}, {variant}:", ", ".join(f"{name} {change:+.2f}" for name, change in changes.items()))
     profile = "quick" if arguments.frames >= 300 else "smoke"
-    record_ = {"name": "ablation", "profile": profile, "metrics": metrics, "claims": []}
-    kept.finish(record_)
+    kept.finish("ablation", metrics, {}, profile)
 
 
 if __name__ == "__main__":

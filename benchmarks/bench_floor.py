@@ -15,7 +15,6 @@ from hrlib.companion import results
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.people import USERS, record
 
@@ -48,9 +47,7 @@ def main():
             *(f"{what}: {share:.0%} of AlexNet's" for what, share in users[name]["of_alexnet"].items()),
             sep="\n  ",
         )
-    record_ = {"name": "floor", "profile": "full", "metrics": {"users": users}, "claims": [], "provenance": made}
-    write_json(arguments.out, record_)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+    results.write_result(arguments.out, "floor", {"users": users}, {}, made, "full")
 
 
 if __name__ == "__main__":

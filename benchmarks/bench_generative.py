@@ -19,7 +19,6 @@ from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
 from hrlib.synthetic.people import USERS, record
 
@@ -84,19 +83,9 @@ def main():
         GenerativeSettings(method="pso", seed=arguments.seed),
         GenerativeSettings(method="icp", seed=arguments.seed),
     )
-    record_ = {
-        "name": "generative",
-        "profile": "quick" if full else "smoke",
-        "metrics": metrics,
-        "claims": [],
-        "provenance": results.provenance(
-            {"frames": arguments.frames, "pso": pso, "icp": icp, "threads": torch.get_num_threads()},
-            seed=arguments.seed,
-            data={"hand": HAND_ASSET, "base model": BASE_MODEL},
-        ),
-    }
-    write_json(arguments.out, record_)
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
+    parameters = {"frames": arguments.frames, "pso": pso, "icp": icp, "threads": torch.get_num_threads()}
+    made = results.provenance(parameters, arguments.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
+    results.write_result(arguments.out, "generative", metrics, {}, made, "quick" if full else "smoke")
 
 
 def mean_over_users(users: dict) -> dict:

@@ -25,7 +25,6 @@ from hrlib.hand.joints import JOINT_POINTS  # noqa: E402
 from hrlib.hand.rig import load_hand  # noqa: E402
 from hrlib.method import predict_joints  # noqa: E402
 from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.support.files import write_json  # noqa: E402
 from hrlib.support.paths import HAND_ASSET  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings  # noqa: E402
 from hrlib.training.batches import Batches, PretrainSettings, ahead  # noqa: E402
@@ -75,23 +74,6 @@ def evaluate(nets: dict, hand, count: int) -> dict:
     return {name: {"mean_mm": e.mean().item(), "median_mm": e.median().item()} for name, e in errors.items()}
 
 
-def make_claims(metrics: dict) -> list[results.Claim]:
-    error = {name: row["mean_mm"] for name, row in metrics["joint_error"].items()}
-    six = error["alexnet, 6d"] / min(error["alexnet, quaternion"], error["alexnet, euler"])
-    cost = metrics["median_step_ms"]["resnet, 6d"] / metrics["median_step_ms"]["alexnet, 6d"]
-    steps = f"after {metrics['steps']} steps of {metrics['batch']} frames"
-    return [
-        results.Claim(
-            "heads-6d", f"Joint error of the 6D head over that of the better other one, {steps}", "Sec. 3.2",
-            "<= 1.0", six, six <= 1.0,
-        ),
-        results.Claim(
-            "heads-resnet-cost", "Time of a training step with the small ResNet over that with AlexNet", "-",
-            "<= 1.1", cost, cost <= 1.1,
-        ),
-    ]  # fmt: skip
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=300, help="of each network")
@@ -113,21 +95,11 @@ def main():
         "median_step_ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
-    claims = make_claims(metrics)
     for name, row in metrics["joint_error"].items():
         print(f"{name}: {row['mean_mm']:.1f} mm, {metrics['median_step_ms'][name]:.0f} ms a step")
-    for claim in claims:
-        print(claim.verdict())
     parameters = {"steps": settings.steps, "batch": settings.batch, "test": arguments.test}
-    provenance = results.provenance(
-        parameters,
-        settings.seed,
-        {"hand": HAND_ASSET},
-    )
-    profile = "quick" if settings.steps >= 300 else "smoke"
-    result = {"name": "heads", "profile": profile, "metrics": metrics, "claims": claims, "provenance": provenance}
-    write_json(arguments.out, result)
-    print(f"written to {arguments.out}")
+    made = results.provenance(parameters, settings.seed, {"hand": HAND_ASSET})
+    results.write_result(arguments.out, "heads", metrics, {}, made, "quick" if settings.steps >= 300 else "smoke")
 
 
 if __name__ == "__main__":

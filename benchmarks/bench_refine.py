@@ -141,7 +141,7 @@ def main():
     # what the five views alone do to a model
     metrics["jitter_of_views"] = {name: jitter_of_views(row) for name, row in users.items()}
     profile = "quick" if arguments.seeds >= 3 else "smoke"
-    kept.finish({"name": "refine", "profile": profile, "metrics": metrics, "claims": values_of(metrics)})
+    kept.finish("refine", metrics, values_of(metrics), profile)
 
 
 def oracles_of(made: dict) -> dict[str, dict]:

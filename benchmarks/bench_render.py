@@ -28,7 +28,6 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
 
 from hrlib.companion import results  # noqa: E402
 from hrlib.render import splat_depth  # noqa: E402
-from hrlib.support.files import write_json  # noqa: E402
 
 BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step
 GROWTH = {
@@ -43,12 +42,8 @@ MEMORY = [
     {"batch": 32, "count": 16384, "size": (120, 120)},
     {"batch": 32, "count": 2048, "size": (480, 480)},
 ]
-SPEED_UP_TARGET = 40
-PLAIN_TARGET, EARLIER_TARGET = 200, 5
 EARLIER = "a6da838"  # the commit of the first numba back end, which speed-ups of the renderer are counted from
 OPERATIONS = 14  # vector operations of the forward pass on each pixel of a window: 7 of Eq. 4 and 5, 7 to select
-BYTES_TARGET = 64  # per point and pixel: points, their gradient, image, winners, gradient of the image, and what torch
-# adds around them; the windowed renderer needs hundreds to thousands per point.
 
 
 def windowed_splat(points: torch.Tensor, radius: float, size: tuple[int, int]) -> torch.Tensor:
@@ -267,40 +262,11 @@ def main():
         "growth": growth(max(3, arguments.repeats // 2)),
         "memory": memory(),
     }
-    result = {"name": "render", "profile": "quick", "metrics": metrics, "claims": make_claims(metrics)}
-    result["provenance"] = results.provenance({"repeats": arguments.repeats}, seed=0, data=None)
-    for claim in result["claims"]:
-        print(claim.verdict())
-    write_json(arguments.out, result)
-
-
-def make_claims(metrics: dict) -> list[results.Claim]:
-    claim, claims = results.Claim, []
-    rivals = [
-        (
-            "render-speed",
-            "windowed",
-            SPEED_UP_TARGET,
-            "many times faster than a windowed scatter_reduce in plain torch",
-        ),
-        ("render-plain", "plain_torch", PLAIN_TARGET, "faster than plain torch (every point in every pixel)"),
-        ("render-earlier", "earlier", EARLIER_TARGET, "faster than its own first version, same image"),
-    ]
-    setting = f"forward + backward, B=32, N=2048, r=5 px, 120x120, {metrics['threads']} threads"
-    for name, rival, target, what in rivals:
-        if (value := metrics.get(f"speed_up_over_{rival}")) is not None:
-            sentence = f"The cpu renderer is {what} ({setting})"
-            claims.append(claim(name, sentence, "-", f">= {target} times", value, value >= target))
-    image_difference = metrics["largest_difference_from_reference"]["cpu"]["image"]
-    sentence = "The cpu renderer's image equals the plain torch reference's (largest difference)"
-    claims.append(claim("render-equal", sentence, "-", "<= 1e-6", image_difference, image_difference <= 1e-6))
+    values = {"render-speed": metrics["speed_up_over_windowed"], "render-limit": metrics["cores"]["share_of_the_cores"]}
     if metrics["memory"]:
-        worst = max(row["cpu"]["bytes_per_point_and_pixel"] for row in metrics["memory"])
-        sentence = (
-            "The cpu renderer's memory is linear in B (HW + N): bytes per point and pixel at worst, as B, N and HW grow"
-        )
-        claims.append(claim("render-memory", sentence, "-", f"<= {BYTES_TARGET}", worst, worst <= BYTES_TARGET))
-    return claims
+        values["render-memory"] = max(row["cpu"]["bytes_per_point_and_pixel"] for row in metrics["memory"])
+    made = results.provenance({"repeats": arguments.repeats}, seed=0, data=None)
+    results.write_result(arguments.out, "render", metrics, values, made, "quick")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,8 @@ from hrlib.companion import results
 from hrlib.companion.hand_explorer import Explorer
 from hrlib.hand.named_poses import ANGLES
 from hrlib.hand.rig import load_hand
-from hrlib.support.files import write_json
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET
 
-TARGET_MS, TARGET_BYTES = 33.0, 5000
 SWEPT = ("index_base_flexion", "middle_middle_flexion", "thumb_base_deviation", "pinky_far_flexion")
 
 
@@ -47,40 +45,6 @@ def measure(explorer: Explorer, repeats: int) -> dict:
     }
 
 
-def make_claims(metrics: dict) -> list[results.Claim]:
-    median, bones, every = (
-        metrics["redraw_ms"]["median"],
-        metrics["bytes_by_part"]["bones"],
-        metrics["bytes_of_a_move"],
-    )
-    return [
-        results.Claim(
-            "viewer.time",
-            "kernel's time from a slider's event to the new depth image, median",
-            "-",
-            f"<= {TARGET_MS:.0f} ms",
-            median,
-            median <= TARGET_MS,
-        ),
-        results.Claim(
-            "viewer.bytes",
-            "bytes a move sends for the hand in 3D",
-            "-",
-            f"< {TARGET_BYTES}",
-            bones,
-            bones < TARGET_BYTES,
-        ),
-        results.Claim(
-            "viewer.bytes.all",
-            "bytes a move sends, the splat image, the difference and the numbers included",
-            "-",
-            f"< {TARGET_BYTES}",
-            every,
-            every < TARGET_BYTES,
-        ),
-    ]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=200, help="timed moves")
@@ -91,16 +55,11 @@ def main():
     explorer.target.value = "fist"  # so that there is a difference to draw
     metrics = measure(explorer, arguments.repeats)
     metrics["load_average"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    claims = make_claims(metrics)
-    for claim in claims:
-        print(claim.verdict())
+    values = {"viewer.time": metrics["redraw_ms"]["median"], "viewer.bytes.all": metrics["bytes_of_a_move"]}
     made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET})
-    profile = "quick" if arguments.repeats >= 100 else "smoke"
-    write_json(
-        arguments.out,
-        {"name": "viewer", "profile": profile, "metrics": metrics, "claims": claims, "provenance": made},
+    results.write_result(
+        arguments.out, "viewer", metrics, values, made, "quick" if arguments.repeats >= 100 else "smoke"
     )
-    print(f"written to {arguments.out.name} in {arguments.out.parent.name}/")
 
 
 if __name__ == "__main__":

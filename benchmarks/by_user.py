@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrlib.companion.results import content_hash
+from hrlib.companion.results import content_hash, write_result
 from hrlib.support import ground_truth
 from hrlib.support.files import write_json
 from hrlib.support.paths import ROOT
@@ -48,14 +48,12 @@ class Partial:
         """The last words of a run that has not all users."""
         print(f"kept in {self.place.name}; a run with all of them puts them together")
 
-    def finish(self, record: dict):
+    def finish(self, name: str, metrics: dict, values: dict, profile: str):
         """Write the result file, which has all users; the rows beside it that it was made of go."""
-        made = self.provenance | {"ground_truth": ground_truth.record()}
-        write_json(self.out, record | {"provenance": made})
+        write_result(self.out, name, metrics, values, self.provenance, profile)
         for file, old in self._files().items():
             if self._conditions().items() <= old.items():
                 file.unlink()
-        print(f"written to {self.out.name} in {self.out.parent.name}/")
 
     def _conditions(self) -> dict:
         return {key: self.provenance[key] for key in ("parameters", "data_sha256")} | {"code_sha256": code_hash()}

@@ -20,7 +20,7 @@ def test_runs_for_other_users_are_put_together_and_then_go(tmp_path):
     other.write({"A": 7})
     whole = by_user.Partial(out, "CD", made(tmp_path))
     assert whole.read() == {"A": 1, "B": 2, "C": 3}
-    whole.finish({"all": True})
+    whole.finish("toy", {"all": 4}, {}, "quick")
     assert [file.name for file in sorted(tmp_path.glob("*.json"))] == ["toy.ABC.partial.json", "toy.json"]
 
 
