@@ -160,8 +160,8 @@ def evaluate_points(
 ) -> dict:
     """All errors of one model: {"found", "not_lost"} -> {"21", "16"} -> {"as_they_are", "offset_removed", "cross_fitted"}.
 
-    Each is as `joint_errors.evaluate` has it, with a success curve at `CURVE_MM`. None where no frame is left, and
-    "cross_fitted" also where one frame is left, or `offset_mm` is given and there is nothing to be flattered by.
+    Each as `joint_errors.evaluate` has it, with a success curve at `CURVE_MM`. None where no frame is left, and for the offset
+    that one frame would tell of itself. "cross_fitted" is None, too, where `offset_mm` is given: nothing flatters then.
     """
     result = {}
     for name, kept in (("found", np.ones(len(lost), bool)), ("not_lost", ~lost)):
@@ -177,11 +177,12 @@ def evaluate_points(
 
 
 def _three_errors(predicted_mm: Points, true_mm: Points, offset_mm: Offset | None) -> dict[str, np.ndarray | None]:
-    crossed = offset_mm is None and len(predicted_mm) > 1
+    several = len(predicted_mm) > 1  # the offset of a single frame is all of its error
+    own = offset_mm is not None or several
     return {
         "as_they_are": errors_without("none", predicted_mm, true_mm),
-        "offset_removed": errors_without("hand", predicted_mm, true_mm, offset_mm),
-        "cross_fitted": cross_fitted_errors("hand", predicted_mm, true_mm) if crossed else None,
+        "offset_removed": errors_without("hand", predicted_mm, true_mm, offset_mm) if own else None,
+        "cross_fitted": cross_fitted_errors("hand", predicted_mm, true_mm) if several and offset_mm is None else None,
     }
 
 
