@@ -13,7 +13,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab site wheel bench viewer lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab site wheel bench evaluate viewer lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -78,6 +78,9 @@ bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of 
 	@set -e; for part in render skinning predict step growth pretrain viewer; do \
 	  echo "benchmarks/bench_$$part.py"; $(BIN)/python benchmarks/bench_$$part.py; done
 	@$(BIN)/python -m hrlib reproduce --only 08
+
+evaluate: $(STAMP)  ## the test people and the real people with joints, once (HRLIB_DATA_MIRROR names their folder; an hour)
+	@$(BIN)/python benchmarks/evaluate.py $(ARGS)
 
 viewer:  ## bundle viewer/src/viewer.js into hrlib/companion/static (needs Node.js; the bundle is committed)
 	@cd viewer && npm ci --silent && npm run --silent build

@@ -1,0 +1,209 @@
+"""All test people and all real people with joints, once: the base model, `best`, and either with each frame fitted.
+
+`make evaluate`. Writes benchmarks/results/evaluate.json, which counts how often this was run: the test people E, F and G are
+looked at here alone, so that nothing can be chosen by them. Each is refined on its training recordings without labels and
+judged on others. The real sets are small: they are refined, without labels, on the frames that they are judged by, as a user's
+own are. About eight minutes a set on one core; a stopped run of the same code and numbers goes on where it was.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+
+import by_user
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hrlib.companion import results
+from hrlib.datasets.fetch import dataset_folder
+from hrlib.datasets.real_joints import RealJoints
+from hrlib.evaluation.found import FoundFrames, evaluate_found, find_real, points_of, poses
+from hrlib.evaluation.joint_errors import Protocol, bias_of
+from hrlib.hand.rig import HandRig, load_hand
+from hrlib.network.checkpoint import load_network
+from hrlib.network.posenet import PoseNet
+from hrlib.refine import RECIPES, refine
+from hrlib.support.files import write_json
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.test_people import TEST_PEOPLE, record_test_person
+
+OUT = BENCHMARKS / "evaluate.json"
+MODELS = ("base", "base fitted", "best", "best fitted")
+FEWEST_FOR_OFFSET = 20  # training frames; fewer do not tell a constant offset of the joints from the poses
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A set of frames to judge models by, and what may be learned from."""
+
+    description: str
+    kind: str  # "test person, simulated" or "real people"
+    learn: FoundFrames  # frames that `best` learns from, without their labels
+    test: FoundFrames
+    offset: FoundFrames | None  # frames whose labels say where this hand's joints are defined; None: the test frames
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--train", type=int, default=1000, help="unlabelled frames of each test person")
+    parser.add_argument("--test", type=int, default=500, help="test frames of each")
+    parser.add_argument("--offset", type=int, default=300, help="training frames for the joints' constant offset")
+    parser.add_argument("--steps", type=int, default=RECIPES["best"].steps, help="of learning in a round of `best`")
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="keep these for a run with all")
+    arguments = parser.parse_args()
+    template = load_hand()
+    base = load_network(template)[0]
+    recipe = replace(RECIPES["best"], steps=arguments.steps)
+    parameters = {key: value for key, value in vars(arguments).items() if key != "only"} | {"recipe": recipe}
+    made = results.provenance(parameters, recipe.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
+    history = begun(made["commit"]) if set(arguments.only) & set(TEST_PEOPLE) else []
+    kept = by_user.Partial(OUT, "+".join(arguments.only), made)
+    rows = kept.read()
+    for name in arguments.only:
+        if name not in rows:
+            began = time.perf_counter()
+            rows[name] = row(SETS[name](arguments), base, template, recipe)
+            rows[name]["seconds"] = time.perf_counter() - began
+            kept.write(rows)
+    if set(rows) != set(SETS):
+        return kept.say_kept()
+    metrics = {"sets": {name: rows[name] for name in SETS}, "runs": len(history)}
+    history[-1]["finished"] = True
+    metrics["history"] = history
+    kept.finish("evaluate", metrics, values_of(metrics["sets"]), "full")
+
+
+def begun(commit: dict) -> list[dict]:
+    """The runs so far with this one, which counts from its beginning: written before anything is looked at."""
+    old = results.read_table(OUT) if OUT.exists() else {"metrics": {}}
+    history = old["metrics"].get("history", [])
+    if not history or history[-1]["finished"] or history[-1]["commit"] != commit:
+        history.append({"commit": commit, "date_utc": datetime.now(UTC).strftime("%Y-%m-%d %H:%M"), "finished": False})
+        old["metrics"] |= {"history": history, "runs": len(history)}
+        write_json(OUT, {"name": "evaluate", "profile": "full", "claims": [], "provenance": {"ground_truth": {}}} | old)
+    return history
+
+
+# -- the sets -------------------------------------------------------------------------------------------------------------
+
+
+def test_person(name: str) -> Callable[[argparse.Namespace], Judged]:
+    """Makes the frames of a test person."""
+
+    def frames(arguments) -> Judged:
+        person = TEST_PEOPLE[name]
+        folders = {dataset: dataset_folder(dataset) for dataset in person.datasets}
+        learn, test = (
+            found_person(name, split, count, folders)
+            for split, count in (("train", arguments.train), ("test", arguments.test))
+        )
+        offset = first(learn, arguments.offset)
+        return Judged(person.description, "test person, simulated", learn, test, offset)
+
+    return frames
+
+
+def found_person(name: str, split: str, count: int, folders: dict) -> FoundFrames:
+    """The frames of a test person in which a hand was found, with their truth."""
+    recorded = record_test_person(name, count, split, folders)
+    names = [f"{name}/{split}/{i}" for i in range(len(recorded))]
+    left_out = {f"{name}/{split}/left out {i}": "no usable hand was found" for i in range(recorded.left_out)}
+    source = f"test person {name}, {split} recordings"
+    return FoundFrames(source, recorded.crops, names, recorded.joints_mm.double().numpy(), left_out)
+
+
+def first(found: FoundFrames, count: int) -> FoundFrames | None:
+    """The first frames in which the hand itself was found; None where too few tell of an offset."""
+    index = np.flatnonzero(~found.lost)[:count]
+    if len(index) < FEWEST_FOR_OFFSET:
+        return None
+    crops, names = found.crops[torch.from_numpy(index)], [found.names[i] for i in index]
+    return replace(found, crops=crops, names=names, true_mm=found.true_mm[index])
+
+
+def real_set(name: str, **options) -> Callable[[argparse.Namespace], Judged]:
+    """Finds the hands of a real set."""
+
+    def frames(arguments) -> Judged:
+        found = find_real(RealJoints(name, **options))
+        return Judged(found.source, "real people", found, found, None)
+
+    return frames
+
+
+SETS = {
+    **{name: test_person(name) for name in TEST_PEOPLE},
+    "handpose_x_plus": real_set("handpose_x_plus"),
+    "d435_table": real_set("d435_table"),
+    "d435_table, free, place given": real_set("d435_table", free_hand=True, given=True),
+}
+
+
+# -- the models -----------------------------------------------------------------------------------------------------------
+
+
+def row(judged: Judged, base: PoseNet, template: HandRig, recipe) -> dict:
+    """What all models make of a set."""
+    refined = refine(base, template, judged.learn.crops, recipe)
+    models = {"base": (base, template), "best": (refined.net, refined.hand)}
+    points, offsets = {}, {}
+    for name in tqdm(MODELS, judged.test.source):
+        seen = partial(seen_points, *models[name.split()[0]], name.endswith("fitted"))
+        points[name] = seen(judged.test)
+        if judged.offset is not None:
+            offsets[name] = bias_of("hand", seen(judged.offset), judged.offset.true_mm)
+    protocol = Protocol(
+        judged.test.source,
+        split="test",
+        joints=21,
+        crop=judged.test.crop,
+        scale="the template's (base) or from unlabelled frames (best)",
+        ground_truth="none" if judged.offset is None else "the offset, from training recordings",
+        estimated_on="-" if judged.offset is None else f"{len(judged.offset.names)} training frames",
+    )
+    found = evaluate_found(judged.test, points, protocol, offsets or None)
+    learned = {"frames": len(judged.learn.names), "lost": int(judged.learn.lost.sum())}
+    learned["left_out"] = len(judged.learn.left_out)
+    return found | {
+        "kind": judged.kind,
+        "description": judged.description,
+        "learned_from": learned,
+        "offset_mm": {name: np.linalg.norm(offset, axis=1).tolist() for name, offset in offsets.items()},
+        "warnings": list(refined.warnings),
+    }
+
+
+def seen_points(net: PoseNet, hand: HandRig, fitted: bool, found: FoundFrames) -> np.ndarray:
+    """The 21 points of one model in some frames, mm."""
+    return points_of(poses(net, hand, found, fitted, progress=False), hand, found.crops)
+
+
+def mean_mm(row: dict, model: str, how: str = "offset_removed", of: str = "found", joints: str = "16") -> float:
+    """The mean error of one model on a set; NaN where no frame is left."""
+    errors = row["models"][model][of]
+    return float("nan") if errors is None else errors[joints][how]["mean_mm"]
+
+
+def values_of(sets: dict) -> dict[str, float]:
+    """The claims' values: of the worst test person, and of the real sets."""
+    people, real = [sets[name] for name in TEST_PEOPLE], [sets[name] for name in ("handpose_x_plus", "d435_table")]
+    worst = {model: max(mean_mm(row, model, of="not_lost") for row in people) for model in MODELS}
+    gains = [1 - mean_mm(row, "best", of="not_lost") / mean_mm(row, "base", of="not_lost") for row in people]
+    return {
+        "test-found": min((row["found"] - row["lost"]) / row["frames"] for row in people),
+        "test-base": worst["base"],
+        "test-best": worst["best"],
+        "test-fitted": worst["best fitted"],
+        "test-gain": min(gains),
+        "real-found": min((row["found"] - row["lost"]) / row["frames"] for row in real),
+        "real-gain": 1
+        - mean_mm(real[0], "best fitted", "cross_fitted") / mean_mm(real[0], "base fitted", "cross_fitted"),
+    }
+
+
+if __name__ == "__main__":
+    main()
