@@ -11,7 +11,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from hrlib import __version__  # noqa: E402
+from hrlib.companion import reproduction  # noqa: E402
 from hrlib.support import paths  # noqa: E402
+from hrlib.support.files import write_bytes_atomically  # noqa: E402
 
 project, author, release = "hrlib", "The hrlib authors", __version__
 copyright = "The hrlib authors, MIT licence"
@@ -43,6 +45,11 @@ def copy_notebooks(app):
         shutil.copy(executed if executed.exists() else notebook, folder)
 
 
+def write_report(app):
+    """The reproduction report, from the result files as they are now."""
+    write_bytes_atomically(Path(app.srcdir) / "reproduction.md", reproduction.markdown().encode())
+
+
 def mathml(display):
     """Formulas as MathML, which browsers draw themselves; Sphinx's default fetches MathJax from the net."""
 
@@ -66,4 +73,5 @@ def plain_docstring(app, what, name, obj, options, lines):
 def setup(app):
     app.add_html_math_renderer("mathml", mathml(False), mathml(True))
     app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", write_report)
     app.connect("autodoc-process-docstring", plain_docstring)

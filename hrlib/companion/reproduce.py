@@ -100,7 +100,7 @@ def reproduce(
     folder: Path | None = None,
     data: Mapping[str, Path | None] | None = None,
 ) -> int:
-    """Run the notebooks one after the other, go on after one that fails, and write build/figures.html.
+    """Run the notebooks one after the other, go on after one that fails; write build/figures.html and build/reproduction.html.
 
     Args:
         data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
@@ -111,6 +111,7 @@ def reproduce(
     from tqdm import tqdm
 
     from .page import write_page
+    from .reproduction import write_reproduction
 
     pick(profile, smoke=None, quick=None, full=None)  # refuses an unknown profile before anything starts
     folders = _folders(data or {})
@@ -136,6 +137,7 @@ def reproduce(
     page = write_page(paths.figures(profile), paths.BUILD / "figures.html")
     _print_table(outcomes, notebooks)
     print(f"figures of all runs on one page: {page}" if page else "no figures yet")
+    print(f"the paper's statements, and what became of them: {write_reproduction(paths.BUILD / 'reproduction.html')}")
     failed = [outcome.notebook for outcome in outcomes if outcome.error]
     if failed:
         print(f"FAILED: {', '.join(failed)}; executed copies up to the failing cell in {paths.EXECUTED}")

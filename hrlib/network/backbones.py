@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, pad, pixel_unshuffle
 
+HIDDEN = 4096  # width of the paper's fully connected layer, Sec. 4.1
+
 
 class FirstConv(nn.Conv2d):
     """AlexNet's first layer, 11x11 with stride 4 on one channel, computed as a 3x3 convolution of 4x4 blocks.
@@ -126,7 +128,7 @@ def alexnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
         *conv(192, 80, 3, pool=True),  # 4
         nn.Flatten(),
     )  # fmt: skip
-    return layers, 80 * 4 * 4, 4096
+    return layers, 80 * 4 * 4, HIDDEN
 
 
 def resnet(batch_norm: bool) -> tuple[nn.Sequential, int, int]:
