@@ -89,9 +89,13 @@ class Report(Sources):
 
     @_missing_is_said
     def by_user(
-        self, name: str, columns: Sequence[Sequence[str]], first: str = "user", at: str = "metrics/users"
+        self,
+        name: str,
+        columns: Sequence[Sequence[str]],
+        first: str = "user",
+        at: str = "metrics/users",
     ) -> str:
-        """A table with a row for each user (or other entry of a dictionary), and a last row of means.
+        """A table with a row for each user, and one of means; or for each entry of another dictionary.
 
         Args:
             name: of the result file.
@@ -103,7 +107,7 @@ class Report(Sources):
         rows = [[user, *(self._cell(name, f"{at}/{user}", key, form) for _, key, form in columns)] for user in users]
         if all(cell == "-" for row in rows for cell in row[1:]):
             raise NotMeasured(command_of(name))
-        if len(users) > 1:
+        if at.endswith("users"):
             rows.append(["mean", *(self._cell(name, f"{at}/*", key, form, fmean) for _, key, form in columns)])
         lost = f"\n-: not measured yet, run `{command_of(name)}`\n" * any("-" in row for row in rows)
         return _table([first, *(title for title, _, _ in columns)], rows) + lost
@@ -198,17 +202,31 @@ class Report(Sources):
         )
 
     def claims(self, *names: str) -> str:
-        """A table of claims: text, wanted, where the target comes from, found, and whether it holds."""
+        """A table of claims: text, wanted, where the target comes from, found, and whether it holds.
+
+        Args:
+            names: their ids; one with `*` at its end stands for all that begin so.
+
+        Raises:
+            KeyError: claims.toml has no such claim.
+        """
         rows = []
-        for name in names:
-            verdict = self.judged[name]
-            of, looks = verdict.claim, "holds" if verdict.holds else "fails"
-            word = (
-                "open" if verdict.value is None else f'<span class="{looks}">{"yes" if verdict.holds else "no"}</span>'
-            )
-            why = f"<br>*Why not:* {of.reason}" if of.reason and not verdict.holds else ""
-            rows.append([f"`{name}`<br>{of.text}{why}", f"{_wanted(of)}<br>*{of.target_from}*", self.claim(name), word])
+        for verdict in [verdict for name in names for verdict in self._judged(name)]:
+            of, word, why = verdict.claim, "open", ""
+            if verdict.value is not None:
+                looks, word = ("holds", "yes") if verdict.holds else ("fails", "no")
+                word, why = f'<span class="{looks}">{word}</span>', "" if verdict.holds else of.reason
+            text = f"`{of.id}`<br>{of.text}" + (f"<br>*Why not:* {why}" if why else "")
+            rows.append([text, f"{_wanted(of)}<br>*{of.target_from}*", self.claim(of.id), word])
         return _table(["check", "wanted", "found", "holds"], rows)
+
+    def _judged(self, name: str) -> list[Verdict]:
+        if not name.endswith("*"):
+            return [self.judged[name]]
+        chosen = [verdict for key, verdict in self.judged.items() if key.startswith(name[:-1])]
+        if not chosen:
+            raise KeyError(f"no claim's id begins with {name[:-1]}")
+        return chosen
 
     def checks(self, statement: str) -> list[tuple[str, bool | None]]:
         """The checks of a statement of the paper, each in words, and whether it holds; None where it is not measured."""
