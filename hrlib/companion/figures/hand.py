@@ -1,4 +1,4 @@
-"""The figure of notebook 00, and the checks behind its claims: the rest pose, and that every slider moves the pictures."""
+"""The figure of notebook 00, and what it checks: the rest pose, and that every slider moves the pictures."""
 
 from collections.abc import Sequence
 
