@@ -11,6 +11,7 @@ import torch
 from bench_refine import three_ways
 
 from hrlib.companion import results
+from hrlib.evaluation.found import FoundFrames
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
@@ -71,6 +72,7 @@ def main():
             "description": user.description,
             "test_frames": len(test),
             "test_left_out": test.left_out,
+            "test_lost": int(FoundFrames("", test.crops, [], test.joints_mm.double().numpy(), {}).lost.sum()),
             "train_frames": len(train),
             "base": three_ways(net, template, test),
             "base_true_bones": error_mm(predict_joints(net, hand, test.crops), test.joints_mm),

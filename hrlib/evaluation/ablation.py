@@ -91,13 +91,10 @@ def verdicts(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     return lines
 
 
-def gaps_closed(users: Mapping[str, Mapping]) -> dict[str, list[float]]:
-    """`gap_closed` of each seed of `best`, by user; users as in `figure_gap`."""
-    closed = {}
-    for name, row in users.items():
-        (base, *_), (oracle, *_) = numbers(row["base"]), numbers(row["oracle"])
-        closed[name] = [gap_closed(base, mm, oracle) for mm in numbers(row["best"])]
-    return closed
+def gaps_closed(row: Mapping, way: str) -> list[float]:
+    """`gap_closed` of each seed of `best`, all models seeing the frames in one way; a user's row as in `figure_gap`."""
+    (base, *_), (oracle, *_) = numbers(row["base"][way]), numbers(row["oracle"][way])
+    return [gap_closed(base, mm, oracle) for mm in numbers(row["best"][way])]
 
 
 def numbers(part: Mapping) -> list[float]:

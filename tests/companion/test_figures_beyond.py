@@ -79,12 +79,24 @@ def test_figures_show_every_variant_user_and_number():
 
 
 def test_gap_takes_one_number_or_one_a_seed():
-    row = {"base": {"mean16": 20.0}, "oracle": {"mean16": 10.0}, "paper": {"mean16": [19.0]}}
-    users = {
-        "A": row | {"best": {"mean16": [14.0, 15.0]}},
-        "B": row | {"best": {"mean16": 10.0}, "best_fitted": {"mean16": 9.0}, "alexnet": {"mean16": 22.0}},
-    }
-    closed = ablation.gaps_closed(users)
-    assert closed["A"] == pytest.approx([0.6, 0.5]) and closed["B"] == pytest.approx([1.0])
+    def ways(*mm):
+        return {way: {"mean16": [x + i for x in mm]} for i, way in enumerate(("once", "five", "fitted"))}
+
+    row = {"base": ways(20.0), "oracle": ways(10.0), "best": ways(14.0, 15.0)}
+    users = {"A": row, "B": row | {"paper": {"mean16": [19.0]}, "alexnet": {"mean16": 22.0}}}
+    assert ablation.gaps_closed(row, "five") == pytest.approx([0.6, 0.5])
     figure = best.figure_gap(users, {"A": "the template's hand", "B": "another, smaller"})
-    assert "55% of the gap closed" in [text.get_text() for text in figure.axes[0].texts]
+    assert [text.get_text() for text in figure.axes[0].texts].count("five turned views: 55%") == 2
+
+
+def test_people_are_drawn_with_their_errors_and_counts():
+    mm = dict.fromkeys(("base", "base fitted", "best", "best fitted"), (20.0, 8.5))
+    rows = {
+        "A": {"label": "A", "mm": {model: (6.0,) for model in mm}, "counts": (90, 0, 10)},
+        "E": {"label": "E: another", "mm": mm, "counts": (60, 10, 30)},
+        "G": {"label": "G: over a table", "mm": mm | {"best": (390.0, 160.0)}, "counts": (1, 9, 90)},
+    }
+    errors, counts = best.figure_people(rows).axes[:2]
+    texts = [text.get_text() for text in errors.texts]
+    assert texts.count("8.5") == 7 and texts.count("6.0") == 4 and "160 and 390 mm" in texts
+    assert [bar.get_width() for bar in counts.patches[3:6]] == pytest.approx([0.6, 0.1, 0.3])

@@ -111,41 +111,101 @@ def figure_frames(users: Mapping[str, Mapping], few: int) -> Figure:
 
 
 def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) -> Figure:
-    """The way from the base model to the supervised oracle, and how far the recipes go on it.
+    """The way from the base model to the supervised oracle, and how far refinement goes on it; one line a way to see a frame.
 
     Args:
-        users: name -> {"base", "best", "oracle", "paper" and, if known, "best_fitted" (each test frame fitted on top)
-            and "alexnet" (where the paper's recipe starts)}, each {"mean16": mm, one number or one a seed}.
+        users: name -> {"base", "best", "oracle"} -> {"once", "five", "fitted"} -> {"mean16": mm, one number or one a seed};
+            and {"alexnet", "paper"} -> {"mean16"}, of the paper's network and recipe, where known.
         descriptions: of the users, by name.
     """
-    figure, axes = plt.subplots(figsize=(9.5, 1.5 + 0.95 * len(users)), layout="constrained")
-    closed, dots = gaps_closed(users), {}
-    marks = {  # what is drawn of each user: label, height (ours above, the paper's below), marker
-        "base": ("base model", -0.14, "o", {"color": ACCENT, "ms": 9}),
-        "oracle": ("supervised oracle", -0.14, "D", {"color": INK, "ms": 7}),
-        "best": ("refined, `best` (a dot a seed)", -0.14, "o", {"color": GOOD, "ms": 8, "mec": "white", "alpha": 0.85}),
-        "best_fitted": ("... and each frame fitted", -0.14, "P", {"color": FINGER_COLOURS[3], "ms": 8, "mec": "white"}),
-        "alexnet": ("the paper's network", 0.2, "o", {"color": ACCENT, "ms": 6, "mfc": "white"}),
-        "paper": ("refined, `paper`", 0.2, "s", {"color": GOOD, "ms": 6, "mfc": "white"}),
-    }
-    for y, (name, row) in enumerate(users.items()):
-        for one, other, height in (("oracle", "base", -0.14), ("paper", "alexnet", 0.2)):
-            if other in row:
-                ends = [numbers(row[key])[0] for key in (one, other)]
-                axes.plot(ends, [y + height] * 2, color=MUTED, lw=2, alpha=0.6, solid_capstyle="round")
-        for key, (label, height, marker, style) in marks.items():
-            if key in row:
-                values = numbers(row[key])
-                (dots[label],) = axes.plot(values, [y + height] * len(values), marker, zorder=3, **style)
-        share = f"{np.mean(closed[name]):.0%} of the gap closed"
-        axes.text(0.99, y - 0.14, share, ha="right", va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    figure, axes = plt.subplots(figsize=(9.5, 1.7 + 1.25 * len(users)), layout="constrained")
+    dots = {}
+    for y, row in enumerate(users.values()):
+        for way, height, label in GAP_LINES:
+            lines = {model: numbers(row[model][way]) for model in ("base", "oracle", "best")}
+            share = f"{label}: {np.mean(gaps_closed(row, way)):.0%}"
+            _gap_line(axes, y + height, lines, share, {"ms": 8}, dots)
+        if "paper" in row:
+            of_paper = {"alexnet": numbers(row["alexnet"]), "paper": numbers(row["paper"])}
+            _gap_line(axes, y + 0.36, of_paper, "", {"ms": 6, "mfc": "white"}, dots)
     as_rows(axes, described({name: descriptions[name] for name in users}))
-    every = [mm for row in users.values() for key in marks if key in row for mm in numbers(row[key])]
-    axes.set(xlim=(min(every) - 0.1 * max(every), 1.25 * max(every)), ylim=(len(users) - 0.45, -0.5))
+    right = max(line.get_xdata().max() for line in axes.lines)
+    axes.set(xlim=(0, 1.3 * right), ylim=(len(users) - 0.45, -0.55))
     axes.set_xlabel("mean error of 16 joints on test frames (mm)")
+    axes.set_title("share of the way from base to oracle", loc="right", fontsize=9)
     axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
     figure.legend(dots.values(), dots, loc="outside upper center", ncols=3)
     return figure
+
+
+GAP_LINES = (("once", -0.3, "seen once"), ("five", -0.08, "five turned views"), ("fitted", 0.14, "each frame fitted"))
+GAP_MARKS = {  # model -> label, marker, colour
+    "base": ("base model", "o", ACCENT),
+    "oracle": ("supervised oracle", "D", INK),
+    "best": ("refined, `best` (a dot a seed)", "o", GOOD),
+    "alexnet": ("the paper's network", "o", ACCENT),
+    "paper": ("refined, `paper`", "s", GOOD),
+}
+
+
+def _gap_line(axes: Axes, y: float, models: Mapping[str, list[float]], share: str, style: Mapping, dots: dict):
+    """The models on one line: from the first to the second, and what lies between."""
+    (first, *_), (last, *_) = list(models.values())[:2]
+    axes.plot([first, last], [y, y], color=MUTED, lw=2, alpha=0.6, solid_capstyle="round")
+    for model, values in models.items():
+        label, marker, colour = GAP_MARKS[model]
+        (dots[label],) = axes.plot(values, [y] * len(values), marker, color=colour, zorder=3, **style)
+    axes.text(0.99, y, share, ha="right", va="center", fontsize=8.5, transform=axes.get_yaxis_transform())
+
+
+def figure_people(rows: Mapping[str, Mapping]) -> Figure:
+    """Joint errors of everybody whose joints are known, a row each, and in how many frames the hand was found.
+
+    Args:
+        rows: name -> {"label", "mm": {"base", "base fitted", "best", "best fitted"} -> (as it is, offset removed) or, where
+            the joints are defined as ours, (as it is,), "counts": frames (found, lost, left out)}.
+    """
+    figure, (errors, counts) = plt.subplots(
+        1, 2, figsize=(12.5, 1.6 + 0.78 * len(rows)), width_ratios=[2.2, 1], layout="constrained", sharey=True
+    )
+    limit, dots = PEOPLE_LIMIT_MM, {}
+    for y, row in enumerate(rows.values()):
+        for k, (model, (label, marker, colour)) in enumerate(PEOPLE_MARKS.items()):
+            at = y - 0.27 + 0.18 * k
+            as_is, *removed = row["mm"][model]
+            clear = removed[0] if removed else as_is
+            errors.plot([min(as_is, limit), min(clear, limit)], [at] * 2, color=colour, lw=1.6, alpha=0.5)
+            if removed:
+                errors.plot(min(as_is, limit), at, marker, color=colour, mfc="white", ms=7, clip_on=False)
+            if clear <= limit:
+                (dots[label],) = errors.plot(clear, at, marker, color=colour, ms=7)
+            beyond = f"{clear:.0f} and {as_is:.0f} mm" if clear > limit else f"{clear:.1f}"
+            number(errors, min(max(as_is, clear), limit), at, beyond, (6, 0), fontsize=8)
+        found, lost, left_out = np.array(row["counts"]) / sum(row["counts"])
+        left = 0.0
+        for share, colour, name in ((found, GOOD, "found"), (lost, ACCENT, "lost"), (left_out, MUTED, "left out")):
+            counts.barh(y, share, 0.5, left=left, color=colour, label=name if not y else None)
+            left += share
+        number(counts, 1, y, f"of {sum(row['counts']):,}", (4, 0))
+    as_rows(errors, [row["label"] for row in rows.values()])
+    errors.set(xlim=(0, 1.16 * limit), ylim=(len(rows) - 0.5, -0.6))
+    errors.set_xlabel("mean error of 16 joints (mm); hollow: as it is, filled: offset of joint definitions removed")
+    errors.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
+    counts.set(xlim=(0, 1.18), xlabel="share of the frames")
+    counts.xaxis.set_major_formatter(PercentFormatter(1))
+    counts.set_xticks(np.linspace(0, 1, 5))
+    counts.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=3)
+    errors.legend(dots.values(), dots, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=4)
+    return figure
+
+
+PEOPLE_LIMIT_MM = 45.0  # larger errors are written, not drawn: another thing than the hand was found
+PEOPLE_MARKS = {
+    "base": ("base model", "o", ACCENT),
+    "base fitted": ("... fitted", "P", ACCENT),
+    "best": ("refined, `best`", "o", GOOD),
+    "best fitted": ("... fitted to each frame", "P", GOOD),
+}
 
 
 def figure_confidence(users: Mapping[str, Measured]) -> Figure:
