@@ -34,6 +34,7 @@ from ..support.checks import require_at_least
 CHUNK = 100  # frames that are worked on together
 SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on
 NEIGHBOURS = 5  # frames on each side from which a bad fit may begin again
+STILL_EXPLAINED = 0.5  # share of the points that were the hand's; a better fit must not call more of them forearm
 LAST_RATE = 0.05  # share of the rates that is left in the last iteration
 EVERY = 4  # iterations between two searches for nearest points: they change slowly
 
@@ -160,7 +161,9 @@ def again_from_neighbours(
     offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
     start = Prediction(near.rotations[best], offset, None if near.points is None else near.points[bad])
     second = fit_to_depth(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
-    better = second.loss < first.loss[bad]
+    # a pose that has most of a frame behind its wrist, as forearm, leaves little to explain, and explains it well
+    left, before = (points_explained(hand, crops[bad], fits, settings) for fits in (second.prediction, near[bad]))
+    better = (second.loss < first.loss[bad]) & (left >= STILL_EXPLAINED * before)
 
     def mended(old: Tensor, new: Tensor) -> Tensor:
         return old.index_put((bad[better],), new[better])
@@ -171,6 +174,14 @@ def again_from_neighbours(
     )
     loss, joints_mm = mended(first.loss, second.loss), mended(first.joints_mm, second.joints_mm)
     return Explained(Prediction(rotations, offset, near.points), loss, joints_mm)
+
+
+def points_explained(
+    hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings
+) -> Float[Tensor, " B"]:
+    """How many of each frame's `settings.points` count as the hand's: those before the posed wrist."""
+    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
+    return on_the_hand(spread_out(crops, settings.points), T, crops, settings.wrist_mm).sum(1)
 
 
 def _require(crops: Crops, prediction: Prediction):

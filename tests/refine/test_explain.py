@@ -267,6 +267,19 @@ def test_points_are_spread_over_the_distinct_ones(frames):
         assert count - 1 - count // 64 <= numbers[-1] < count
 
 
+def test_a_pose_that_calls_the_whole_frame_forearm_is_no_better_one(frames):
+    """Two recordings joined: where the neighbour has its hand, this frame has nothing, all of it behind the wrist."""
+    batch, _, fit = frames
+    hand, crops, start = template(), batch.crops[[0, 0]], fit.prediction[[0, 0]]
+    ahead_mm = 300 * forward_kinematics(hand, start.rotations, wrist_position(start, hand, crops))[0, 0, :3, 1]
+    crops = replace(crops, centre_mm=torch.stack([crops.centre_mm[0], crops.centre_mm[1] + ahead_mm]))
+    first = Explained(start, fit.loss[[0, 0]] + torch.tensor([0.1, 0.0]), joints_of(start, hand, crops))
+    still = replace(SHORT, iterations=1, rotation_rate=0.0, offset_rate=0.0)
+    second = again_from_neighbours(hand, crops, first, still, share=0.5)
+    torch.testing.assert_close(second.prediction.offset, start.offset)
+    torch.testing.assert_close(second.loss, first.loss)
+
+
 def test_a_neighbour_s_pose_comes_from_where_its_own_crop_lies():
     hand, maker = template(), Synthesiser(template(), CLEAN)
     rotations, wrist_mm = maker.sample(1, torch.Generator().manual_seed(7))
