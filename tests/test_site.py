@@ -66,7 +66,9 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     picture = executed(tmp_path / "executed" / "00_hand.ipynb")
     assert main(["-b", "html", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path / "site")]) == 0
     pages = list((tmp_path / "site").rglob("*.html"))
-    assert {"index.html", "method.html", "teaching.html", "api.html", "camera.html"} <= {p.name for p in pages}
+    assert {"index.html", "method.html", "reproduction.html", "teaching.html", "api.html", "camera.html"} <= {
+        p.name for p in pages
+    }
     for page in pages:
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)

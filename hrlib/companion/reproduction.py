@@ -171,7 +171,7 @@ class Report(Sources):
     def paper(self, name: str) -> str:
         """A number or word of the paper, and where it is. Raises KeyError for a fact that paper_facts.toml has not."""
         fact = self.facts[name]
-        return self.show(written(fact["value"], ""), FACTS, f"facts/{name}") + f" ({fact['place']})"
+        return self.show(written(fact["value"]), FACTS, f"facts/{name}: “{fact['quote']}”") + f" ({fact['place']})"
 
     def paper_steps(self, frames: str) -> str:
         """Update steps of the paper's refinement: frames over batch, times epochs."""
@@ -234,17 +234,26 @@ class Report(Sources):
         judged = [self.judged[name] for name in made.get("checks", ())]
         listed = [(self._words(verdict), None if verdict.value is None else verdict.holds) for verdict in judged]
         for order in made.get("orders", ()):
-            name, other, holds = order["file"], order["other"], None
+            name, key, operator, other = (order[part] for part in ("file", "key", "operator", "other"))
+            title = f"{relative(path_of(name))}: {key} {operator} {other}"
+            words = f'<span title="{escape(title)}">{order["says"]}</span> (`{name}.json`)'
             try:
-                ours = self.values(name, order["key"])
-                theirs = self.values(name, other) if isinstance(other, str) else [other] * len(ours)
-                holds = all(map(OPERATORS[order["operator"]], ours, theirs))
+                listed.append((words, self._compare(name, key, operator, other)))
             except NotMeasured:
-                pass
-            key = f"{order['key']} {order['operator']} {other}"
-            title = f'title="{escape(relative(path_of(name)))}: {escape(key)}"'
-            listed.append((f"<span {title}>{order['says']}</span> (`{name}.json`)", holds))
+                listed.append((words, None))
         return listed
+
+    def _compare(self, name: str, key: str, operator: str, other: str | float) -> bool:
+        ours = self.values(name, key)
+        theirs = self.values(name, other) if isinstance(other, str) else [other] * len(ours)
+        return all(OPERATORS[operator](a, b) for a, b in zip(ours, theirs, strict=True))
+
+    def so(self, name: str, key: str, operator: str, other: str | float) -> bool:
+        """Whether each number at a key compares so with those at another key, or with a number: for sentences that say it."""
+        try:
+            return self._compare(name, key, operator, other)
+        except NotMeasured:
+            return False
 
     def _words(self, verdict: Verdict) -> str:
         of = verdict.claim
@@ -317,9 +326,9 @@ class Report(Sources):
                 cells += [
                     self._cell("evaluate", place, key, ".1f") for key in errors[: 2 if how == "as_they_are" else 4]
                 ]
-            rows.append([name, row["kind"], *cells])
+            rows.append([name, f"{row['kind']}: {row.get('description', '')}", *cells])
         counts, errors = ("frames", "left out", "lost"), ("base, as it is", "best, as it is", *models)
-        return _table(["who", "kind", *counts, *errors], rows)
+        return _table(["who", "what", *counts, *errors], rows)
 
     # -- figures, files, numbers ---------------------------------------------------------------------------------------
 

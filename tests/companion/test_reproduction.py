@@ -188,9 +188,11 @@ def test_an_order_holds_only_if_every_pair_is_in_it(empty):
     order = {"says": "falls", "file": "paper", "key": "metrics/after", "operator": "<", "other": "metrics/before"}
     report.statements = {"s": {"orders": [order]}}
     assert report.verdict("s") == "open"
-    for after, verdict in (([1.0, 2.0], "reproduced"), ([1.0, 4.0], "not")):
+    sentence = '{% if so("paper", "metrics/after", "<", "metrics/before") %}it falls{% endif %}'
+    assert markdown(sentence) == ""
+    for after, verdict, said in (([1.0, 2.0], "reproduced", "it falls"), ([1.0, 4.0], "not", "")):
         result(paths.BENCHMARKS, "paper", {"before": [2.0, 3.0], "after": after})
-        assert report.verdict("s") == verdict
+        assert report.verdict("s") == verdict and markdown(sentence) == said
 
 
 def test_every_statement_of_the_paper_has_a_section_and_a_check_or_a_reason():
@@ -211,12 +213,19 @@ def test_test_people_flow_in(empty):
     models = {
         name: errors(mm) for name, mm in (("base", 21.0), ("base fitted", 18.0), ("best", 12.0), ("best fitted", 11.0))
     }
-    row = {"kind": "test person, simulated", "frames": 500, "left_out": 3, "lost": 7, "models": models}
+    row = {
+        "kind": "test person, simulated",
+        "description": "a child",
+        "frames": 500,
+        "left_out": 3,
+        "lost": 7,
+        "models": models,
+    }
     real = row | {"kind": "real people", "models": {name: {"not_lost": None} for name in models}}
     result(paths.BENCHMARKS, "evaluate", {"sets": {"E": row, "real": real}, "runs": 2})
     table = re.sub(r"<a[^>]*>|</a>", "", markdown('{{ people() }}, {{ number("evaluate", "metrics/runs", "d") }} runs'))
-    assert "| E | test person, simulated | 500 | 3 | 7 | 21.0 | 12.0 | 21.0 | 12.0 | 18.0 | 11.0 |" in table
-    assert "| real | real people | 500 | 3 | 7 | - |" in table and table.endswith(", 2 runs")
+    assert "| E | test person, simulated: a child | 500 | 3 | 7 | 21.0 | 12.0 | 21.0 | 12.0 | 18.0 | 11.0 |" in table
+    assert "| real | real people: a child | 500 | 3 | 7 | - |" in table and table.endswith(", 2 runs")
 
 
 def test_users_have_a_row_each_and_a_mean(empty):
