@@ -1,6 +1,7 @@
 """Beyond the paper (notebook 10): figures of recipe `best`, of its parts, and of what it has and has not reached."""
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -127,7 +128,7 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
             _gap_line(axes, y + height, lines, share, {"ms": 8}, dots)
         if "paper" in row:
             of_paper = {"alexnet": numbers(row["alexnet"]), "paper": numbers(row["paper"])}
-            _gap_line(axes, y + 0.36, of_paper, "", {"ms": 6, "mfc": "white"}, dots)
+            _gap_line(axes, y + 0.36, of_paper, "the paper's recipe", {"ms": 6, "mfc": "white"}, dots)
     as_rows(axes, described({name: descriptions[name] for name in users}))
     right = max(line.get_xdata().max() for line in axes.lines)
     axes.set(xlim=(0, 1.3 * right), ylim=(len(users) - 0.45, -0.55))
@@ -187,7 +188,7 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
             counts.barh(y, share, 0.5, left=left, color=colour, label=name if not y else None)
             left += share
         number(counts, 1, y, f"of {sum(row['counts']):,}", (4, 0))
-    as_rows(errors, [row["label"] for row in rows.values()])
+    as_rows(errors, ["\n".join(fill(line, 38) for line in row["label"].split("\n")) for row in rows.values()])
     errors.set(xlim=(0, 1.16 * limit), ylim=(len(rows) - 0.5, -0.6))
     errors.set_xlabel("mean error of 16 joints (mm); hollow: as it is, filled: offset of joint definitions removed")
     errors.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
