@@ -5,7 +5,7 @@ surface, a definition of the joints and a way to move that the development peopl
 
 - E: a scanned hand with its own tracked motions (Tzionas et al., "Capturing hands in action using discriminative salient
   points and physics simulation", IJCV 2016), before a stereo camera and a wall.
-- F: a child's hand (Anny at about seven years, no morph of the template), random movements, before a time-of-flight camera.
+- F: a child's hand (Anny at about seven years, two thirds of the template), random movements, before a time-of-flight camera.
 - G: the WebXR hand with tracked poses of another person, before Kinect, over a table.
 
 Their rigs are not ours, so there are joints, but neither rotations nor a wrist's frame that a network could be held to.
@@ -56,7 +56,7 @@ WIDER_ELBOW = 1.3  # its girth at the end against that of the wrist
 ARM_SIDES, ARM_RINGS = 24, 8
 BEND_RAD = (0.3, 0.15)  # standard deviation of the forearm's flexion and deviation at the wrist
 LOST_IOU = 0.5  # a mask that overlaps the true hand less shows something else
-FORMAT = 1  # of the cached crops; raise it when the same person's frames come out otherwise
+FORMAT = 2  # of the cached crops; raise it when the same person's frames come out otherwise
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,10 @@ class Movement:
 
     vertices_mm: Float[np.ndarray, "B V 3"]
     faces: Int[np.ndarray, "F 3"]
-    joints_mm: Float[
-        np.ndarray, "B 21 3"
-    ]  # wrist, then thumb to pinky x (base, middle, far, tip), as this hand has them
-    R_cam_wrist: Float[
-        np.ndarray, "B 3 3"
-    ]  # turns the rest pose, which has the wrist at the origin and y along the hand
+    # wrist, then thumb to pinky x (base, middle, far, tip), as this hand has them
+    joints_mm: Float[np.ndarray, "B 21 3"]
+    # turns the rest pose, which has the wrist at the origin and y along the hand
+    R_cam_wrist: Float[np.ndarray, "B 3 3"]
     rest_mm: Float[np.ndarray, "V 3"]
 
 
@@ -88,19 +86,22 @@ class TestPerson:
     # of the folders of the data sets and the split: number of frames of each recording, None if there is no end of them
     lengths: Callable[[Mapping[str, Path], str], list[int] | None]
     move: Callable[[Mapping[str, Path], str, int], Movement]  # of a recording with a number
-    measure: Callable[
-        [Float[np.ndarray, "B H W"], Camera, int], Float[np.ndarray, "B H W"]
-    ]  # of clean images, with a seed
+    # of clean images of the camera, with a seed
+    measure: Callable[[Float[np.ndarray, "B H W"], Camera, int], Float[np.ndarray, "B H W"]]
     __test__ = False  # pytest: this is no test
 
     def recordings(self, folders: Mapping[str, Path], split: str, count: int) -> list[int]:
         """Number of frames of each of the recordings that hold the first `count` frames.
 
         Raises:
-            ValueError: another split, or fewer frames.
+            ValueError: another split, no folder of a data set, or fewer frames.
         """
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        if missing := [name for name in self.datasets if name not in folders]:
+            raise ValueError(
+                f"test person {self.name} needs folders of the data sets {', '.join(missing)}: see dataset_folder"
+            )
         lengths = self.lengths(folders, split)
         ends = np.cumsum([SEQUENCE] * -(-count // SEQUENCE) if lengths is None else lengths)
         if not len(ends) or ends[-1] < count:
@@ -166,12 +167,8 @@ def forearm(moved: Movement, random: np.random.Generator) -> tuple[Float[np.ndar
     wider = np.where(along == 0, 0.8, 1 + (WIDER_ELBOW - 1) * along)  # the first ring hides in the hand
     turn = np.linspace(0, 2 * np.pi, ARM_SIDES, endpoint=False)
     height = middle[1] + 8 - along * (ARM_LENGTH * y.max() + 8)
-    rings = np.stack(
-        np.broadcast_arrays(
-            middle[0] + half[0] * wider * np.cos(turn), height, middle[2] + half[2] * wider * np.sin(turn)
-        ),
-        -1,
-    )
+    x, z = middle[0] + half[0] * wider * np.cos(turn), middle[2] + half[2] * wider * np.sin(turn)
+    rings = np.stack(np.broadcast_arrays(x, height, z), -1)
     keys = random.standard_normal((2, 2)).clip(-2, 2) * BEND_RAD  # at the first and the last frame
     t = np.linspace(0, 1, len(moved.joints_mm))[:, None]
     bend = (1 - t) * keys[0] + t * keys[1]
@@ -243,9 +240,8 @@ def _scan_pieces(folder: Path, split: str) -> list[Float[np.ndarray, "B 20 3 4"]
 def scan_movement(folders: Mapping[str, Path], split: str, number: int) -> Movement:
     """A recording of E: the scan, skinned to its tracked bones."""
     with np.load(folders["tzionas_hands"] / "hand_R.npz") as hand:
-        vertices, weights, faces, rest = (
-            hand[key].astype(np.float64) for key in ("vertices", "weights", "faces", "rest")
-        )
+        vertices, weights, rest = (hand[key].astype(np.float64) for key in ("vertices", "weights", "rest"))
+        faces = hand["faces"].astype(np.int64)
         names = [str(name).removeprefix("RFing.") for name in hand["bones"]]
     T_cam_bone = _square(_scan_pieces(folders["tzionas_hands"], split)[number].astype(np.float64))
     motion = T_cam_bone @ np.linalg.inv(_square(rest))
@@ -256,17 +252,15 @@ def scan_movement(folders: Mapping[str, Path], split: str, number: int) -> Movem
         along = (heads[far] - heads[middle]) / np.linalg.norm(heads[far] - heads[middle])
         own = vertices[weights[:, far] > 0.5]
         tips.append(heads[far] + along * ((own - heads[far]) @ along).max())
-    rest_joints = np.concatenate(
-        [heads[:1], np.concatenate([heads[chains], np.array(tips)[:, None]], 1).reshape(-1, 3)]
-    )
+    fingers = np.concatenate([heads[chains], np.array(tips)[:, None]], 1)
+    rest_joints = np.concatenate([heads[:1], fingers.reshape(-1, 3)])
     carriers = np.append(0, np.concatenate([chains, chains[:, 2:]], 1))
     joints = np.einsum("bjrc,jc->bjr", motion[:, carriers], _ones(rest_joints))[..., :3]
-    posed = np.einsum(
-        "vk,bkrc,vc->bvr", weights / weights.sum(1, keepdims=True), motion, _ones(vertices), optimize=True
-    )
+    weights /= weights.sum(1, keepdims=True)
+    posed = np.einsum("vk,bkrc,vc->bvr", weights, motion, _ones(vertices), optimize=True)
     R_wrist = _hand_axes(rest_joints)
     R_cam_wrist = motion[:, 0, :3, :3] @ R_wrist
-    return Movement(posed[..., :3], faces.astype(np.int64), joints, R_cam_wrist, (vertices - rest_joints[0]) @ R_wrist)
+    return Movement(posed[..., :3], faces, joints, R_cam_wrist, (vertices - rest_joints[0]) @ R_wrist)
 
 
 def _square(T):
@@ -289,10 +283,8 @@ def _hand_axes(joints: Float[np.ndarray, "21 3"]) -> Float[np.ndarray, "3 3"]:
 
 CHILD_MM = (300.0, 500.0)  # z of the wrist, least and greatest: the time-of-flight camera is made for near hands
 CHILD_FRAMES = (8, 30)  # from one pose, view and place to the next: slower than A-D
-CHILD_PITCH_DEG, CHILD_ROLL_DEG = (
-    20.0,
-    60.0,
-)  # standard deviations of the tilt to the camera and of the turn in the image
+CHILD_PITCH_DEG = 20.0  # standard deviation of the tilt to the camera
+CHILD_ROLL_DEG = 60.0  # standard deviation of the turn in the image
 CHILD_LEAN_RAD = 0.25  # the fingers lean to the camera by so much on average, as those of a hand that is held up to it
 CHILD_OFF_AXIS = 0.2  # tangent of the angle to the optical axis at most, in x and in y
 
@@ -356,15 +348,13 @@ def _tracked_pieces(folder: Path, split: str) -> list[Float[Tensor, "B 16 4"]]:
 
 def tracked_movement(folders: Mapping[str, Path], split: str, number: int) -> Movement:
     """A recording of G."""
-    hand = load_gltf(folders["rigs"] / "webxr_generic_hand" / "right.glb", WEBXR_BONES)
-    rotations, generator = (
-        _tracked_pieces(folders["poses"], split)[number].clone(),
-        Generator().manual_seed(_seed("G", split, number)),
-    )
+    # nothing is done with its cloud, which takes seconds to draw
+    hand = load_gltf(folders["rigs"] / "webxr_generic_hand" / "right.glb", WEBXR_BONES, cloud_points=1)
+    rotations = _tracked_pieces(folders["poses"], split)[number].clone()
+    generator = Generator().manual_seed(_seed("G", split, number))
     roll = (2 * torch.rand(1, generator=generator) - 1) * TABLE_ROLL_RAD
-    rotations[:, 0] = roma.quat_product(
-        roma.rotvec_to_unitquat(roll * torch.tensor([0.0, 0.0, 1.0])).expand(len(rotations), 4), rotations[:, 0]
-    )
+    turn = roma.rotvec_to_unitquat(roll * torch.tensor([0.0, 0.0, 1.0]))
+    rotations[:, 0] = roma.quat_product(turn.expand(len(rotations), 4), rotations[:, 0])
     first = TABLE_MM[0] + (TABLE_MM[1] - TABLE_MM[0] - TABLE_DEPTH_MM) * torch.rand(1, generator=generator)
 
     def place(count):
@@ -393,7 +383,7 @@ def before_kinect(clean_mm: Float[np.ndarray, "B H W"], camera: Camera, seed: in
     return measure(clean_mm, np.full(len(clean_mm), camera.fx), KINECT_V1, seed)
 
 
-WALL_MM, WALL_TILT_RAD = (300.0, 700.0), 0.35
+TILT_RAD = 0.35  # of a wall, at most
 DATA_FILES = {
     "tzionas_hands": ("hand_R.npz", "motion.npz"),
     "rigs": ("webxr_generic_hand/right.glb",),
@@ -404,12 +394,12 @@ TEST_PEOPLE = {
     for person in (
         TestPerson(
             "E", "a scanned hand with its tracked motions, stereo camera", ("tzionas_hands",),
-            Camera(385.0, 385.0, 319.5, 239.5), (480, 640), (80.0, 500.0), WALL_TILT_RAD,
+            Camera(385.0, 385.0, 319.5, 239.5), (480, 640), (80.0, 500.0), TILT_RAD,
             scan_lengths, scan_movement, before_d435,
         ),
         TestPerson(
             "F", "a child's hand, time-of-flight camera", (),
-            Camera(241.42, 241.42, 160.0, 120.0), (240, 320), WALL_MM, WALL_TILT_RAD,
+            Camera(241.42, 241.42, 160.0, 120.0), (240, 320), (300.0, 700.0), TILT_RAD,
             endless, child_movement, before_ds325,
         ),
         TestPerson(

@@ -26,20 +26,22 @@ class StereoSensor:
 
     name: str
     baseline_mm: float  # the right camera is this far right of the left one
-    window_px: int  # side of the matching window, odd
+    window_px: int  # side of the window whose surfaces are averaged, odd
+    grain_px: int  # side of the window whose errors are averaged
     noise_px: float  # standard deviation of the disparity
     step_px: float  # disparities come in steps
     alike_px: float  # surfaces in a window are averaged if their disparities differ by less
     nearer_share: float  # of the window that a nearer surface must fill to be taken
     unsteady: float  # standard deviation of that share, from place to place
-    known_share: float  # of the window that must be matched, or the pixel stays empty
+    doubt: float  # within this much of that share neither surface is taken, and the pixel stays empty
+    known_share: float  # of the window that both cameras must see, or the pixel stays empty
 
 
 # Baseline: data sheet. Steps: 1/32 px (Grunnet-Jepsen et al., "Subpixel linearity improvement for Intel RealSense depth camera
-# D400 series", 2019). The rest is read off the table and the hands of the real D435 frames in `d435_table`, where a pixel of
-# theirs is 0.64 of the depth camera's: residuals of smooth patches are 0.055 px, and their correlation falls to zero over 9 to
-# 10 px; steps of less than about 4 px are smeared, larger ones leave a gap.
-D435 = StereoSensor("RealSense D435", 50.0, 9, 0.06, 1 / 32, 4.0, 0.4, 0.1, 0.5)
+# D400 series", 2019). The rest is read off the real D435 frames of `d435_table`, whose pixels are 0.64 of the depth camera's:
+# smooth patches of the table err by 0.05 px, alike over 9 to 10 px; steps of less than 4 to 5 px are smeared over 13 px, larger
+# ones leave a gap of 2 px.
+D435 = StereoSensor("RealSense D435", 50.0, 13, 9, 0.05, 1 / 32, 4.5, 0.4, 0.1, 0.06, 0.5)
 
 
 def measure_stereo(
@@ -57,8 +59,8 @@ def measure_stereo(
     measured = np.zeros_like(depth_mm, np.float32)
     for i, clean in enumerate(depth_mm):
         random = np.random.default_rng([seed, i])
-        share = sensor.nearer_share + sensor.unsteady * _windowed(random, clean.shape, sensor.window_px)
-        error = sensor.noise_px * _windowed(random, clean.shape, sensor.window_px)
+        share = sensor.nearer_share + sensor.unsteady * _windowed(random, clean.shape, sensor.grain_px)
+        error = sensor.noise_px * _windowed(random, clean.shape, sensor.grain_px)
         disparity = np.divide(scale, clean, out=np.zeros(clean.shape, np.float32), where=clean > 0)
         matched = _matched(_seen_by_both(disparity), share, sensor)
         steps = np.rint((matched + error) / sensor.step_px) * sensor.step_px
@@ -66,9 +68,9 @@ def measure_stereo(
     return measured
 
 
-def _windowed(random: np.random.Generator, shape: tuple[int, int], window_px: int) -> Float[np.ndarray, "H W"]:
+def _windowed(random: np.random.Generator, shape: tuple[int, int], side_px: int) -> Float[np.ndarray, "H W"]:
     """Normal numbers of variance 1 that neighbours share as windows of that side share their pixels."""
-    return window_px * uniform_filter(random.standard_normal(shape, np.float32), window_px, mode="wrap")
+    return side_px * uniform_filter(random.standard_normal(shape, np.float32), side_px, mode="wrap")
 
 
 @njit(cache=True)
@@ -95,20 +97,14 @@ def _matched(
     nearest, farthest = (extreme(disparity, sensor.window_px) for extreme in (maximum_filter, minimum_filter))
     one_surface = (farthest > 0) & (nearest - farthest < sensor.alike_px)
     matched = np.where(one_surface, uniform_filter(disparity, sensor.window_px), np.float32(0))
-    _match_at_outlines(
-        disparity,
-        nearest,
-        one_surface,
-        nearer_share,
-        (sensor.window_px // 2, sensor.alike_px, sensor.known_share),
-        matched,
-    )
+    numbers = (sensor.window_px // 2, sensor.alike_px, sensor.doubt, sensor.known_share)
+    _match_at_outlines(disparity, nearest, one_surface, nearer_share, numbers, matched)
     return matched
 
 
 @njit(cache=True)
 def _match_at_outlines(disparity, nearest, one_surface, nearer_share, numbers, matched):
-    half, alike, known_share = numbers
+    half, alike, doubt, known_share = numbers
     height, width = disparity.shape
     for v in range(half, height - half):
         for u in range(half, width - half):
@@ -129,6 +125,8 @@ def _match_at_outlines(disparity, nearest, one_surface, nearer_share, numbers, m
                         own += 1
                         own_sum += d
             if known < known_share * (2 * half + 1) ** 2:
+                continue
+            if near < known and abs(near / known - nearer_share[v, u]) < doubt:
                 continue
             if near >= nearer_share[v, u] * known:
                 matched[v, u] = near_sum / near
