@@ -41,8 +41,8 @@ class TimeOfFlightSensor:
 
 
 # SoftKinetic DS325, the camera of ICVL and MSRA15. Data sheet: noise up to 14 mm at 1 m. Modulation 50 MHz. Near infrared
-# albedo of skin: Cooksey et al., "Reflectance measurements of human skin", 2015. The blur makes hands as rough as that of the
-# one real frame at hand (`msra_frame`: 0.8 mm at about 0.3 m).
+# albedo of skin: Cooksey et al., "Reflectance measurements of human skin", 2015. The blur makes hands about as rough as that of
+# the one real frame at hand, `msra_frame`: 0.8 mm at 0.25 m, where the simulation has 1.0 mm.
 DS325 = TimeOfFlightSensor("SoftKinetic DS325", 50.0, 14.0, 0.8, 0.6, 0.3, 1.0)
 
 
