@@ -29,7 +29,7 @@ from hrlib.network.posenet import PoseNet
 from hrlib.refine import RECIPES, refine
 from hrlib.support.files import write_json
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
-from hrlib.synthetic.test_people import TEST_PEOPLE, record_test_person
+from hrlib.synthetic.test_people import TEST_PEOPLE, RecordedJoints, record_test_person
 
 OUT = BENCHMARKS / "evaluate.json"
 MODELS = ("base", "base fitted", "best", "best fitted")
@@ -45,6 +45,7 @@ class Judged:
     learn: FoundFrames  # frames that `best` learns from, without their labels
     test: FoundFrames
     offset: FoundFrames | None  # frames whose labels say where this hand's joints are defined; None: the test frames
+    half_covered: int | None = None  # test frames whose mask overlaps the true hand's pixels by less than half (IoU)
 
 
 def main():
@@ -98,22 +99,21 @@ def test_person(name: str) -> Callable[[argparse.Namespace], Judged]:
         person = TEST_PEOPLE[name]
         folders = {dataset: dataset_folder(dataset) for dataset in person.datasets}
         learn, test = (
-            found_person(name, split, count, folders)
+            record_test_person(name, count, split, folders)
             for split, count in (("train", arguments.train), ("test", arguments.test))
         )
+        half_covered, learn, test = test.lost, as_found(learn, name), as_found(test, name)
         offset = first(learn, arguments.offset)
-        return Judged(person.description, "test person, simulated", learn, test, offset)
+        return Judged(person.description, "test person, simulated", learn, test, offset, half_covered)
 
     return frames
 
 
-def found_person(name: str, split: str, count: int, folders: dict) -> FoundFrames:
+def as_found(recorded: RecordedJoints, name: str) -> FoundFrames:
     """The frames of a test person in which a hand was found, with their truth."""
-    recorded = record_test_person(name, count, split, folders)
-    names = [f"{name}/{split}/{i}" for i in range(len(recorded))]
-    left_out = {f"{name}/{split}/left out {i}": "no usable hand was found" for i in range(recorded.left_out)}
-    source = f"test person {name}, {split} recordings"
-    return FoundFrames(source, recorded.crops, names, recorded.joints_mm.double().numpy(), left_out)
+    names = [f"{name}/{i}" for i in range(len(recorded))]
+    left_out = {f"{name}/left out {i}": "no usable hand was found" for i in range(recorded.left_out)}
+    return FoundFrames(recorded.source, recorded.crops, names, recorded.joints_mm.double().numpy(), left_out)
 
 
 def first(found: FoundFrames, count: int) -> FoundFrames | None:
@@ -172,6 +172,7 @@ def row(judged: Judged, base: PoseNet, template: HandRig, recipe) -> dict:
         "kind": judged.kind,
         "description": judged.description,
         "learned_from": learned,
+        "half_covered": judged.half_covered,
         "offset_mm": {name: np.linalg.norm(offset, axis=1).tolist() for name, offset in offsets.items()},
         "warnings": list(refined.warnings),
     }
