@@ -300,18 +300,19 @@ class Report(Sources):
     @_missing_is_said
     def curves(self, name: str, key: str) -> str:
         """The success curves of a list, a row each: on which frames, whose, and the mean errors in mm by the bias removed."""
-        rows, kept = (
+        rows, head = (
             [],
-            [curve for curve in self.values(name, key) if curve.get("in_fig8") or curve["kind"] != "published"],
+            ["on", "model", "frames", "joints", "as they are, mm", "the paper's bias removed", "offset removed"],
         )
-        for curve in [curve for curve in kept if curve["protocol"]["bias"] == "none"]:
-            frames = curve["dataset"].upper() if curve["kind"] == "published" else curve["kind"]
-            of = f"{key}/name={curve['name']},dataset={curve['dataset']},protocol.bias="
-            errors = [self.number(name, f"{of}{bias}/mean_mm") for bias in ("none", "paper", "offset")]
-            rows.append([frames, curve["name"], str(curve["protocol"]["joints"]), *errors])
-        return _table(
-            ["frames", "model", "joints", "as they are, mm", "the paper's bias removed", "offset removed"], rows
-        )
+        for curve in self.values(name, key):
+            published = curve["kind"] == "published"
+            if curve["protocol"]["bias"] == "none" and (curve["in_fig8"] or not published):
+                of = f"{key}/name={curve['name']},dataset={curve['dataset']},protocol.bias="
+                counts = [self.number(name, f"{of}none/{count}", "d") for count in ("frames", "protocol/joints")]
+                errors = [self.number(name, f"{of}{bias}/mean_mm") for bias in ("none", "paper", "offset")]
+                on = curve["dataset"].upper() if published else curve["kind"]
+                rows.append([on, curve["name"], *counts, *errors])
+        return _table(head, rows)
 
     @_missing_is_said
     def people(self) -> str:
@@ -360,7 +361,7 @@ class Report(Sources):
             f'<tr id="n{number}"><td>{number}</td><td>{text}</td><td>{escape(file)}</td><td>{escape(key)}</td></tr>'
             for (text, file, key), number in self.shown.items()
         )
-        return f"<table><tr><th></th><th>number</th><th>file</th><th>key</th></tr>{rows}</table>\n"
+        return f'<table class="numbers"><tr><th></th><th>number</th><th>file</th><th>key</th></tr>{rows}</table>\n'
 
 
 # -- the page -----------------------------------------------------------------------------------------------------------------
@@ -403,7 +404,8 @@ def _embedded(picture: Path) -> str:
 
 
 def _wanted(claim: Claim) -> str:
-    return f"{escape(claim.operator)} {_with_unit(claim.target, claim.unit)}"
+    target = _with_unit(claim.target, claim.unit) if claim.unit == "(share)" else f"{claim.target:g} {claim.unit}"
+    return f"{escape(claim.operator)} {target}"
 
 
 def _with_unit(value: float, unit: str) -> str:
