@@ -73,10 +73,11 @@ def claims(write: bool = False) -> int:
     known = read_claims()
     if write:
         renew_claims(paths.FIGURES, paths.BENCHMARKS)
-    judged, strays = verdicts(read_results(paths.FIGURES, paths.BENCHMARKS), known)
+    results = read_results(paths.FIGURES, paths.BENCHMARKS)
+    judged, strays = verdicts(results, known)
     print(claims_table.as_text(judged, strays, known))
     if write:
-        claims_table.write_tables(paths.ROOT, judged, strays, known)
+        claims_table.write_tables(paths.ROOT, judged, strays, known, results)
     return int(bool(claims_table.problems(judged, strays)))
 
 

@@ -1,13 +1,15 @@
-"""The claims with their values as tables: for the terminal, for CLAIMS.md, and a summary for README.md."""
+"""The claims with their values as tables: for the terminal, for CLAIMS.md, and README.md's summary and headline numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..evaluation.people import development_rows, evaluated_rows
 from ..support.files import write_together
 from .claims import TABLES, Claims, Verdict
 from .page import number
 
 BEGIN, END = "<!-- claims: written by `hrlib claims --write` -->", "<!-- end of claims -->"
+PEOPLE_BEGIN, PEOPLE_END = "<!-- people: written by `hrlib claims --write` -->", "<!-- end of people -->"
 HEAD = """# What is claimed, and whether it holds
 
 Written by `hrlib claims --write` from [claims.toml](claims.toml) and the result files in `figures/` and `benchmarks/results/`.
@@ -104,17 +106,41 @@ def as_summary(judged: Sequence[Verdict], strays: Sequence[str]) -> str:
     return _table(("", "claims", "hold", "do not"), rows) + "\n" + told + "".join(wrong)
 
 
-def write_tables(folder: Path, judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) -> None:
-    """Write CLAIMS.md, and what stands between the two marks in README.md.
+def as_headline(results: Sequence[Mapping]) -> str:
+    """README's headline numbers: test people and real people first, then the development people, in mm.
 
-    Raises:
-        ValueError: a mark is missing.
+    Args:
+        results: as `results.read_results` has them; without "evaluate", "users" and "refine" the table is empty.
     """
+    metrics = {result["name"]: result["metrics"] for result in results}
+    people = {}
+    if "sets" in metrics.get("evaluate", {}):
+        people |= evaluated_rows(metrics["evaluate"]["sets"])
+    if {"users", "refine"} <= set(metrics):
+        people |= development_rows(metrics["users"]["users"], metrics["refine"]["users"])
+    rows = []
+    for row in people.values():
+        found, *_ = row["counts"]
+        cells = [" / ".join(f"{mm:.1f}" for mm in row["mm"][model]) for model in ("base", "best", "best fitted")]
+        rows.append((row["label"].replace("\n", " "), f"{found / sum(row['counts']):.0%}", *cells))
+    head = ("mean error of 16 joints, mm", "hand found", "base model", "refined, no labels", "and fitted to each frame")
+    return _table(head, rows)
+
+
+def write_tables(
+    folder: Path, judged: Sequence[Verdict], strays: Sequence[str], claims: Claims, results: Sequence[Mapping]
+) -> None:
+    """Write CLAIMS.md, and what stands between the marks in README.md. Raises ValueError where a mark is missing."""
     readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{readme.name} must hold the lines {BEGIN} and {END} once each; put them back")
-    before, rest = text.split(BEGIN)
-    text = f"{before}{BEGIN}\n\n{as_summary(judged, strays)}\n{END}{rest.split(END)[1]}"
+    text = between(readme, BEGIN, END, as_summary(judged, strays), readme.read_text(encoding="utf-8"))
+    text = between(readme, PEOPLE_BEGIN, PEOPLE_END, as_headline(results), text)
     page = as_page(judged, strays, claims)
     write_together({readme: text.encode(), folder / "CLAIMS.md": page.encode()})
+
+
+def between(file: Path, begin: str, end: str, content: str, text: str) -> str:
+    """The text of a file with other content between two marks. ValueError where one is missing."""
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"{file.name} must hold the lines {begin} and {end} once each; put them back")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{content}\n{end}{rest.split(end)[1]}"

@@ -7,7 +7,7 @@ import pytest
 
 from hrlib.companion import claims, claims_table
 from hrlib.companion.claims import Claim, assert_claims, read_claims, records, verdicts
-from hrlib.companion.results import read_results
+from hrlib.companion.results import read_results, read_table, require_alike
 from hrlib.support import paths
 
 FILE = """
@@ -228,19 +228,39 @@ def test_three_tables_with_everything_in_them(known):
 
 def test_the_readme_has_counts_and_what_fails(known, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{claims_table.BEGIN}\nstale\n{claims_table.END}\nafter\n")
+    people = f"{claims_table.PEOPLE_BEGIN}\nstale\n{claims_table.PEOPLE_END}\n"
+    readme.write_text(f"before\n{people}{claims_table.BEGIN}\nstale\n{claims_table.END}\nafter\n")
     judged, strays = verdicts([result(AS_EXPECTED)], known)
-    claims_table.write_tables(tmp_path, judged, strays, known)
+    claims_table.write_tables(tmp_path, judged, strays, known, [evaluated()])
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert "| Claims of the paper | 1 | 1 | 0 |" in text and "| Engineering | 1 | 0 | 1 |" in text
     assert "- `steps`: 90 (wanted < 70 steps): steps that it takes" in text and "NOT AS EXPECTED" not in text
+    assert "| E: another hand (simulated) | 60% | 30.0 / 9.0 | 20.0 / 8.0 | 10.0 / 7.0 |" in text
     assert (tmp_path / "CLAIMS.md").read_text() == claims_table.as_page(judged, strays, known)
-    claims_table.write_tables(tmp_path, *verdicts([result({"steps": 60})], known), known)
+    claims_table.write_tables(tmp_path, *verdicts([result({"steps": 60})], known), known, [])
     assert "- NOT AS EXPECTED: steps: holds, though it is expected to fail" in readme.read_text()
     readme.write_text("no marks")
     with pytest.raises(ValueError, match="put them back"):
-        claims_table.write_tables(tmp_path, judged, strays, known)
+        claims_table.write_tables(tmp_path, judged, strays, known, [])
+
+
+def evaluated():
+    """A result of benchmarks/evaluate.py with one person."""
+    errors = {"base": (30.0, 9.0), "base fitted": (25.0, 8.5), "best": (20.0, 8.0), "best fitted": (10.0, 7.0)}
+    models = {
+        name: {"found": {"16": {"as_they_are": {"mean_mm": mm[0]}, "offset_removed": {"mean_mm": mm[1]}}}}
+        for name, mm in errors.items()
+    }
+    row = {
+        "models": models,
+        "found": 70,
+        "lost": 10,
+        "left_out": 30,
+        "kind": "simulated",
+        "description": "another hand",
+    }
+    return {"name": "evaluate", "metrics": {"sets": {"E": row}}}
 
 
 # -- the committed results ---------------------------------------------------------------------------------------------
@@ -277,3 +297,12 @@ def test_the_committed_records_and_tables_are_those_of_the_file(committed):
     assert page == claims_table.as_page(judged, strays, known), "run hrlib claims --write"
     between = readme.split(claims_table.BEGIN)[1].split(claims_table.END)[0]
     assert between.strip() == claims_table.as_summary(judged, strays).strip(), "run hrlib claims --write"
+    between = readme.split(claims_table.PEOPLE_BEGIN)[1].split(claims_table.PEOPLE_END)[0]
+    assert between.strip() == claims_table.as_headline(results).strip(), "run hrlib claims --write"
+
+
+def test_the_committed_tables_that_figures_compare_are_alike(committed):
+    tables = {name: read_table(committed / f"benchmarks/results/{name}.json") for name in ("paper", "paper_wristband")}
+    require_alike(tables, but=["wristband"])
+    with pytest.raises(ValueError, match="wristband: False and True"):
+        require_alike(tables)
