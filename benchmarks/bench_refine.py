@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from hrlib.companion import results
-from hrlib.evaluation.ablation import measure
-from hrlib.evaluation.metrics import acceleration_mm, gap_closed, spearman
+from hrlib.evaluation.ablation import gaps_closed, measure
+from hrlib.evaluation.metrics import acceleration_mm, spearman
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import load_hand
 from hrlib.losses import image_mse
@@ -159,9 +159,8 @@ def oracles_of(made: dict) -> dict[str, dict]:
 
 
 def gap(users: dict, way: str) -> float:
-    """Share of the way from the base to the supervised oracle, mean of users and seeds."""
-    base, oracle = (mean(row[model][way]["mean16"] for row in users.values()) for model in ("base", "oracle"))
-    return gap_closed(base, mean(mean(row["best"][way]["mean16"]) for row in users.values()), oracle)
+    """Mean over users and seeds of the share of the way from the base to the supervised oracle."""
+    return mean(mean(gaps_closed(row, way)) for row in users.values())
 
 
 def lowered(rows: Iterable[dict], way: str, key: str) -> float:

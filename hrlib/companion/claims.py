@@ -7,7 +7,7 @@ import math
 import operator
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class Claims:
 
     claims: Mapping[str, Claim]  # by id, in the order of the file
     retired: Mapping[str, Retired]
+    runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # result -> parameters that its texts speak of
 
 
 def is_number(value: Any) -> bool:
@@ -98,14 +99,16 @@ def read_claims(file: Path | None = None) -> Claims:
     with open(file, "rb") as opened:
         content = tomllib.load(opened)
     kinds = {"claims": Claim, "retired": Retired}
-    made = {}
+    made = {"runs": content.pop("runs", {})}
     for section, kind in kinds.items():
         try:
             made[section] = {name: kind(id=name, **entry) for name, entry in content.pop(section).items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{file.name}, section {section}: {error}") from error
     if content or made["claims"].keys() & made["retired"].keys():
-        raise ValueError(f"{file.name} must have the sections {tuple(kinds)} alone, and each id in one of them")
+        raise ValueError(
+            f"{file.name} must have the sections runs, claims and retired alone, and each id in one of them"
+        )
     return Claims(**made)
 
 
@@ -185,6 +188,7 @@ def verdicts(results: Iterable[Mapping[str, Any]], claims: Claims) -> tuple[list
     """
     found, strays = {}, []
     for result in results:
+        strays += other_run(result, claims) if result["claims"] else []
         for row in result["claims"]:
             name, claim = row["id"], claims.claims.get(row["id"])
             if claim is None or claim.result != result["name"]:
@@ -198,3 +202,14 @@ def verdicts(results: Iterable[Mapping[str, Any]], claims: Claims) -> tuple[list
                 found[name] = row["value"]
     judged = [Verdict(claim, found.get(name), claim.problem(found.get(name))) for name, claim in claims.claims.items()]
     return judged, strays
+
+
+def other_run(result: Mapping[str, Any], claims: Claims) -> list[str]:
+    """What a result's parameters have otherwise than the claims' texts say: fewer frames, another rate, one seed."""
+    had = result["provenance"]["parameters"] if claims.runs.get(result["name"]) else {}
+    wanted = claims.runs.get(result["name"], {}).items()
+    return [
+        f"{result['name']} is of {key} = {had.get(key)}, its claims speak of {value}"
+        for key, value in wanted
+        if had.get(key) != value
+    ]

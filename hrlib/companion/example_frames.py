@@ -176,6 +176,8 @@ def one_user(
         train, test = (_simulated(USERS["D"], USERS["D"].frames(template, n, split)) for split, n in counts.items())
         return train, test
     every = Fingerspelling("train", letters)
+    if frames_a_letter is not None:
+        note(ASL_SOURCE, "letters, to choose the middle frames of each")
     chosen = range(len(every)) if frames_a_letter is None else _middles(every.names, frames_a_letter)
     return _real([every[i] for i in chosen]), _real(list(Fingerspelling("test", test_letters)))
 

@@ -7,6 +7,7 @@ The images are simulated: no result on them is a result on NYU or ICVL.
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import roma
@@ -24,6 +25,7 @@ from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_to_joints
 from ..hand.rig import HandRig
 from ..support import paths
 from ..support.files import write_bytes_atomically
+from ..support.ground_truth import Noted
 from ..synthetic.frames import Synthesiser, SyntheticSettings
 from ..synthetic.sensor.model import KINECT_V1, SR300, DepthSensor
 from .published import TEST_SETS, read_labels, read_nyu_36, subset
@@ -54,14 +56,16 @@ PSEUDO_SETS = {
 
 
 @dataclass(frozen=True)
-class PseudoFrames:
-    """Crops of one subject's frames, with labels."""
+class PseudoFrames(Noted):
+    """Crops of one subject's frames, with labels, whose readings are noted."""
 
+    TRUTH: ClassVar = ("labels_mm",)
     crops: Crops
     labels_mm: Float[Tensor, "F J 3"]  # camera frame
     subject: Int[np.ndarray, " F"]  # 1 or 2
     frame: Int[np.ndarray, " F"]  # index in the test set
     left_out: int  # frames without a hand that segmentation could find
+    source: str  # whose truth, in the record of what was read
 
 
 def real_labels(dataset: str) -> Float[np.ndarray, "F J 3"]:
@@ -168,7 +172,8 @@ def pseudo_frames(
         raise ValueError(f"pseudo-{dataset}: segmentation found no hand in any of {len(frames)} frames")
     kept, left_out = np.array(list(crops)), len(frames) - len(crops)
     labels = pseudo_labels(dataset, kept, hand, poses)
-    return PseudoFrames(concatenate(list(crops.values())), labels, test.subject[kept], kept, left_out)
+    source = f"pseudo-{dataset}, subject {subjects[0]}"
+    return PseudoFrames(concatenate(list(crops.values())), labels, test.subject[kept], kept, left_out, source)
 
 
 def pseudo_labels(

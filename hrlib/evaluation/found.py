@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,6 +27,7 @@ from ..method import predicted_joints
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict_turned
 from ..refine.explain import ExplainSettings, explain
+from ..support.ground_truth import Noted
 from .joint_errors import Protocol, cross_fitted_errors, errors_without, numbers, success_curve
 
 LEAST_INSIDE = 0.5  # share; on development people, crops 60 to 100 mm off their joints' mean still hold 0.9 of them
@@ -38,9 +40,10 @@ Offset = Float[np.ndarray, "21 3"]
 
 
 @dataclass(frozen=True)
-class FoundFrames:
-    """What the hand finder made of a set of frames."""
+class FoundFrames(Noted):
+    """What the hand finder made of a set of frames; readings of the true joints are noted."""
 
+    TRUTH: ClassVar = ("true_mm",)
     source: str  # in words
     crops: Crops  # of the K frames with a usable hand
     names: list[str]  # of these

@@ -10,6 +10,7 @@ from .ablation import numbers
 
 MODELS = {"base": ("base", "five"), "base fitted": ("base", "fitted"), "best": ("best", "five")}
 MODELS |= {"best fitted": ("best", "fitted")}
+HOW = ("as_they_are", "offset_removed")
 
 
 def development_rows(users: Mapping[str, Mapping], refined: Mapping[str, Mapping]) -> dict[str, dict]:
@@ -39,10 +40,15 @@ def evaluated_rows(sets: Mapping[str, Mapping]) -> dict[str, dict]:
     """
     rows = {}
     for name, row in sets.items():
-        errors = {model: found["found"]["16"] for model, found in row["models"].items()}
+        errors = {model: found["found"] for model, found in row["models"].items()}
         rows[name] = {
             "label": f"{name}: {row['description']}\n({row['kind']})" if len(name) == 1 else f"{name}\n({row['kind']})",
-            "mm": {m: tuple(e[how]["mean_mm"] for how in ("as_they_are", "offset_removed")) for m, e in errors.items()},
+            "mm": {model: tuple(_mean_mm(found, how) for how in HOW) for model, found in errors.items()},
             "counts": (row["found"] - row["lost"], row["lost"], row["left_out"]),
         }
     return rows
+
+
+def _mean_mm(found: Mapping | None, how: str) -> float:
+    """Infinite where nothing was found, or too little for an offset."""
+    return float("inf") if found is None or found["16"][how] is None else found["16"][how]["mean_mm"]

@@ -28,7 +28,7 @@ from ..hand.rig import HandRig
 from ..hand.rotations import from_euler
 from ..support import paths
 from ..support.files import write_bytes_atomically
-from ..support.ground_truth import Noted
+from ..support.ground_truth import Noted, note
 from ..support.parallel import in_processes
 from .frames import BEND_RAD, Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .poses import sample_view_angles, smooth_angles, smooth_walk
@@ -65,7 +65,12 @@ class SimulatedUser:
     wristband: bool = False  # as the paper's user has one (Sec. 4.2): it ends masks, found in a rendered colour image
 
     def hand(self, template: HandRig) -> HandRig:
-        """The user's true hand. Only a simulator and an evaluator may look at it."""
+        """The user's true hand, for an evaluator or an oracle; the reading is noted."""
+        note(f"simulated user {self.name}", "hand")
+        return self._hand(template)
+
+    def _hand(self, template: HandRig) -> HandRig:
+        """The same for the simulator, which draws it."""
         return template.morphed(dict(self.morphs), self.scale, name=f"user {self.name}")
 
     def frames(self, template: HandRig, count: int, split: str = "train", every: int = 1) -> list[Frame]:
@@ -93,7 +98,7 @@ class SimulatedUser:
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         # torch's generator takes the lowest 32 bits of a seed
         generator = Generator().manual_seed((self.seed * 2 + (split == "test")) * 10**6 + number)
-        synthesiser, s = Synthesiser(self.hand(template), self.camera, self.wristband), self.camera
+        synthesiser, s = Synthesiser(self._hand(template), self.camera, self.wristband), self.camera
         rotations = from_euler(smooth_angles(SEQUENCE, synthesiser.hand, generator, POSE_FRAMES))
         path = smooth_walk(SEQUENCE, partial(_views_and_places, s=s, generator=generator), VIEW_FRAMES, generator)
         rotations[:, 0] = view_rotation(*path[:, :3].T)
@@ -193,7 +198,7 @@ def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
     decides = {
         "format": FORMAT,
         "user": asdict(user) | {"description": None},
-        "hand": user.hand(template).fingerprint,
+        "hand": user._hand(template).fingerprint,
         "movement": (SEQUENCE, POSE_FRAMES, VIEW_FRAMES, BEND_FRAMES, BEND_RAD),
         "segmentation": asdict(SegmentSettings()),
     }

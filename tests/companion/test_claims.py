@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,14 @@ def result(values: dict, name: str = "fig3", profile: str = "quick") -> dict:
 
 def problems(results: list[dict], known) -> list[str]:
     return claims_table.problems(*verdicts(results, known))
+
+
+def test_a_value_of_another_run_is_not_as_expected(known):
+    asked = replace(known, runs={"fig3": {"frames": 48, "recipe": "paper"}})
+    of = lambda frames: result(AS_EXPECTED) | {"provenance": {"parameters": {"frames": frames, "recipe": "paper"}}}  # noqa: E731
+    assert problems([of(48)], asked) == []
+    assert problems([of(4)], asked) == ["fig3 is of frames = 4, its claims speak of 48"]
+    assert problems([of(48) | {"claims": []}], replace(asked, claims={})) == []
 
 
 # -- the committed file ------------------------------------------------------------------------------------------------
