@@ -322,8 +322,7 @@ class Report(Sources):
             place = f"{at}/{name}"
             cells = [self._cell("evaluate", place, key, "d") for key in ("frames", "left_out", "lost")]
             for how in ("as_they_are", "offset_removed"):
-                how = "cross_fitted" if how != "as_they_are" and "real" in row["kind"] else how
-                errors = [f"models/{model}/not_lost/16/{how}/mean_mm" for model in models]
+                errors = [f"models/{model}/found/16/{how}/mean_mm" for model in models]
                 cells += [
                     self._cell("evaluate", place, key, ".1f") for key in errors[: 2 if how == "as_they_are" else 4]
                 ]

@@ -1,12 +1,12 @@
-"""Test people E, F, G: other hands, movements, cameras and surroundings than any that something here was made or chosen with.
+"""Test people E, F, G, on whom no method is trained or tuned: only `hrlib.evaluation` may import this module (pyproject).
 
-Nothing may be trained or tuned on them: only `hrlib.evaluation` may import this module (a contract in pyproject). Each has a
-surface, a definition of the joints and a way to move that the development people A-D (`people`) do not share:
+Each shares less with the training frames than the development people A-D (`people`) do, and none shares nothing:
 
 - E: a scanned hand with its own tracked motions (Tzionas et al., "Capturing hands in action using discriminative salient
   points and physics simulation", IJCV 2016), before a stereo camera and a wall.
-- F: a child's hand (Anny at about seven years, two thirds of the template), random movements, before a time-of-flight camera.
-- G: the WebXR hand with tracked poses of another person, before Kinect, over a table.
+- F: a child's hand (Anny at about seven years, two thirds of the template, with its mesh and joints), random movements of the
+  sampler that draws training poses, before a time-of-flight camera.
+- G: the WebXR hand with tracked poses of another person, which notebook 02 shows, before the Kinect of training, over a table.
 
 Their rigs are not ours, so there are joints, but neither rotations nor a wrist's frame that a network could be held to.
 """

@@ -208,7 +208,7 @@ def test_every_statement_of_the_paper_has_a_section_and_a_check_or_a_reason():
 
 def test_test_people_flow_in(empty):
     def errors(mm):
-        return {"not_lost": {"16": {how: {"mean_mm": mm} for how in ("as_they_are", "offset_removed", "cross_fitted")}}}
+        return {"found": {"16": {how: {"mean_mm": mm} for how in ("as_they_are", "offset_removed", "cross_fitted")}}}
 
     models = {
         name: errors(mm) for name, mm in (("base", 21.0), ("base fitted", 18.0), ("best", 12.0), ("best fitted", 11.0))
@@ -221,7 +221,7 @@ def test_test_people_flow_in(empty):
         "lost": 7,
         "models": models,
     }
-    real = row | {"kind": "real people", "models": {name: {"not_lost": None} for name in models}}
+    real = row | {"kind": "real people", "models": {name: {"found": None} for name in models}}
     result(paths.BENCHMARKS, "evaluate", {"sets": {"E": row, "real": real}, "runs": 2})
     table = re.sub(r"<a[^>]*>|</a>", "", markdown('{{ people() }}, {{ number("evaluate", "metrics/runs", "d") }} runs'))
     assert "| E | test person, simulated: a child | 500 | 3 | 7 | 21.0 | 12.0 | 21.0 | 12.0 | 18.0 | 11.0 |" in table
