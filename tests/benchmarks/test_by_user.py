@@ -1,10 +1,13 @@
 """Rows of stopped benchmarks are taken up only where everything is the same."""
 
+import json
+
 import by_user
 import pytest
 
 from hrlib.companion.results import provenance
 from hrlib.refine import RECIPES
+from hrlib.support import ground_truth
 
 
 def made(folder, recipe="paper", steps=3, network=b"weights"):
@@ -68,3 +71,19 @@ def test_every_benchmark_names_the_network_and_the_recipe(bench, monkeypatch, tm
         module.main()
     assert any("network" in name or "model" in name for name in seen["data_sha256"])
     assert "seed" in str(seen["parameters"]["recipe"])
+
+
+def test_what_another_process_read_is_recorded_with_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(ground_truth, "_read", {})
+    ground_truth.note("simulated user A, test", "joints_mm")
+    by_user.Partial(tmp_path / "toy.json", "A", made(tmp_path)).write({"A": 1})
+    monkeypatch.setattr(ground_truth, "_read", {})
+    whole = by_user.Partial(tmp_path / "toy.json", "AB", made(tmp_path))
+    whole.read()
+    ground_truth.note("simulated user B, test", "rotations")
+    whole.finish("toy", {}, {}, "quick")
+    read = json.loads((tmp_path / "toy.json").read_text())["provenance"]["ground_truth"]
+    assert read == {
+        "simulated user A, test: joints_mm": ["test_by_user"],
+        "simulated user B, test: rotations": ["test_by_user"],
+    }
