@@ -11,10 +11,8 @@ from torch import Tensor
 
 from ..frames.camera import Camera
 
-BEHIND_MM = (
-    3.0,
-    28.0,
-)  # the band begins and ends so far behind the hand's opening, the mean of which lies 3 mm before the wrist joint
+# The band begins and ends this far behind the hand's opening, whose middle lies 3 mm before the wrist joint
+BEHIND_MM = (3.0, 28.0)
 THICK_MM = 2.0  # its outside above the skin
 INSIDE_MM = 1.0  # its edges below the skin: no gap shows
 SKIN, CLOTH = (200.0, 160.0, 140.0), (30.0, 30.0, 45.0)  # RGB of 255, lit from the front
