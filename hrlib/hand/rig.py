@@ -87,6 +87,11 @@ class HandRig:
         return torch.einsum("jrc,jr->jc", self.R_wrist_rest[far], self.tips_mm - self.joints_mm[far])
 
     @cached_property
+    def points_mm(self) -> Float[Tensor, "21 3"]:
+        """Each joint's position in its parent's frame, then each tip's in its far joint's: all that kinematics need."""
+        return torch.cat([self.bones_mm, self.tip_bones_mm])
+
+    @cached_property
     def T_parent_neutral(self) -> Float[Tensor, "16 4 4"]:
         """Each joint's frame in its parent's when all its angles are zero."""
         return roma.Rigid(neutral_rotations().to(self.joints_mm), self.bones_mm).to_homogeneous()

@@ -39,6 +39,15 @@ class HandShape:
         """The four tensors, in the order of the fields."""
         return [getattr(self, f.name) for f in fields(self)]
 
+    def numbers(self) -> Float[Tensor, "8"]:
+        """The eight numbers, in the order of the fields; what a network is told."""
+        return torch.cat([part.reshape(-1) for part in self.parts()])
+
+    @classmethod
+    def of_numbers(cls, numbers: Float[Tensor, "8"]) -> "HandShape":
+        """The shape with these eight numbers."""
+        return cls(numbers[0], numbers[1:6], numbers[6], numbers[7])
+
     def detach(self) -> "HandShape":
         """A copy without history."""
         return HandShape(*(part.detach().clone() for part in self.parts()))

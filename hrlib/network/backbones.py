@@ -51,6 +51,37 @@ class Residual(nn.Module):
         return torch.relu(self.second(torch.relu(self.first(x))) + self.shortcut(x))
 
 
+class Told(nn.Module):
+    """What is known of the hand's shape, as gains and shifts of feature maps (Perez et al. 2018, "FiLM").
+
+    It begins as no change at all, so that a network which has never been told anything can go on from its weights.
+    """
+
+    UNIT = 0.1  # of the logarithms that are told: about the spread of people
+
+    def __init__(self, widths: tuple[int, ...], numbers: int = 8):
+        super().__init__()
+        self.widths = widths
+        self.first, self.last = nn.Linear(numbers + 1, 128), nn.Linear(128, 2 * sum(widths))
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, shape: Float[Tensor, "B 8"]) -> list[tuple[Tensor, Tensor]]:
+        """Gain and shift [B, c] of each map; a row of NaN is a shape that nobody knows."""
+        known = torch.isfinite(shape[:, :1])
+        told = torch.cat([torch.where(known, shape / self.UNIT, 0.0), known.to(shape)], 1)
+        both = self.last(torch.relu(self.first(told))).split([width for width in self.widths for _ in "gs"], 1)
+        return [(1 + gain, shift) for gain, shift in zip(both[::2], both[1::2], strict=True)]
+
+
+def changed(x: Tensor, gain_and_shift: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Maps [B, c, h, w] or features [B, c] with their gains and shifts."""
+    if gain_and_shift is None:
+        return x
+    gain, shift = (part if x.ndim == 2 else part[..., None, None] for part in gain_and_shift)
+    return x * gain + shift
+
+
 class Votes(nn.Module):
     """Residual blocks down to 4x4 and back up to 15x15, where each place votes for each of the 21 points.
 
@@ -80,10 +111,12 @@ class Votes(nn.Module):
         v, u = torch.meshgrid(place, place, indexing="ij")
         self.register_buffer("places", torch.stack([u, v, torch.zeros_like(u)], -1).flatten(0, 1), persistent=False)
 
-    def forward(self, image: Float[Tensor, "B 1 120 120"]) -> Float[Tensor, "B 575"]:
-        fine = self.fine(self.stem(image))
-        middle = self.middle(fine)
-        coarse = self.coarse(middle)
+    def forward(self, image: Float[Tensor, "B 1 120 120"], told: list | None = None) -> Float[Tensor, "B 575"]:
+        """Features and points; told: gains and shifts of the maps of 15, 8 and 4 pixels."""
+        told = told or [None] * 3
+        fine = changed(self.fine(self.stem(image)), told[0])
+        middle = changed(self.middle(fine), told[1])
+        coarse = changed(self.coarse(middle), told[2])
         up = torch.relu(middle + interpolate(self.down_coarse(coarse), scale_factor=2.0))
         up = torch.relu(self.down_fine(fine) + interpolate(self.down_middle(up), scale_factor=15 / 8))
         points = self.points(torch.relu(self.mix(up))).flatten(1) * self.SCALE

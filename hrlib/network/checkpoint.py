@@ -21,7 +21,7 @@ def save_network(
 
     Args:
         path: the file.
-        net: any PoseNet.
+        net: any PoseNet; the hand's shape that it was told is kept.
         hand: the rig it was trained with; `load_network` refuses another.
         training: how the network came about, as plain JSON.
         dtype: of the stored weights, by default their own; float16 halves the file.
@@ -34,6 +34,8 @@ def save_network(
         "hand_name": hand.name,
         "training": json.dumps(training),
     }
+    if net.known is not None:
+        meta["shape"] = json.dumps(net.known.tolist())
     write_bytes_atomically(path, save(tensors, meta))
 
 
@@ -53,6 +55,7 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
         net = PoseNet(NetworkSettings(**json.loads(meta["network"])))
         training, trained_with = json.loads(meta["training"]), meta["hand"]
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        net.tell(torch.tensor(json.loads(meta["shape"])) if "shape" in meta else None)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: other weights
         raise ValueError(f"{path} is not a PoseNet checkpoint ({error!r}); restore it or train one anew") from error
     if not hand.has_fingerprint(trained_with):

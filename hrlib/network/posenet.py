@@ -12,7 +12,7 @@ from ..frames.crops import batch_index
 from ..hand.joints import JOINT_NAMES, POINT_NAMES
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
-from .backbones import BACKBONES, Votes
+from .backbones import BACKBONES, Told, Votes, changed
 from .rotation_heads import ROTATIONS, to_quaternion
 
 ANCHOR = "middle_base"  # the joint whose place the offset head predicts: near the middle of the hand
@@ -30,12 +30,16 @@ class NetworkSettings:
     batch_norm: bool = False  # normalise after each convolution, while pretraining (`fold_batch_norm` removes it)
     keep_probability: float = 0.75  # of the dropout, Sec. 4.1
     backbone: str = "alexnet"  # "alexnet" (the paper's), "resnet" (a small one) or "votes" (`backbones.Votes`)
+    # knows a population: can be told a hand's shape, and says which one it sees; "votes" alone
+    shape: bool = False
 
     def __post_init__(self):
         if self.rotation not in ROTATIONS:
             raise ValueError(f"rotation must be one of {sorted(ROTATIONS)}, got {self.rotation!r}")
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone must be one of {sorted(BACKBONES)}, got {self.backbone!r}")
+        if self.shape and self.backbone != "votes":
+            raise ValueError(f"shape needs the backbone 'votes', got {self.backbone!r}")
         if not 0 < self.keep_probability <= 1:
             raise ValueError(f"keep_probability must be in (0, 1], got {self.keep_probability}; 1 turns dropout off")
 
@@ -49,10 +53,12 @@ class Prediction:
     offset: Float[Tensor, "B 3"] | None
     # the hand's points as the network sees them, with bones of any length, in the offset's frame; None unless it votes
     points: Float[Tensor, "B 21 3"] | None = None
+    # the eight numbers of the hand's shape (`HandShape.numbers`) as the network sees it; None unless it knows a population
+    shape: Float[Tensor, "B 8"] | None = None
 
     def __getitem__(self, index) -> "Prediction":
         """Predictions of some of the images; see `batch_index`."""
-        index, parts = batch_index(index), (self.rotations, self.offset, self.points)
+        index, parts = batch_index(index), (self.rotations, self.offset, self.points, self.shape)
         return Prediction(*(None if part is None else part[index] for part in parts))
 
 
@@ -77,6 +83,9 @@ class PoseNet(nn.Module):
         self.voted = 63 if settings.backbone == "votes" else 0  # how many of the features are the points
         self.theta = nn.Linear(width + self.voted, 16 * len(neutral))
         self.offset = nn.Linear(width, 3) if settings.offset else None
+        self.told = Told((48, 96, 192, width)) if settings.shape else None
+        self.shape = nn.Linear(width + self.voted, 8) if settings.shape else None
+        self.known: Tensor | None = None  # [8], see `tell`
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -88,22 +97,51 @@ class PoseNet(nn.Module):
         if self.offset is not None:
             nn.init.zeros_(self.offset.weight)
             nn.init.zeros_(self.offset.bias)
+        if self.shape is not None:
+            nn.init.zeros_(self.shape.weight)
+            nn.init.zeros_(self.shape.bias)
 
-    def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:
-        """Depth images in the crop to theta. Raises ValueError for another size."""
-        numbers, offset, points = self.numbers(image)
-        return Prediction(to_quaternion(numbers), offset, points)
+    def tell(self, shape: Float[Tensor, "8"] | None) -> "PoseNet":
+        """This network, which from now on takes the hand's shape for known where `forward` is told none; None forgets it.
+
+        Raises ValueError for a network that knows one hand.
+        """
+        if self.told is None and shape is not None:
+            raise ValueError(
+                "this network knows one hand and cannot be told another's shape; use one of settings.shape"
+            )
+        self.known = None if shape is None else shape.detach().to(self.theta.weight)
+        return self
+
+    def forward(self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "B 8"] | None = None) -> Prediction:
+        """Depth images in the crop to theta.
+
+        Args:
+            image: 1 - z of the crop frame, 0 where there is nothing.
+            shape: the hands' `HandShape.numbers`, a row of NaN where unknown. None: what `tell` said.
+
+        Raises:
+            ValueError: images of another size.
+        """
+        numbers, offset, points, seen = self.numbers(image, shape)
+        return Prediction(to_quaternion(numbers), offset, points, seen)
 
     def numbers(
-        self, image: Float[Tensor, "B 120 120"]
-    ) -> tuple[Float[Tensor, "B 16 n"], Float[Tensor, "B 3"] | None, Float[Tensor, "B 21 3"] | None]:
-        """The last layer's numbers, from which `to_quaternion` makes rotations, and the prediction's offset and points."""
+        self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "B 8"] | None = None
+    ) -> tuple[
+        Float[Tensor, "B 16 n"],
+        Float[Tensor, "B 3"] | None,
+        Float[Tensor, "B 21 3"] | None,
+        Float[Tensor, "B 8"] | None,
+    ]:
+        """The last layer's numbers, from which `to_quaternion` makes rotations, and the prediction's other parts."""
         if image.ndim != 3 or image.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(
                 f"image must be [B, {IMAGE_SIZE}, {IMAGE_SIZE}], got {list(image.shape)}; see hrlib.frames.crop"
             )
-        seen = self.features(image[:, None])
-        h = self.dropout(torch.relu(self.hidden(seen)))
+        told = self._told(image, shape)
+        seen = self.features(image[:, None]) if told is None else self.features(image[:, None], told[:3])
+        h = self.dropout(changed(torch.relu(self.hidden(seen)), told and told[3]))
         offset = None if self.offset is None else self.offset(h).float()
         points = None
         if self.voted:
@@ -111,12 +149,23 @@ class PoseNet(nn.Module):
             h, points = torch.cat([h, voted], 1), voted.float().reshape(-1, 21, 3) / Votes.SCALE
             offset = None if offset is None else offset + points[:, POINT_NAMES.index(ANCHOR)]
         numbers = self.theta(h).float()
-        return numbers.reshape(-1, 16, self.theta.out_features // 16), offset, points
+        shape = None if self.shape is None else Told.UNIT * self.shape(h).float()
+        return numbers.reshape(-1, 16, self.theta.out_features // 16), offset, points, shape
+
+    def _told(self, image: Tensor, shape: Tensor | None) -> list[tuple[Tensor, Tensor]] | None:
+        """Gains and shifts of three maps and the hidden features; None for a network that knows one hand."""
+        if self.told is None:
+            if shape is not None:
+                raise ValueError("this network knows one hand and cannot be told another's shape")
+            return None
+        if shape is None:
+            shape = image.new_full((1, 8), torch.nan) if self.known is None else self.known[None]
+        return self.told(shape)
 
 
 def fold_batch_norm(net: PoseNet) -> PoseNet:
     """An equal network (in eval mode) whose normalisation is folded into its convolutions, as it is shipped and refined."""
-    folded = PoseNet(replace(net.settings, batch_norm=False)).to(net.theta.weight)
+    folded = PoseNet(replace(net.settings, batch_norm=False)).to(net.theta.weight).tell(net.known)
     normalised = copy.deepcopy(net).eval()
     layers = _layers(folded, nn.Conv2d), _layers(normalised, nn.Conv2d), _layers(normalised, nn.BatchNorm2d)
     for target, conv, norm in zip(*layers, strict=True):

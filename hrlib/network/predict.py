@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -17,42 +18,52 @@ TURNS_DEG = (0.0, 15.0, -15.0, 30.0, -30.0)  # seven add little; three have most
 
 
 @torch.no_grad()
-def predict(net: PoseNet, crops: Crops, batch: int = 200) -> Prediction:
+def predict(net: PoseNet, crops: Crops, batch: int = 200, shape: Float[Tensor, "8"] | None = None) -> Prediction:
     """The network's predictions, `batch` crops at a time. Dropout is off; the network stays as it is.
 
-    Raises ValueError for no crops.
+    Args:
+        net: the network.
+        crops: what it sees.
+        batch: how many at a time.
+        shape: `HandShape.numbers` of the one hand that all crops show; None: what the network knows (`PoseNet.tell`).
+
+    Raises:
+        ValueError: no crops, or a shape for a network that cannot be told any.
     """
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
     training = net.training
     net.eval()
-    parts = [net(crops.image[i : i + batch]) for i in range(0, len(crops), batch)]
+    told = None if shape is None else shape.to(crops.image)[None]
+    parts = [net(crops.image[i : i + batch], told) for i in range(0, len(crops), batch)]
     net.train(training)
     return _combined(parts, torch.cat)
 
 
-def predict_turned(net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG) -> Prediction:
+def predict_turned(
+    net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG, shape: Float[Tensor, "8"] | None = None
+) -> Prediction:
     """The mean of the predictions for the frames as turned cameras see them, turned back (test-time augmentation).
 
     A camera's turn about its axis turns the picture and nothing else, so what changes is the network's error. The mean has
     less of it and trembles less, at several times the cost. Quaternions are averaged (Gramkow 2001, "On averaging rotations").
-    turns_deg: angles of the cameras; 0 is the frame as it is. Raises ValueError for no angle.
+    turns_deg: angles of the cameras; 0 is the frame as it is. shape: as in `predict`. Raises ValueError for no angle.
     """
     if not len(turns_deg):
         raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
     seen = []
     for degrees in turns_deg:
         other, R = turned(crops, torch.full_like(crops.centre_mm[:, 0], math.radians(degrees)))
-        prediction, back = predict(net, other), R.mT
+        prediction, back = predict(net, other, shape=shape), R.mT
         q = turn_hand(prediction.rotations, back)
         q = q * (q * (seen[0].rotations if seen else q)).sum(-1, keepdim=True).sign()  # q and -q are the same rotation
         places = (None if place is None else rotated(place, back) for place in (prediction.offset, prediction.points))
-        seen.append(Prediction(q, *places))
+        seen.append(Prediction(q, *places, prediction.shape))
     mean = _combined(seen, lambda parts: torch.stack(parts).mean(0))
     return replace(mean, rotations=normalize(mean.rotations, dim=-1))
 
 
 def _combined(predictions: list[Prediction], how: Callable[[tuple[Tensor, ...]], Tensor]) -> Prediction:
-    """One prediction of several: `how` takes rotations, offsets and points in turn; what the network lacks stays None."""
-    columns = zip(*((p.rotations, p.offset, p.points) for p in predictions), strict=True)
+    """One prediction of several: `how` takes rotations, offsets, points, shapes in turn; what the network lacks stays None."""
+    columns = zip(*((p.rotations, p.offset, p.points, p.shape) for p in predictions), strict=True)
     return Prediction(*(None if column[0] is None else how(column) for column in columns))

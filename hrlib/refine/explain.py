@@ -143,7 +143,7 @@ def fit_to_depth(
     fits = [_fit(hand, crops[piece], prediction[piece], settings) for piece in bar]
     rotations, offset = (torch.cat([getattr(fit.prediction, key) for fit in fits]) for key in ("rotations", "offset"))
     loss, joints_mm = (torch.cat([getattr(fit, key) for fit in fits]) for key in ("loss", "joints_mm"))
-    return Explained(Prediction(rotations, offset, prediction.points), loss, joints_mm)
+    return Explained(Prediction(rotations, offset, prediction.points, prediction.shape), loss, joints_mm)
 
 
 def again_from_neighbours(
@@ -173,7 +173,7 @@ def again_from_neighbours(
         mended(near.offset, second.prediction.offset),
     )
     loss, joints_mm = mended(first.loss, second.loss), mended(first.joints_mm, second.joints_mm)
-    return Explained(Prediction(rotations, offset, near.points), loss, joints_mm)
+    return Explained(Prediction(rotations, offset, near.points, near.shape), loss, joints_mm)
 
 
 def points_explained(

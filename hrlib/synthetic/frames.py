@@ -60,17 +60,23 @@ class SyntheticBatch:
     rotations: Float[Tensor, "B 16 4"]  # unit quaternions xyzw; the wrist's turns it to the camera
     wrist_mm: Float[Tensor, "B 3"]
     joints_mm: Float[Tensor, "B 21 3"]
+    # of frames that show hands of many people; None where all show one
+    bones_mm: Float[Tensor, "B 21 3"] | None = None  # `HandRig.points_mm` of each
+    shape: Float[Tensor, "B 8"] | None = None  # `HandShape.numbers` of each
 
     def __len__(self):
         return len(self.crops)
 
     def __getitem__(self, index) -> "SyntheticBatch":
         index = batch_index(index)
-        return SyntheticBatch(self.crops[index], self.rotations[index], self.wrist_mm[index], self.joints_mm[index])
+        return SyntheticBatch(*(None if part is None else part[index] for part in self.parts()))
 
     def to(self, device: torch.device | str) -> "SyntheticBatch":
-        parts = (self.crops, self.rotations, self.wrist_mm, self.joints_mm)
-        return SyntheticBatch(*(part.to(device) for part in parts))
+        return SyntheticBatch(*(None if part is None else part.to(device) for part in self.parts()))
+
+    def parts(self) -> list:
+        """Crops and truth, in the order of the fields."""
+        return [self.crops, self.rotations, self.wrist_mm, self.joints_mm, self.bones_mm, self.shape]
 
     def true_prediction(self, hand: HandRig) -> Prediction:
         """The true pose as a perfect network would predict it, to be posed with `hand`."""
@@ -238,14 +244,16 @@ class Synthesiser:
 
 def joined(*batches: SyntheticBatch) -> SyntheticBatch:
     """Several batches as one."""
-    truth = (torch.cat([getattr(b, key) for b in batches]) for key in ("rotations", "wrist_mm", "joints_mm"))
+    columns = zip(*(b.parts()[1:] for b in batches), strict=True)
+    truth = (None if column[0] is None else torch.cat(column) for column in columns)
     return SyntheticBatch(concatenate([b.crops for b in batches]), *truth)
 
 
 def rolled(batch: SyntheticBatch, angle: Float[Tensor, " B"]) -> SyntheticBatch:
     """The frames and their truth turned in the image by `angle` (rad), as `frames.turn.turned` turns crops."""
     crops, R = turned(batch.crops, angle)
-    return SyntheticBatch(crops, turn_hand(batch.rotations, R), rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R))
+    wrist_mm, joints_mm = rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R)
+    return SyntheticBatch(crops, turn_hand(batch.rotations, R), wrist_mm, joints_mm, batch.bones_mm, batch.shape)
 
 
 # -- the forearm's mesh and the cameras -------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ def _bends(count: int, generator: Generator) -> Tensor:
 # -- recorded and cropped ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recorded(Noted, SyntheticBatch):
     """A user's cropped frames with their truth, whose readings are noted."""
 

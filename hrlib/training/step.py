@@ -7,12 +7,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..hand.kinematics import forward_kinematics, joint_positions
+from ..hand.joints import POINT_NAMES
+from ..hand.kinematics import forward_kinematics, joint_positions, points_of_hands
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
 from ..method import wrist_position
-from ..network.posenet import Prediction
+from ..network.posenet import ANCHOR, Prediction
 from ..synthetic.frames import SyntheticBatch
+
+SHAPE_WEIGHT = 0.5  # of the mean error of a shape's eight logarithms: 0.05 counts as much as 1.25 mm of the joints
+TOLD_SHARE = 0.5  # of the frames whose hand's shape the network is told, where it can be told
+TOLD_ERROR = 0.03  # standard deviation of what it is told about the truth: a fitted shape errs by about that
 
 
 def pose_loss(
@@ -20,9 +25,10 @@ def pose_loss(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Supervised loss, and the mean joint error in mm.
 
-    The loss is the sum of four terms. The mean squared error of the rotations is taken on their matrices, because a
+    The loss is the sum of up to five terms. The mean squared error of the rotations is taken on their matrices, because a
     rotation is two quaternions. The mean distance of the 21 joints weighs each rotation by what it moves. Networks that
-    vote for points or predict an offset have the points' mean distance and the offset's squared error.
+    vote for points or predict an offset have the points' mean distance and the offset's squared error. One that knows a
+    population has the shape's error.
 
     Args:
         prediction: of the network.
@@ -31,15 +37,30 @@ def pose_loss(
         joint_weight: of the distances, in units of the cube.
     """
     rotation = (rotation_matrix(prediction.rotations) - rotation_matrix(truth.rotations)).square().mean()
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
-    joint_error_mm = (joint_positions(hand, T) - truth.joints_mm).norm(dim=-1).mean()
+    joints_mm, offset = _posed(prediction, truth, hand)
+    joint_error_mm = (joints_mm - truth.joints_mm).norm(dim=-1).mean()
     loss = rotation + joint_weight * joint_error_mm / truth.crops.cube_mm
     if prediction.offset is not None:
-        loss = loss + (prediction.offset - truth.true_prediction(hand).offset).square().sum(-1).mean()
+        loss = loss + (prediction.offset - offset).square().sum(-1).mean()
     if prediction.points is not None:
         seen = (truth.joints_mm - truth.crops.centre_mm[:, None]) / truth.crops.cube_mm
         loss = loss + joint_weight * (prediction.points - seen).norm(dim=-1).mean()
+    if prediction.shape is not None and truth.shape is not None:
+        loss = loss + SHAPE_WEIGHT * (prediction.shape - truth.shape).abs().mean()
     return loss, joint_error_mm.detach()
+
+
+def _posed(prediction: Prediction, truth: SyntheticBatch, hand: HandRig) -> tuple[Tensor, Tensor]:
+    """Joints [B, 21, 3] (mm) in the predicted pose, with true bones where there are many hands; and the true offset [B, 3]."""
+    if truth.bones_mm is None:
+        T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, truth.crops))
+        return joint_positions(hand, T), truth.true_prediction(hand).offset
+    anchor = POINT_NAMES.index(ANCHOR)
+    offset = (truth.joints_mm[:, anchor] - truth.crops.centre_mm) / truth.crops.cube_mm
+    # posed with the wrist at the origin, then moved until the anchor is where it is predicted
+    joints_mm = points_of_hands(truth.bones_mm, prediction.rotations, torch.zeros_like(truth.wrist_mm))
+    at_mm = truth.crops.centre_mm + prediction.offset * truth.crops.cube_mm
+    return joints_mm + (at_mm - joints_mm[:, anchor])[:, None], offset
 
 
 def train_step(
@@ -57,13 +78,20 @@ def train_step(
         bfloat16: compute the network in it.
         share: of the whole batch that this process has, times the number of processes, whose gradients are averaged.
     """
+    shape = () if batch.shape is None else (told(batch.shape),)
     with torch.autocast(batch.rotations.device.type, torch.bfloat16, enabled=bfloat16):
-        prediction = net(batch.crops.image)
+        prediction = net(batch.crops.image, *shape)
     loss, error = pose_loss(prediction, batch, hand, joint_weight)
     optimiser.zero_grad(set_to_none=True)
     (loss * share).backward()
     optimiser.step()
     return torch.stack([loss.detach(), error])
+
+
+def told(shape: Float[Tensor, "B 8"]) -> Float[Tensor, "B 8"]:
+    """What a network is told of hands of these shapes in training: of some nothing (NaN), of the others nearly the truth."""
+    known = torch.rand_like(shape[:, :1]) < TOLD_SHARE
+    return torch.where(known, shape + TOLD_ERROR * torch.randn_like(shape), torch.nan)
 
 
 class Replayed:
@@ -101,7 +129,7 @@ class Replayed:
 
 def tensors(batch: SyntheticBatch) -> list[Tensor]:
     """What is learnt from."""
-    return [batch.crops.image, batch.crops.centre_mm, batch.rotations, batch.wrist_mm, batch.joints_mm]
+    return [batch.crops.image, batch.crops.centre_mm, *(part for part in batch.parts()[1:] if part is not None)]
 
 
 def has_bfloat16(device: torch.device) -> bool:

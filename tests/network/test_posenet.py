@@ -244,3 +244,56 @@ def test_unknown_settings():
         NetworkSettings(backbone="vgg")
     with pytest.raises(ValueError, match=r"keep_probability must be in \(0, 1\], got 0"):
         NetworkSettings(keep_probability=0.0)
+
+
+# -- a network that knows a population ----------------------------------------------------------------------------------
+
+
+def test_a_network_that_was_never_told_anything_goes_on_unchanged():
+    """The new layers begin as no change, so that a base model of one hand is a start."""
+    one = network(backbone="votes", keep_probability=1.0)
+    many = PoseNet(NetworkSettings(backbone="votes", keep_probability=1.0, shape=True)).eval()
+    many.load_state_dict(one.state_dict(), strict=False)
+    before, after = one(images()), many(images(), torch.full((3, 8), 0.1))
+    assert torch.equal(before.rotations, after.rotations) and torch.equal(before.points, after.points)
+    assert before.shape is None and torch.equal(after.shape, torch.zeros(3, 8))
+
+
+def told_network() -> PoseNet:
+    net = network(backbone="votes", keep_probability=1.0, shape=True)
+    for layer in (net.told.last, net.shape):
+        nn.init.normal_(layer.weight, std=0.05)
+    return net
+
+
+def test_what_is_told_of_a_shape_matters_to_its_own_image_alone():
+    net, small = told_network(), torch.full((8,), -0.2)
+    unknown, all_small = net(images()), net(images(), small.expand(3, 8))
+    assert not torch.allclose(unknown.rotations, all_small.rotations, atol=1e-3)
+    mixed = net(images(), torch.stack([small, torch.full((8,), torch.nan), small]))
+    torch.testing.assert_close(mixed.rotations[[0, 2]], all_small.rotations[[0, 2]])
+    torch.testing.assert_close(mixed.rotations[1], unknown.rotations[1])
+    assert torch.isfinite(mixed.shape).all()
+
+
+def test_a_network_remembers_what_it_was_told_until_it_is_told_something_else():
+    net, small = told_network(), torch.full((8,), -0.2)
+    unknown, there = net(images()), net(images(), small.expand(3, 8))
+    torch.testing.assert_close(net.tell(small)(images()).rotations, there.rotations)
+    torch.testing.assert_close(net.tell(None)(images()).rotations, unknown.rotations)
+
+
+def test_a_network_of_one_hand_refuses_to_be_told():
+    net = network(backbone="votes")
+    for telling in (lambda: net.tell(torch.zeros(8)), lambda: net(images(), torch.zeros(3, 8))):
+        with pytest.raises(ValueError, match="knows one hand"):
+            telling()
+    with pytest.raises(ValueError, match="votes"):
+        NetworkSettings(shape=True)
+
+
+def test_folding_the_normalisation_keeps_what_is_told():
+    net = network(backbone="votes", keep_probability=1.0, shape=True, batch_norm=True)
+    nn.init.normal_(net.told.last.weight, std=0.05)
+    net.tell(torch.full((8,), 0.1))
+    torch.testing.assert_close(fold_batch_norm(net)(images()).rotations, net(images()).rotations, atol=1e-4, rtol=0)

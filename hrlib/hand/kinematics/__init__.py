@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..rig import HandRig
+from ..rig import HandRig, neutral_rotations
 from . import reference
 
 FAR = reference.LEVELS[-1]
@@ -55,10 +55,24 @@ def for_a_kernel(variable: tuple[Tensor, ...], constant: tuple[Tensor, ...]) -> 
 
 def joint_positions(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -> Float[Tensor, "B 21 3"]:
     """The 21 points of a posed hand in mm, in the order of `joints.POINT_NAMES`."""
+    return _with_tips(T_cam_joint, hand.tip_bones_mm)
+
+
+def _with_tips(T_cam_joint: Tensor, tip_bones_mm: Tensor) -> Tensor:
     R, at = T_cam_joint[..., :3, :3], T_cam_joint[..., :3, 3]
-    tips = at[:, FAR] + (R[:, FAR] @ hand.tip_bones_mm[..., None])[..., 0]
+    tips = at[:, FAR] + (R[:, FAR] @ tip_bones_mm[..., None])[..., 0]
     # each finger's three joints, then its tip
     return torch.cat([at[:, :1], torch.cat([at[:, 1:].unflatten(1, (5, 3)), tips[:, :, None]], 2).flatten(1, 2)], 1)
+
+
+def points_of_hands(
+    bones_mm: Float[Tensor, "B 21 3"], rotations: Float[Tensor, "B 16 4"], wrist_mm: Float[Tensor, "B 3"]
+) -> Float[Tensor, "B 21 3"]:
+    """`joint_positions` of B posed hands of different bones (`HandRig.points_mm` of each), in plain torch."""
+    neutral = neutral_rotations().to(bones_mm).expand(len(bones_mm), 16, 3, 3)
+    T_parent_neutral = roma.Rigid(neutral, bones_mm[:, :16]).to_homogeneous()
+    T = reference.forward_kinematics(T_parent_neutral, rotations, wrist_mm)
+    return _with_tips(T, bones_mm[:, 16:])
 
 
 def turn_hand(rotations: Float[Tensor, "B 16 4"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 16 4"]:
