@@ -9,6 +9,8 @@ with z in m and the angle t between surface normal and ray:
 Neighbouring pixels err alike, since each is matched by a window of 9x9 (Konolige and Mihelich, "Technical description of
 Kinect calibration", 2012). Without that, a simulated hand is three times as rough as a real one.
 
+Stereo cameras and time of flight, with what they do to outlines, stand beside it; `model.py` names their sources.
+
 The back ends make the same noise from the same seeds: `cpu.py` in numba, `gpu.py` in torch for CUDA devices.
 """
 
@@ -18,9 +20,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from .model import KINECT_V1, OUTLINE_MM, SR300, DepthSensor
+from .model import KINECT_V1, OUTLINE_MM, SR300, DepthSensor, random_sensor
 
-__all__ = ["KINECT_V1", "SR300", "DepthSensor", "local_noise", "measure", "noise_on_planes"]
+__all__ = ["KINECT_V1", "SR300", "DepthSensor", "local_noise", "measure", "noise_on_planes", "random_sensor"]
 
 
 Array = np.ndarray | Tensor

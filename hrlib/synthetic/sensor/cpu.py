@@ -6,19 +6,40 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit, prange
 
-from .model import OUTLINE_MM, REACH_PX, TANGENT_60, DepthSensor
+from .model import (
+    BEHIND_MM,
+    BLUR_PX,
+    HOLLOW_MM,
+    LEAST_SHARE,
+    OUTLINE_MM,
+    REACH_PX,
+    TANGENT_60,
+    DepthSensor,
+    Stereo,
+    TimeOfFlight,
+    hole_level,
+)
 
 
 def measure(
     depth_mm: Float[np.ndarray, "B H W"], fx: Float[np.ndarray, " B"], sensor: DepthSensor, seed: int
 ) -> Float[np.ndarray, "B H W"]:
     """As `hrlib.synthetic.sensor.measure` describes it, from arrays."""
-    noisy = np.zeros(depth_mm.shape, np.float32)
-    s = sensor
-    numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm, s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)
-    limits = (s.baseline_mm, math.tan(math.radians(s.steepest_deg)))
+    noisy, s = np.zeros(depth_mm.shape, np.float32), sensor
     clean, focal = np.ascontiguousarray(depth_mm, np.float32), np.ascontiguousarray(fx, np.float64)
-    _measure(clean, focal, numbers, limits, s.axial_grain_px, s.lateral_grain_px, seed, noisy)
+    limits = (s.baseline_mm, math.tan(math.radians(s.steepest_deg)))
+    if isinstance(s, Stereo):
+        numbers = (s.noise_px, s.step_px, s.smear_px, 0.5 - s.fatten, s.gap, s.fray, hole_level(s.holes))
+        _measure_stereo(clean, focal, numbers, limits, (s.window_px, s.grain_px, s.hole_px), seed, noisy)
+    elif isinstance(s, TimeOfFlight):
+        numbers = (s.noise_mm, s.noise_growth, s.grazing, s.step_mm, s.multipath)
+        edges = (s.blur_px, s.edge_mm, s.dropped, hole_level(s.holes))
+        sizes = (s.multipath_px, s.grain_px, s.hole_px)
+        _measure_time_of_flight(clean, focal, numbers, edges, limits, sizes, seed, noisy)
+    else:
+        numbers = (s.axial_mm, s.axial_growth, s.axial_grazing_mm)
+        numbers += (s.lateral_px, s.lateral_growth, s.step_mm, s.step_growth)
+        _measure(clean, focal, numbers, limits, s.axial_grain_px, s.lateral_grain_px, seed, noisy)
     return noisy
 
 
@@ -106,7 +127,7 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
     lateral_rows, axial_rows = _nodes(height, lateral_grain), _nodes(height, axial_grain)
     lateral_columns, axial_columns = _nodes(width, lateral_grain), _nodes(width, axial_grain)
     for b in prange(len(depth)):
-        box = top, bottom, left, right = _box(depth[b])
+        box = top, bottom, left, right = _box(depth[b], REACH_PX)
         stream = np.uint64((seed * 1000003 + b) * 3)
         along_u = _lattice(height, width, lateral_grain, stream, box)
         along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
@@ -140,15 +161,14 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
 
 
 @njit(cache=True)
-def _box(image):
-    """(top, bottom, left, right): rows and columns outside of which no measurement is within REACH_PX."""
+def _box(image, reach):
+    """(top, bottom, left, right): rows and columns outside of which no measurement is within `reach` pixels."""
     height, width = image.shape
     top, bottom, left, right = height, 0, width, 0
     for v in range(height):
         for u in range(width):
             if image[v, u] > 0:
                 top, bottom, left, right = min(top, v), max(bottom, v + 1), min(left, u), max(right, u + 1)
-    reach = REACH_PX
     return max(top - reach, 0), min(bottom + reach, height), max(left - reach, 0), min(right + reach, width)
 
 
@@ -173,3 +193,169 @@ def _tangents(depth, fx):
                     slope += least * least
             tangent[v, u] = math.sqrt(slope) * fx / z
     return tangent
+
+
+# -- stereo -----------------------------------------------------------------------------------------------------------
+
+
+@njit(parallel=True, cache=True)
+def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
+    noise, step, smear, threshold, gap, fray, lost = numbers
+    baseline, steepest = limits
+    window, grain, hole = sizes
+    height, width = depth.shape[1:]
+    grain_weights, hole_weights = _weights(grain), _weights(hole)
+    grain_rows, hole_rows = _nodes(height, grain), _nodes(height, hole)
+    grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
+    for b in prange(len(depth)):
+        box = top, bottom, left, right = _box(depth[b], 2 * window)  # the windows of all pixels that can see a surface
+        stream = np.uint64((seed * 1000003 + b) * 4)
+        along_z = _lattice(height, width, grain, stream, box)
+        along_share = _lattice(height, width, grain, stream + np.uint64(1), box)
+        holes = _lattice(height, width, hole, stream + np.uint64(2), box)
+        lit, tangent = _lit_by_projector(depth[b], fx[b], baseline), _tangents(depth[b], fx[b])
+        scale = fx[b] * abs(baseline)
+        least = scale / _behind(depth[b], stream + np.uint64(3))
+        disparity = np.full((bottom - top, right - left), least)
+        for v in range(top, bottom):
+            for u in range(left, right):
+                if depth[b, v, u] > 0:
+                    disparity[v - top, u - left] = scale / depth[b, v, u]
+        mean, near, far = _mean(disparity, window), _greatest(disparity, window), -_greatest(-disparity, window)
+        for v in range(top, bottom):
+            for u in range(left, right):
+                y, x = v - top, u - left
+                own, jump = disparity[y, x], near[y, x] - far[y, x]
+                (i, k), (j, m) = hole_rows[v], hole_columns[u]
+                if tangent[v, u] > steepest or near[y, x] <= least or _smooth(holes, hole_weights, i, k, j, m) > lost:
+                    continue
+                (i, k), (j, m) = grain_rows[v], grain_columns[u]
+                share = (mean[y, x] - far[y, x]) / jump if jump > 0 else 1.0
+                over = share - threshold + fray * _smooth(along_share, grain_weights, i, k, j, m)
+                middle, seen = (near[y, x] + far[y, x]) / 2, lit[v, u] > 0
+                if jump <= smear:
+                    d, seen = mean[y, x], seen if own > least else share > LEAST_SHARE
+                elif over > 0:  # the near surface, also where it is not
+                    d, seen = (own, seen) if own >= middle else (near[y, x], True)
+                else:
+                    d = own if own <= middle else far[y, x]
+                    seen = seen and d > least
+                if not seen or (jump > smear and abs(over) < gap / 2):
+                    continue
+                d = np.rint((d + noise * _smooth(along_z, grain_weights, i, k, j, m)) / step) * step
+                if d > 0:
+                    noisy[b, v, u] = scale / d
+
+
+@njit(cache=True)
+def _behind(image, stream):
+    """How far (mm) the wall is that outlines mix with where the image is empty."""
+    low, high = BEHIND_MM
+    return image.max() + low + (high - low) * _uniform(stream << np.uint64(20))
+
+
+@njit(cache=True)
+def _mean(image, reach):
+    """Each pixel's mean over the square that reaches `reach` pixels from it, as far as that lies in the image."""
+    height, width = image.shape
+    rows, mean = np.empty_like(image), np.empty_like(image)
+    for v in range(height):
+        total = image[v, : min(reach, width)].sum()
+        for u in range(width):
+            if u + reach < width:
+                total += image[v, u + reach]
+            if u > reach:
+                total -= image[v, u - reach - 1]
+            rows[v, u] = total / (min(u + reach + 1, width) - max(u - reach, 0))
+    total = np.zeros(width)
+    for v in range(min(reach, height)):
+        total += rows[v]
+    for v in range(height):
+        if v + reach < height:
+            total += rows[v + reach]
+        if v > reach:
+            total -= rows[v - reach - 1]
+        mean[v] = total / (min(v + reach + 1, height) - max(v - reach, 0))
+    return mean
+
+
+@njit(cache=True)
+def _greatest(image, reach):
+    """Each pixel's greatest value over the square that reaches `reach` pixels from it."""
+    height, width = image.shape
+    rows, greatest = image.copy(), np.empty_like(image)
+    for k in range(1, reach + 1):
+        for v in range(height):
+            for u in range(width - k):
+                rows[v, u] = max(rows[v, u], image[v, u + k])
+                rows[v, u + k] = max(rows[v, u + k], image[v, u])
+    for v in range(height):
+        greatest[v] = rows[v]
+        for y in range(max(v - reach, 0), min(v + reach + 1, height)):
+            greatest[v] = np.maximum(greatest[v], rows[y])
+    return greatest
+
+
+# -- time of flight ---------------------------------------------------------------------------------------------------
+
+
+@njit(parallel=True, cache=True)
+def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, noisy):
+    noise, growth, grazing, step, multipath = numbers
+    blur, edge, dropped, lost = edges
+    baseline, steepest = limits
+    around, grain, hole = sizes
+    height, width = depth.shape[1:]
+    grain_weights, hole_weights = _weights(grain), _weights(hole)
+    grain_rows, hole_rows = _nodes(height, grain), _nodes(height, hole)
+    grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
+    for b in prange(len(depth)):
+        box = top, bottom, left, right = _box(depth[b], 2 * BLUR_PX)
+        stream = np.uint64((seed * 1000003 + b) * 4)
+        along_z = _lattice(height, width, grain, stream, box)
+        holes = _lattice(height, width, hole, stream + np.uint64(1), box)
+        lit, tangent = _lit_by_projector(depth[b], fx[b], baseline), _tangents(depth[b], fx[b])
+        image = depth[b, top:bottom, left:right].astype(np.float64)
+        known = (image > 0).astype(np.float64)
+        hollow = image - _mean(image, around) / np.maximum(_mean(known, around), 1e-9)
+        behind = _behind(depth[b], stream + np.uint64(3))
+        inverse = 1 / np.where(image > 0, image, behind)
+        # light that comes back from z is as 1 / z^2: the sums of 1, z and z^2 with these weights
+        light, first = _blurred(inverse * inverse, blur), _blurred(inverse, blur)
+        surface = _blurred(inverse * inverse * known, blur)
+        for v in range(top, bottom):
+            for u in range(left, right):
+                y, x = v - top, u - left
+                own = depth[b, v, u] > 0
+                (i, k), (j, m) = hole_rows[v], hole_columns[u]
+                if tangent[v, u] > steepest or _smooth(holes, hole_weights, i, k, j, m) > lost:
+                    continue
+                if (own and lit[v, u] <= 0) or surface[y, x] < LEAST_SHARE * light[y, x]:
+                    continue
+                z = first[y, x] / light[y, x]
+                if 1 / light[y, x] - z * z > edge * edge:
+                    if _uniform(((stream + np.uint64(2)) << np.uint64(20)) + np.uint64(v * width + u)) < dropped:
+                        continue
+                if own:
+                    z += multipath * min(max(hollow[y, x], 0.0), HOLLOW_MM)
+                (i, k), (j, m) = grain_rows[v], grain_columns[u]
+                sigma = (noise + growth * (z / 1000) ** 2) * (1 + tangent[v, u] ** 2) ** (grazing / 2)
+                z += sigma * _smooth(along_z, grain_weights, i, k, j, m)
+                noisy[b, v, u] = np.rint(z / step) * step
+
+
+@njit(cache=True)
+def _blurred(image, sigma):
+    """The image blurred by a Gauss kernel of `sigma` px, cut off at BLUR_PX; beyond its border lie its outermost pixels."""
+    height, width = image.shape
+    kernel = np.exp(-0.5 * (np.arange(-BLUR_PX, BLUR_PX + 1) / sigma) ** 2)
+    kernel /= kernel.sum()
+    rows, blurred = np.zeros_like(image), np.zeros_like(image)
+    for v in range(height):
+        for u in range(width):
+            for k in range(2 * BLUR_PX + 1):
+                rows[v, u] += kernel[k] * image[v, min(max(u + k - BLUR_PX, 0), width - 1)]
+    for v in range(height):
+        for k in range(2 * BLUR_PX + 1):
+            blurred[v] += kernel[k] * rows[min(max(v + k - BLUR_PX, 0), height - 1)]
+    return blurred

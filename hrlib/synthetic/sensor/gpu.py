@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .model import OUTLINE_MM, REACH_PX, DepthSensor
+from .model import OUTLINE_MM, REACH_PX, DepthSensor, StructuredLight
 
 
 @torch.no_grad()
@@ -19,6 +19,8 @@ def measure(
     depth_mm: Float[Tensor, "B H W"], fx: Float[Tensor, " B"], sensor: DepthSensor, seed: int
 ) -> Float[Tensor, "B H W"]:
     """As `hrlib.synthetic.sensor.measure` describes it, from tensors on one device."""
+    if not isinstance(sensor, StructuredLight):
+        raise NotImplementedError(f"{type(sensor).__name__} is measured on the CPU alone: hand over an array")
     depth, s = depth_mm.float(), sensor
     height, width = depth.shape[1:]
     stream = (seed * 1000003 + torch.arange(len(depth), device=depth.device)) * 3
