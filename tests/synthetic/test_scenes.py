@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from hrlib.synthetic import scenes
+from hrlib.synthetic.scenes import ELSE, FOREARM, HAND, Scenes, compose_scenes, draw_scenes, labels_of
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Scenes:
+    return draw_scenes(32, seed=5)
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return compose_scenes(32, seed=5)
+
+
+def test_scenes_depend_on_their_seed_alone(drawn):
+    again, other = draw_scenes(10, seed=5), draw_scenes(10, seed=6)
+    for name in vars(again):
+        np.testing.assert_array_equal(getattr(again, name), getattr(drawn, name)[:10])
+    assert not np.array_equal(other.depth_mm, again.depth_mm)
+    assert drawn.depth_mm.dtype == np.float32 and drawn.label.dtype == np.uint8
+
+
+def test_hand_is_labelled_where_it_is_the_nearest_surface(composed):
+    hands = 0
+    for scene in composed:
+        main = (scene.label == HAND) & ~scene.second
+        hands += main.any()
+        np.testing.assert_array_equal(scene.depth_mm[main], scene.hand_mm[main])
+        other = (scene.hand_mm > 0) & (scene.depth_mm > 0) & ~main
+        assert (scene.depth_mm[other] < scene.hand_mm[other]).all()
+    assert hands > 20
+
+
+def test_nothing_is_labelled_without_a_measurement(drawn):
+    assert (drawn.label[drawn.depth_mm == 0] == ELSE).all()
+    assert set(np.unique(drawn.label)) == {ELSE, HAND, FOREARM}
+
+
+def test_flags(drawn):
+    pixels = (drawn.label == HAND).sum((1, 2))
+    assert (pixels[drawn.hand] >= scenes.LEAST_PX).all() and (pixels[~drawn.hand] == 0).all()
+    assert not (drawn.shows_side | drawn.right | drawn.at_border)[~drawn.hand].any()
+    for flag in (drawn.hand, drawn.right, drawn.shows_side, drawn.at_border):
+        assert 0 < flag.sum() < len(drawn)
+
+
+def test_left_hands_are_mirrored_right_hands(composed):
+    scene = next(scene for scene in composed if scene.right)
+    mirrored = scenes._mirrored(scene)
+    assert not mirrored.right and mirrored.intrinsics[2] == scenes.SIZE[1] - 1 - scene.intrinsics[2]
+    np.testing.assert_array_equal(mirrored.depth_mm[:, ::-1], scene.depth_mm)
+
+
+def test_another_size_shows_the_same_scenes(composed):
+    # their pixels' centres differ by a quarter of a pixel, which moves outlines
+    for small, large in zip(composed[:6], compose_scenes(6, seed=5, size=(480, 640)), strict=True):
+        assert large.intrinsics[0] == pytest.approx(2 * small.intrinsics[0])
+        assert (large.label[::2, ::2] == small.label).mean() > 0.97
+    with pytest.raises(ValueError, match="W = 4 / 3 H"):
+        draw_scenes(1, 0, (100, 100))
+
+
+def test_label_of_a_measurement_is_that_of_the_surface_it_comes_from():
+    clean, label = np.full((5, 6), 900.0, np.float32), np.zeros((5, 6), np.uint8)
+    clean[:, 3:], label[:, 3:] = 500.0, HAND
+    measured = clean.copy()
+    measured[1, 2] = 505  # the sensor looked aside: the hand
+    measured[2, 3] = 890  # and the wall
+    measured[3, 4] = 507  # noise
+    measured[4, 4] = 0
+    seen, expected = labels_of(clean, label, measured), label.copy()
+    expected[1, 2], expected[2, 3], expected[4, 4] = HAND, ELSE, ELSE
+    np.testing.assert_array_equal(seen, expected)
