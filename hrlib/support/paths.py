@@ -13,6 +13,7 @@ from platformdirs import user_cache_path
 PACKAGE = Path(__file__).resolve().parents[1]
 ASSETS = PACKAGE / "assets"
 HAND_ASSET = ASSETS / "template_right.safetensors"
+POPULATION = ASSETS / "population.safetensors"
 BASE_MODEL = ASSETS / "base.safetensors"
 RECOGNISER = ASSETS / "recogniser.safetensors"
 REGISTRY = ASSETS / "registry.json"

@@ -1,0 +1,136 @@
+"""Hands of people who do not exist: plausible, different, and described by the shape nearest to them."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from core_fixtures import template
+
+from hrlib.hand.rig import load_hand
+from hrlib.hand.shape import KNUCKLES, HandShape, nearest_shape, shaped
+from hrlib.support.paths import DATA
+from hrlib.synthetic.population import Population, PopulationSettings, vertex_normals
+
+CHILD_HAND = DATA / "test_people" / "child_right.safetensors"  # of test person F, who must stay a stranger
+SEEDS = range(60)
+
+
+@pytest.fixture(scope="module")
+def population():
+    return Population.load()
+
+
+@pytest.fixture(scope="module")
+def hands(population):
+    return [population.hand(seed) for seed in SEEDS]
+
+
+def points(hand):
+    return torch.cat([hand.joints_mm, hand.tips_mm])
+
+
+def test_the_seed_alone_decides(population, hands):
+    again, shape = Population.load().hand(7)
+    assert torch.equal(again.vertices_mm, hands[7][0].vertices_mm) and torch.equal(again.joints_mm, hands[7][0].joints_mm)
+    assert torch.equal(shape.log_length, hands[7][1].log_length)
+    assert (hands[7][0].vertices_mm - hands[8][0].vertices_mm).norm(dim=1).mean() > 1
+
+
+def test_all_share_what_poses_mean(hands):
+    hand = template()
+    for other, _ in hands:
+        for same in ("faces", "weights", "R_wrist_rest", "cloud_face", "cloud_bary"):
+            assert torch.equal(getattr(other, same), getattr(hand, same)), same
+        assert torch.equal(other.joints_mm[0], hand.joints_mm[0]), "the wrist is the origin"
+
+
+def test_sizes_reach_both_ends(hands):
+    palms = torch.stack([hand.joints_mm[KNUCKLES].norm(dim=1).mean() for hand, _ in hands])
+    palms = palms / template().joints_mm[KNUCKLES].norm(dim=1).mean()
+    assert palms.min() < 0.82 and palms.max() > 1.12 and palms.min() > 0.68 and palms.max() < 1.3
+
+
+def test_joints_lie_inside_and_tips_at_the_ends(hands):
+    for hand, _ in hands:
+        normals = vertex_normals(hand.vertices_mm, hand.faces)
+        near = torch.cdist(hand.joints_mm[1:], hand.vertices_mm).argmin(1)
+        out = ((hand.vertices_mm[near] - hand.joints_mm[1:]) * normals[near]).sum(1)
+        assert (out > 0.2).all(), f"{hand.name}: a joint is outside its finger"
+        far = torch.arange(3, 16, 3)
+        along = torch.nn.functional.normalize(hand.tips_mm - hand.joints_mm[far], dim=1)
+        beyond = torch.einsum("vfc,fc->vf", hand.vertices_mm[:, None] - hand.tips_mm, along)
+        beyond[template().weights[:, far] < 0.5] = -np.inf
+        assert (beyond.amax(0) < 2.5).all(), f"{hand.name}: skin reaches beyond a tip"
+
+
+def test_no_face_is_turned_inside_out(population, hands):
+    before = population.normals
+    for hand, _ in hands:
+        assert ((vertex_normals(hand.vertices_mm, hand.faces) * before).sum(1) > 0.2).float().mean() > 0.995
+
+
+def test_bones_differ_by_finger_and_bone(hands):
+    lengths = torch.stack([torch.cat([hand.bones_mm[2:], hand.tip_bones_mm]).norm(dim=1) for hand, _ in hands])
+    lengths = lengths[:, [j - 2 for j in range(2, 16) if j % 3 != 1] + list(range(14, 19))].log()
+    own = lengths - lengths.mean(1, keepdim=True)
+    assert 0.04 < own.std(0).mean() < 0.1
+
+
+def test_relief_is_about_a_millimetre_and_smooth(population):
+    flat = PopulationSettings(relief_mm=(0.0, 0.0))
+    plain = Population(population.template, fields_of(population), flat)
+    for seed in range(5):
+        a, b = population.hand(seed)[0], plain.hand(seed)[0]
+        height = ((a.vertices_mm - b.vertices_mm) * population.normals).sum(1)
+        edge = a.faces[:, :2]
+        assert 0.1 < height.square().mean().sqrt() < 1.4 and torch.equal(a.joints_mm, b.joints_mm)
+        step = height[edge[:, 0]] - height[edge[:, 1]]
+        assert step.square().mean().sqrt() < 0.8 * height.square().mean().sqrt()
+
+
+def fields_of(population):
+    """The fields as the file has them, from what the population keeps of them."""
+    kept = {"person": population.people, "local": population.changes[:-2]}
+    parts = {"vertices_mm": slice(None, -16), "joints_mm": slice(-16, None)}
+    return {f"{kind}/{part}": x[:, where] for kind, x in kept.items() for part, where in parts.items()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nearest_shape_of_a_shaped_hand_is_its_shape(seed):
+    random = torch.Generator().manual_seed(seed)
+    shape = HandShape(*(0.5 * torch.rand(x.shape, generator=random) - 0.25 for x in HandShape.template().parts()))
+    found = nearest_shape(template(), shaped(template(), shape))
+    for is_, was in zip(found.parts(), shape.parts(), strict=True):
+        assert (is_ - was).abs().max() < 0.01
+
+
+def test_the_shape_beside_a_hand_is_near_it(hands):
+    errors = torch.stack([(points(shaped(template(), shape)) - points(hand)).norm(dim=1) for hand, shape in hands])
+    assert errors.mean() < 2.5 and errors.mean(1).max() < 6
+    unshaped = torch.stack([(points(template()) - points(hand)).norm(dim=1) for hand, _ in hands])
+    assert unshaped.mean() > 4 * errors.mean()
+
+
+def test_f_stays_a_stranger(population):
+    child = load_hand(CHILD_HAND)
+    distances = []
+    for seed in range(400):
+        hand, _ = population.hand(seed)
+        distances.append((hand.vertices_mm - child.vertices_mm).norm(dim=1).mean())
+    assert min(distances) > 3, "mm, mean over the skin of a hand two thirds as large as the template"
+
+
+def test_a_hand_takes_a_few_milliseconds(population):
+    start = time.process_time()
+    for seed in range(50):
+        population.hand(seed)
+    assert (time.process_time() - start) / 50 < 0.02, "s; twice what an idle core needs"
+
+
+def test_errors_name_the_remedy(tmp_path):
+    with pytest.raises(FileNotFoundError, match="install hrlib again"):
+        Population.load(tmp_path / "none")
+    (tmp_path / "broken").write_bytes(b"no tensors in here")
+    with pytest.raises(ValueError, match="is not a population"):
+        Population.load(tmp_path / "broken")
