@@ -153,7 +153,9 @@ def build_population(template: HandRig) -> dict[str, torch.Tensor]:
     def points(vertices, heads):
         """Vertices and joints of a hand [V + 16, 3] in its own wrist's frame, of the template's size."""
         no_cloud = (np.zeros(0), np.zeros((0, 3)))
-        hand = build_rig("", (vertices, template.faces, template.weights), heads[pick], vertices[tip_vertices], no_cloud)
+        hand = build_rig(
+            "", (vertices, template.faces, template.weights), heads[pick], vertices[tip_vertices], no_cloud
+        )
         size = torch.linalg.norm(hand.joints_mm[KNUCKLES], dim=1).mean()
         wanted = torch.linalg.norm(template.joints_mm[KNUCKLES], dim=1).mean()
         return torch.cat([hand.vertices_mm, hand.joints_mm]) * wanted / size

