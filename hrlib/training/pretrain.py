@@ -20,6 +20,7 @@ from ..network.checkpoint import load_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
 from ..support.parallel import finish_the_step, workers
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
+from ..synthetic.many_hands import ManyHands
 from .batches import MAX_LANES, Batches, PretrainSettings, ahead, step_seed
 from .run_folder import Progress, RunFolder
 from .step import Replayed, has_bfloat16, train_step
@@ -45,7 +46,7 @@ def pretrain(
     (SyncBatchNorm), but over each process's share on CPUs, for which torch has no such layer.
 
     Args:
-        hand: the hand to train for.
+        hand: the hand to train for; of a network that knows a population, the template of all hands.
         out: folder of state.pt (to go on), base.safetensors (float16, normalisation folded in) and training.json.
         settings: of the training; None for `PretrainSettings()`.
         network: its form; also that of `start`, but for the normalisation.
@@ -67,7 +68,8 @@ def pretrain(
     _check_limits(hand, frames)
     with workers(device) as (rank, world, device):
         out.mkdir(parents=True, exist_ok=True)
-        synthesiser = Synthesiser(hand.to(device if device.type == "cuda" else "cpu"), frames)
+        maker = ManyHands if network.shape else Synthesiser
+        synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
         batches = Batches(synthesiser, settings, rank, world)
         torch.manual_seed(settings.seed)
         net, begun = PoseNet(network), None
@@ -192,9 +194,15 @@ def _check_limits(hand: HandRig, frames: SyntheticSettings) -> None:
         raise ValueError(f"distance_mm must be 0 < lower <= upper, got {frames.distance_mm}")
 
 
-def _started(start: Path, hand: HandRig, network: NetworkSettings, synthesiser: Synthesiser) -> tuple[PoseNet, dict]:
+def _started(
+    start: Path, hand: HandRig, network: NetworkSettings, synthesiser: Synthesiser | ManyHands
+) -> tuple[PoseNet, dict]:
     """The network of a checkpoint in the wanted form, and its record without the curve."""
     net, record = load_network(hand, start)
+    if network.shape and not net.settings.shape:  # it begins as if nobody's shape were known
+        told = PoseNet(replace(net.settings, shape=True))
+        told.load_state_dict(net.state_dict(), strict=False)
+        net = told
     if replace(net.settings, batch_norm=network.batch_norm) != network:
         raise ValueError(
             f"start: {start} holds a network with {net.settings}, not with {network}; "

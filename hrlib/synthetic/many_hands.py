@@ -1,0 +1,140 @@
+"""Frames of a whole population before any camera: what the base model that people use learns from.
+
+Hands, sensors, cameras and views are drawn anew for every few frames. Crops are disturbed as a hand finder's are: they hold
+pieces of the arm and of what the hand touches, and lack what something hides.
+"""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from ..frames.crop import crop_batch
+from ..hand.named_poses import view_rotation
+from ..hand.rig import HandRig
+from .frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
+from .population import Population
+from .sensor.model import random_sensor
+
+GROUP = 10  # frames of one hand before one sensor
+CUBE_PX = (60.0, 190.0)  # pixels across the crop's cube: 320x240 pixels and a child, 640x480 and an arm half stretched
+WINDOW = 1.2  # side of the window that is drawn, in such spans: a hand, and as much arm as the cube holds
+NEAR_AND_FAR = 0.15  # a group's distances are within this share of their middle
+FROM_ANYWHERE = 0.35  # share of the frames whose hand points anywhere in the image, as from above a table
+ANY_PITCH_DEG = 50.0  # standard deviation of their tilt towards the camera
+HIDDEN, BESIDE, THINNED = (
+    0.25,
+    0.25,
+    0.2,
+)  # shares of frames with a hole, with a piece of something, with a lost outline
+HOLE_MM, PIECE_MM = (8.0, 28.0), (12.0, 45.0)  # radius of either
+PIECE_BEHIND_MM = (-10.0, 40.0)  # behind the hand beside it
+PIECE_TILT = 0.6  # standard deviation of its slope
+TRIES = 100  # random pixels, among which one that shows the hand is looked for
+
+# A population's frames: any distance at which cameras for hands measure, a piece of arm on most
+FRAMES = SyntheticSettings(
+    distance_mm=(200.0, 1200.0), off_axis=0.35, roll_deg=50.0, pitch_deg=32.0, forearm_share=0.55, forearm_mm=130.0,
+    noise_share=0.85,
+)  # fmt: skip
+
+
+@dataclass
+class ManyHands:
+    """Draws batches of frames of a population; `batch(count, seed)` depends on its arguments alone, as `Synthesiser`'s does."""
+
+    template: HandRig
+    settings: SyntheticSettings = FRAMES
+
+    def __post_init__(self):
+        self.population, self.maker = Population.load(), Synthesiser(self.template, self.settings)
+        self.device = self.maker.device
+
+    def batch(self, count: int, seed: int) -> SyntheticBatch:
+        """`count` cropped frames, whose truth has each hand's bones and shape; its joint angles are the template's."""
+        firsts = range(0, count, GROUP)
+        return joined(*(self._group(min(GROUP, count - first), seed, number) for number, first in enumerate(firsts)))
+
+    def _group(self, count: int, seed: int, number: int) -> SyntheticBatch:
+        """Frames of one hand before one sensor."""
+        random = np.random.default_rng([seed, number])
+        generator = Generator(self.device).manual_seed(int(random.integers(2**31)))
+        hand, shape = self.population.hand(int(random.integers(2**31)))
+        hand = hand.to(self.device)
+        s, z = self.settings, random.uniform(*self.settings.distance_mm)
+        near, far = (1 - NEAR_AND_FAR) * z, (1 + NEAR_AND_FAR) * z
+        span = random.uniform(*CUBE_PX)
+        sensor = random_sensor(Generator().manual_seed(int(random.integers(2**31))))
+        maker = copy.copy(self.maker)
+        maker.hand, maker.settings = hand, replace(
+            s, distance_mm=(near, far), focal_px=span * near / s.cube_mm, sensor=sensor, window_px=int(WINDOW * span),
+        )  # fmt: skip
+        rotations, wrist_mm = maker.sample(count, generator)
+        anywhere = torch.rand(count, generator=generator, device=self.device) < FROM_ANYWHERE
+        rotations[anywhere, 0] = _views_from_anywhere(int(anywhere.sum()), generator)
+        drawing = maker.draw(rotations, wrist_mm, generator)
+        depth_mm = disturbed(torch.as_tensor(drawing.depth_mm), torch.as_tensor(drawing.intrinsics)[:, 0], generator)
+        if self.device.type == "cpu":
+            depth_mm = depth_mm.numpy()
+        crops = crop_batch(depth_mm, drawing.intrinsics, s.cube_mm)
+        truth = rotations, wrist_mm, drawing.joints_mm
+        of_hand = hand.points_mm.expand(count, 21, 3), shape.numbers().to(rotations).expand(count, 8)
+        return SyntheticBatch(crops, *truth, *of_hand)
+
+
+def _views_from_anywhere(count: int, generator: Generator) -> Float[Tensor, "B 4"]:
+    like = {"generator": generator, "device": generator.device}
+    yaw, roll = (2 * math.pi * (torch.rand(count, **like) - 0.5) for _ in "yr")
+    pitch = (torch.randn(count, **like) * math.radians(ANY_PITCH_DEG)).clamp(-math.pi / 2, math.pi / 2)
+    return view_rotation(yaw, pitch, roll)
+
+
+def disturbed(
+    depth_mm: Float[Tensor, "B H W"], fx: Float[Tensor, " B"], generator: Generator
+) -> Float[Tensor, "B H W"]:
+    """Depth images of hands as an imperfect hand finder leaves them; changes them in place.
+
+    Round holes stand for things before the hand, round pieces of slanted planes for what it touches, and outlines lose a
+    pixel.
+    """
+    like = {"generator": generator, "device": depth_mm.device}
+    for share, hides in ((HIDDEN, True), (BESIDE, False)):
+        chosen = (torch.rand(len(depth_mm), **like) < share).nonzero()[:, 0]
+        if not len(chosen):
+            continue
+        images = depth_mm[chosen]
+        v0, u0, z0 = _spots(images, generator)
+        v, u = (torch.arange(n, device=images.device)[None] for n in images.shape[1:])
+        dv, du = v[:, :, None] - v0[:, None, None], u[:, None] - u0[:, None, None]
+        low, high = HOLE_MM if hides else PIECE_MM
+        px_per_mm = (fx[chosen] / z0)[:, None, None]
+        radius_px = (low + (high - low) * torch.rand(len(chosen), 1, 1, **like)) * px_per_mm
+        inside = dv.square() + du.square() < radius_px.square()
+        if hides:
+            depth_mm[chosen] = torch.where(inside, 0, images)
+            continue
+        near, far = PIECE_BEHIND_MM
+        tilt = PIECE_TILT * torch.randn(2, len(chosen), 1, 1, **like)
+        plane = z0[:, None, None] + near + (far - near) * torch.rand(len(chosen), 1, 1, **like)
+        plane = plane + (tilt[0] * du + tilt[1] * dv) / px_per_mm
+        depth_mm[chosen] = torch.where(inside & (images == 0) & (plane > 0), plane, images)
+    thinned = (torch.rand(len(depth_mm), **like) < THINNED).nonzero()[:, 0]
+    if len(thinned):
+        images = depth_mm[thinned]
+        kept = torch.nn.functional.max_pool2d((images == 0).float()[:, None], 3, 1, 1)[:, 0] == 0
+        depth_mm[thinned] = torch.where(kept, images, 0)
+    return depth_mm
+
+
+def _spots(images: Float[Tensor, "B H W"], generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """A random measured pixel of each image, if there is one among `TRIES`: row, column, depth."""
+    flat, width = images.flatten(1), images.shape[2]
+    tries = torch.randint(flat.shape[1], (len(flat), TRIES), generator=generator, device=images.device)
+    depth = flat.gather(1, tries)
+    first = (depth > 0).byte().argmax(1, keepdim=True)
+    spot = tries.gather(1, first)[:, 0]
+    return spot // width, spot % width, depth.gather(1, first)[:, 0].clamp_min(1)

@@ -1,0 +1,73 @@
+"""Frames of a population: their truth belongs to them, and disturbances do what a hand finder does."""
+
+import pytest
+import torch
+from torch import Generator
+
+from hrlib.hand.joints import POINT_NAMES
+from hrlib.hand.kinematics import points_of_hands
+from hrlib.hand.rig import load_hand
+from hrlib.method import true_prediction
+from hrlib.network.posenet import ANCHOR, Prediction
+from hrlib.synthetic.many_hands import GROUP, ManyHands, disturbed
+from hrlib.training.step import pose_loss
+
+
+@pytest.fixture(scope="module")
+def maker():
+    return ManyHands(load_hand())
+
+
+@pytest.fixture(scope="module")
+def batch(maker):
+    return maker.batch(2 * GROUP + 3, 7)
+
+
+def test_a_batch_depends_on_its_seed_alone(maker, batch):
+    again, other = maker.batch(2 * GROUP + 3, 7), maker.batch(2 * GROUP + 3, 8)
+    assert torch.equal(batch.crops.image, again.crops.image) and torch.equal(batch.bones_mm, again.bones_mm)
+    assert not torch.equal(batch.joints_mm, other.joints_mm)
+
+
+def test_the_bones_and_the_pose_of_each_hand_give_its_joints(batch):
+    joints_mm = points_of_hands(batch.bones_mm, batch.rotations, batch.wrist_mm)
+    torch.testing.assert_close(joints_mm, batch.joints_mm, atol=1e-2, rtol=0)
+
+
+def test_each_group_shows_another_hand(batch):
+    sizes = batch.bones_mm.norm(dim=-1).sum(1)
+    assert sizes[:GROUP].std() < 1e-3 and (sizes[0] - sizes[GROUP]).abs() > 0.1
+    assert (batch.shape[:GROUP] == batch.shape[0]).all() and not torch.equal(batch.shape[0], batch.shape[GROUP])
+
+
+def test_hands_are_in_their_crops(batch):
+    inside = (
+        ((batch.joints_mm - batch.crops.centre_mm[:, None]).abs() < batch.crops.cube_mm / 2).all(-1).float().mean(1)
+    )
+    assert inside.median() == 1 and (inside > 0.5).float().mean() > 0.9
+    assert ((batch.crops.image > 0).sum((1, 2)) > 50).float().mean() > 0.95
+
+
+def test_a_perfect_prediction_of_any_hand_costs_nothing(batch):
+    template, anchor = load_hand(), POINT_NAMES.index(ANCHOR)
+    offset = (batch.joints_mm[:, anchor] - batch.crops.centre_mm) / batch.crops.cube_mm
+    points = (batch.joints_mm - batch.crops.centre_mm[:, None]) / batch.crops.cube_mm
+    loss, error_mm = pose_loss(Prediction(batch.rotations, offset, points, batch.shape), batch, template, 5.0)
+    assert loss < 1e-3 and error_mm < 0.02
+    with_template = true_prediction(batch.rotations, batch.wrist_mm, template, batch.crops)
+    wrong = Prediction(with_template.rotations, with_template.offset, points, batch.shape + 0.1)
+    loss, error_mm = pose_loss(wrong, batch, template, 5.0)
+    assert loss > 0.05 and error_mm > 0.5, "the template's palm puts the hand elsewhere, and the shape is off"
+
+
+def test_disturbances_hide_and_add_a_little_and_depend_on_the_generator():
+    clean = torch.zeros(200, 100, 100)
+    clean[:, 30:70, 30:70] = 500.0
+    fx = torch.full((200,), 250.0)
+    spoilt = disturbed(clean.clone(), fx, Generator().manual_seed(1))
+    hidden, added = ((clean > 0) & (spoilt == 0)).sum((1, 2)), ((clean == 0) & (spoilt > 0)).sum((1, 2))
+    assert 0.3 < (hidden > 0).float().mean() < 0.6 and 0.15 < (added > 0).float().mean() < 0.4
+    kept = (clean > 0) & (spoilt > 0)
+    assert (spoilt[kept] == clean[kept]).float().mean() > 0.97, "what stays is what was measured, or fills a hole"
+    assert ((spoilt[added > 0] > 0).sum((1, 2)) < 10000).all() and (spoilt >= 0).all()
+    assert torch.equal(spoilt, disturbed(clean.clone(), fx, Generator().manual_seed(1)))
