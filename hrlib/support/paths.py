@@ -16,6 +16,7 @@ HAND_ASSET = ASSETS / "template_right.safetensors"
 POPULATION = ASSETS / "population.safetensors"
 BASE_MODEL = ASSETS / "base.safetensors"
 RECOGNISER = ASSETS / "recogniser.safetensors"
+FINDER = ASSETS / "finder.safetensors"
 REGISTRY = ASSETS / "registry.json"
 
 ROOT = PACKAGE.parent  # of the repository
