@@ -28,7 +28,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
 from hrlib.frames.camera import Camera
-from hrlib.frames.finder import HAND, FinderNet, find_hand, inputs, sampled
+from hrlib.frames.finder import HAND, SMALL, FinderNet, find_hand, inputs, sampled
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
@@ -47,7 +47,6 @@ THINGS_SHARE = 0.2  # of the scenes that get a thing, half of them before nothin
 THING_MM = (300.0, 1100.0)  # distance of such a thing
 HELD_OUT_SEED = 1_000_000  # of the first shard that is only judged
 
-ROWS, COLUMNS = 120, 160  # of the network's image in training
 STEP = (1.0, 2.7)  # px of a scene that a cell spans: from a window of it to a part of the image
 ROLL_DEG = 20.0  # standard deviation of the turn in the image, as far as a camera's roll has no bounds
 QUARTERS_SHARE = 0.15  # of the images that are turned by any quarters besides
@@ -152,7 +151,7 @@ def example(s: Scene, random: np.random.Generator) -> tuple:
         spoil(depth, random)
     step = np.exp(random.uniform(*np.log(STEP))) if random.random() < 0.7 else 2.0
     top, left, rows, columns = window(label, step, random)
-    z = np.zeros((ROWS, COLUMNS), np.float32)
+    z = np.zeros(SMALL, np.float32)
     z[:rows, :columns] = sampled(depth, top, left, step, (rows, columns))
     classes = np.full(z.shape, -1)
     v, u = (np.int64(first + (np.arange(n) + 0.5) * step) for first, n in ((top, rows), (left, columns)))
@@ -189,7 +188,7 @@ def spoil(depth_mm: np.ndarray, random) -> None:
 
 def window(label: np.ndarray, step: float, random) -> tuple:
     """First row and column (px) and size (cells) of the part that is seen: most often with the hand, some of them tight."""
-    rows, columns = (min(most, int(n / step)) for most, n in zip((ROWS, COLUMNS), label.shape, strict=True))
+    rows, columns = (min(most, int(n / step)) for most, n in zip(SMALL, label.shape, strict=True))
     if random.random() < TIGHT_SHARE:
         rows, columns = (max(min(n, 32), int(n * random.uniform(0.3, 1))) for n in (rows, columns))
     v, u = np.nonzero(label == HAND)

@@ -28,7 +28,7 @@ from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 from ..support.paths import FINDER
 from .camera import Camera
 
-CELLS = 120 * 160  # of the small image, about: a finger at 1 m is 3 cells wide before usual cameras
+SMALL = 120, 160  # rows and columns of the small image, at least: a finger at 1 m is 2 to 3 cells wide before usual cameras
 FOCAL_MOST = 260.0  # px of the small image's focal length: images with a narrow view are not blown up beyond it
 MULTIPLE = 8  # the small image's sides are multiples of what the network shrinks it by
 CHANNELS = 6  # of a cell; `inputs` puts those of 2x2 cells together
@@ -172,11 +172,11 @@ def finder() -> FinderNet:
 
 
 def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Small:
-    """The frame at about `CELLS` cells, padded by nothing at its right and bottom."""
+    """The frame in about as many cells as `SMALL` has, padded with nothing at its right and bottom."""
     focal = np.sqrt(camera.fx * camera.fy)
-    step = max(np.sqrt(depth_mm.size / CELLS), focal / FOCAL_MOST)
+    step = max(np.sqrt(depth_mm.size / np.prod(SMALL)), focal / FOCAL_MOST)
     rows, columns = (max(1, round(n / step)) for n in depth_mm.shape)
-    size = tuple(-(-n // MULTIPLE) * MULTIPLE for n in (rows, columns))
+    size = tuple(max(least, -(-n // MULTIPLE) * MULTIPLE) for n, least in zip((rows, columns), SMALL, strict=True))
     return Small(sampled(depth_mm, 0.0, 0.0, step, size), step, focal / step, rows, columns)
 
 
