@@ -37,7 +37,7 @@ from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
 sys.path.append(str(paths.DATA / "recognise"))
-from things import TRAINED  # noqa: E402
+from things import TRAINED
 
 SHARDS = paths.BUILD / "finder"
 FIGURES = paths.DATA / "finder" / "finder.json"
@@ -130,7 +130,10 @@ def _opened(path: Path) -> tuple:
 def scene(path: Path, i: int) -> Scene:
     """Scene i of a shard."""
     depth, label, small = _opened(path)
-    camera, flags = Camera(*map(float, small["intrinsics"][i])), (bool(small[k][i]) for k in ("hand", "right", "shows_side"))
+    camera, flags = (
+        Camera(*map(float, small["intrinsics"][i])),
+        (bool(small[k][i]) for k in ("hand", "right", "shows_side")),
+    )
     return Scene(np.float32(depth[i : i + 1][0]) * np.float32(UNIT_MM), label[i : i + 1][0], camera, *flags)
 
 

@@ -28,7 +28,10 @@ from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 from ..support.paths import FINDER
 from .camera import Camera
 
-SMALL = 120, 160  # rows and columns of the small image, at least: a finger at 1 m is 2 to 3 cells wide before usual cameras
+SMALL = (
+    120,
+    160,
+)  # rows and columns of the small image, at least: a finger at 1 m is 2 to 3 cells wide before usual cameras
 FOCAL_MOST = 260.0  # px of the small image's focal length: images with a narrow view are not blown up beyond it
 MULTIPLE = 8  # the small image's sides are multiples of what the network shrinks it by
 CHANNELS = 6  # of a cell; `inputs` puts those of 2x2 cells together
@@ -311,7 +314,7 @@ def connected(z, among):
 
 @njit(cache=True)
 def _to_pixels(depth, z, shares, step):
-    """Masks [H, W] of hand and forearm: each pixel takes the class of the 3x3 cells around it, weighed by depth and distance."""
+    """Masks [H, W] of hand and forearm: a pixel takes the class of the 3x3 cells around it, weighed by depth and distance."""
     height, width = depth.shape
     rows, columns = z.shape
     hand, forearm = np.zeros(depth.shape, np.bool_), np.zeros(depth.shape, np.bool_)

@@ -40,11 +40,18 @@ def blocks(*parts, size=(480, 640), background=1500.0):
 def test_a_cell_is_the_mean_of_the_surface_in_its_middle():
     depth = np.float32([[500, 504, 0, 0], [508, 512, 0, 700], [900, 900, 1, 1], [900, 600, 1, 1]])
     z = sampled(depth, 0.0, 0.0, 2.0, (3, 2))
-    np.testing.assert_allclose(z, [[506, 700], [600, 1], [0, 0]])  # 600 is the pixel right below the middle; row 3 is outside
+    np.testing.assert_allclose(
+        z, [[506, 700], [600, 1], [0, 0]]
+    )  # 600 is the pixel right below the middle; row 3 is outside
 
 
 def test_whole_field_of_view_at_one_size():
-    for size, cells in (((480, 640), (120, 160)), ((424, 512), (126, 152)), ((640, 480), (160, 120)), ((240, 320), (120, 160))):
+    for size, cells in (
+        ((480, 640), (120, 160)),
+        ((424, 512), (126, 152)),
+        ((640, 480), (160, 120)),
+        ((240, 320), (120, 160)),
+    ):
         small = shrink(np.full(size, 800, np.float32), Camera(300.0, 300.0, 1.0, 1.0))
         assert (small.rows, small.columns) == cells
         assert all(n % finder.MULTIPLE == 0 and n >= c for n, c in zip(small.z_mm.shape, cells, strict=True))
@@ -65,8 +72,7 @@ def test_inputs_say_sizes_and_reliefs():
     np.testing.assert_array_equal(cells[0, 0], [1, 0, 0, 0, 0, 0])  # not measured
     np.testing.assert_array_equal(cells[:, 7], 0)  # not in the frame
     np.testing.assert_allclose(cells[4, 4, :4], [1, 1, 0, 0], atol=1e-6)  # 600 mm, 4 mm
-    near = z[:, :]
-    np.testing.assert_allclose(cells[4, 4, 4], (600 - near[near > 0].mean()) / 20, rtol=1e-4)
+    np.testing.assert_allclose(cells[4, 4, 4], (600 - z[z > 0].mean()) / 20, rtol=1e-4)
     np.testing.assert_allclose(cells[4, 6, 4], (610 - z[:, 1:].mean()) / 20, rtol=1e-4)
 
 
