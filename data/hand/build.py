@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,14 +152,16 @@ def build_population(template: HandRig) -> dict[str, torch.Tensor]:
     tip_vertices = torch.cdist(template.tips_mm, template.vertices_mm).argmin(1)
 
     def points(vertices, heads):
-        """Vertices and joints of a hand [V + 16, 3] in its own wrist's frame, of the template's size."""
+        """Vertices and joints of a hand [V + 16, 3] of the template's size, posed as the template is at rest."""
         no_cloud = (np.zeros(0), np.zeros((0, 3)))
-        hand = build_rig(
-            "", (vertices, template.faces, template.weights), heads[pick], vertices[tip_vertices], no_cloud
-        )
-        size = torch.linalg.norm(hand.joints_mm[KNUCKLES], dim=1).mean()
-        wanted = torch.linalg.norm(template.joints_mm[KNUCKLES], dim=1).mean()
-        return torch.cat([hand.vertices_mm, hand.joints_mm]) * wanted / size
+        mesh = (vertices, template.faces, template.weights)
+        hand = build_rig("", mesh, heads[pick], vertices[tip_vertices], no_cloud)
+        R = template.R_wrist_rest @ hand.R_wrist_rest.mT
+        joints = replace(hand, R_wrist_rest=template.R_wrist_rest).joints_along(hand.bones_mm)
+        with_each_joint = torch.einsum("jrc,vjc->vjr", R, hand.vertices_mm[:, None] - hand.joints_mm) + joints
+        vertices = torch.einsum("vj,vjr->vr", hand.weights, with_each_joint)
+        size, wanted = (torch.linalg.norm(x[KNUCKLES], dim=1).mean() for x in (joints, template.joints_mm))
+        return torch.cat([vertices, joints]) * wanted / size
 
     random = np.random.default_rng(0)
     ends = list(itertools.product(*PHENOTYPES.values()))
