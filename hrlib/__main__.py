@@ -124,7 +124,7 @@ def refine(
     source: Annotated[UserFolder, Flat],
     out: Path,
     learning: Annotated[RefineOptions, Flat] = RefineOptions(),
-    side: Literal["right", "left"] = "right",
+    side: Literal["right", "left"] | None = None,
     check_only: bool = False,
     anyway: bool = False,
 ) -> int:
@@ -133,7 +133,7 @@ def refine(
     Args:
         out: folder for report.html, model, hand (ply, glb, npz, safetensors), joints (csv, json), tracked.mp4 and .gif,
             check.json, curve.json, and state.pt (to go on).
-        side: which hand it is.
+        side: which hand it is; by default the one that explains the frames better.
         check_only: only say what the frames are like; exit status 1 where they are refused.
         anyway: refine frames that the check refuses.
     """
@@ -145,10 +145,13 @@ def refine(
 
     settings = learning.settings(source.masks is not None or source.colour is not None)
     hand, start = load_hand(), learning.model or paths.BASE_MODEL
-    net, _ = load_network(hand, start)
-    frames = source.frames(side, learning.frames)
+    net, training = load_network(hand, start)
+    source.frames(limit=learning.frames)  # says what is wrong with the options, before anything takes time
     if not check_only:
         check_run(net, hand, settings, out)
+    if side is None:  # a wrong one is answered by the check
+        side, _ = _settled_side(source, side, training.get("side"), (net, hand), learning.frames)
+    frames = source.frames(side, learning.frames)
     check = checked(frames, net, hand, out, f"{source.folder}")
     if check_only:
         return int(bool(check.refusals))
@@ -178,7 +181,7 @@ def predict(
 
     Args:
         out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
-        side: which hand it is, by default the model's; right without --model.
+        side: which hand it is; by default the model's, and without --model the one that explains the frames better.
         model: folder that hrlib refine has written; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
         fit: also fit each predicted pose to its frame, and make movements even; better joints, about 0.1 s a frame.
@@ -193,10 +196,13 @@ def predict(
     from .refine.saved import refined_side
 
     net, hand = _model(model, load_hand())
-    side = side or ("right" if model is None else refined_side(model))
+    side, doubts = _settled_side(source, side, None if model is None else refined_side(model), (net, hand))
     frames = source.frames(side)
-    sure, left_out = [], {}
-    with joint_files(out, json) as joints, tqdm(total=len(frames), desc="predict", disable=len(frames) < 50) as bar:
+    sure, left_out, facts = [], {}, {"side": side, "doubts": doubts}
+    with (
+        joint_files(out, json, facts) as joints,
+        tqdm(total=len(frames), desc="predict", disable=len(frames) < 50) as bar,
+    ):
         for shots, lost in track(net, hand, frames, fit=fit):
             left_out |= lost
             joints.leave_out(lost)
@@ -210,8 +216,20 @@ def predict(
     if left_out:
         print(f"{len(left_out)} of {len(frames)} frames left out ({reasons}{'; ...' if len(left_out) > 3 else ''})")
     where = f"{out} and {json}" if json else f"{out}"
-    print(f"predict: {len(sure)} frames, median confidence {median(sure):.2f}; joints in {where}")
+    print(f"predict: {len(sure)} frames of a {side} hand, median confidence {median(sure):.2f}; joints in {where}")
     return 0
+
+
+def _settled_side(
+    source: UserFolder, given: str | None, models: str | None, model: tuple, limit: int | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """The side as which a folder's frames are read, and doubts about it, which are told on stderr."""
+    from .personal.side import find_side, settle_side
+
+    side, doubts = settle_side(given, models, find_side(source.frames(limit=limit), *model))
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+    return side, doubts
 
 
 def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:

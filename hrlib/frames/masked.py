@@ -37,6 +37,11 @@ class MaskedFolder(Sequence):
     def __len__(self):
         return len(self.frames)
 
+    @property
+    def side(self) -> str:
+        """Which hand the frames are read as."""
+        return self.frames.side
+
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
@@ -46,7 +51,7 @@ class MaskedFolder(Sequence):
         if image.shape[:2] != frame.depth_mm.shape:
             wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, image.shape))
             raise ValueError(f"{path}: {got} px, but its depth image has {wanted}: align the two, pixel by pixel")
-        if self.frames.side == "left":
+        if self.side == "left":
             image = image[:, ::-1]  # as the frame is
         if self.is_mask:
             return replace(frame, mask=image > 0)

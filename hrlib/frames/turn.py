@@ -1,4 +1,4 @@
-"""Crops turned about the camera's axis: what the camera sees after a turn the other way."""
+"""Crops as another camera sees them: turned about its axis, or in a mirror."""
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,13 @@ def turned(crops: Crops, angle: Float[Tensor, " B"]) -> tuple[Crops, Float[Tenso
     R = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
     points = rotated(crops.points - 0.5, R) + 0.5
     return Crops(turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
+
+
+def in_mirror(crops: Crops) -> Crops:
+    """The crops as a mirror shows them: a left hand becomes a right one, x becomes -x. Exact except for the pixel grid."""
+    other = crops.points.new_tensor([-1.0, 1.0, 1.0])
+    points, centre_mm = (crops.points - 0.5) * other + 0.5, crops.centre_mm * other
+    return Crops(crops.image.flip(2), points, centre_mm, crops.count, crops.cube_mm)
 
 
 def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:

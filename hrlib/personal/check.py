@@ -21,6 +21,7 @@ from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
+from .side import Sides, compare_sides, read_as
 from .stream import chunks, crop_chunk
 
 FEW = 30  # frames: with fewer there is no point in refining
@@ -75,6 +76,8 @@ class Check:
     depth_mm: tuple[float, float, float]  # 5, 50 and 95 % of all depths
     refusals: tuple[str, ...] = ()  # why these frames are not refined
     advice: tuple[str, ...] = ()  # what to do better
+    side: str = "right"  # the hand that the frames are taken for
+    sides: Sides | None = None  # what the frames say of it; None where they are refused
 
     def record(self) -> dict:
         """Plain numbers for a JSON file: the summary, and a row a frame."""
@@ -87,6 +90,7 @@ class Check:
                 for row in zip(self.names, *columns.values(), strict=True)
             ]
         verdict = {"refusals": self.refusals, "advice": self.advice, "left_out": self.left_out}
+        verdict |= {"side": self.side, "confidence_as": None if self.sides is None else vars(self.sides)}
         return {"summary": dict(summary(self)), **verdict, "depth_mm": self.depth_mm, "frames": rows}
 
 
@@ -120,8 +124,11 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
     if crops is not None:
         columns = (torch.cat(column) for column in zip(*measured, strict=True))
         measures = Measures(crops.centre_mm[:, 2], *columns, *_changes(crops, names))
-    check = Check(len(frames), crops, names, measures, left_out, depth_mm)
-    return replace(check, refusals=tuple(_refusals(check)), advice=(*camera_advice, *_advice(check)))
+    check = Check(len(frames), crops, names, measures, left_out, depth_mm, side=read_as(frames))
+    check = replace(check, refusals=tuple(_refusals(check)))
+    if not check.refusals:
+        check = replace(check, sides=compare_sides(net, template, crops, check.side))
+    return replace(check, advice=(*camera_advice, *_advice(check)))
 
 
 def likeness(net: PoseNet, template: HandRig, crops: Crops) -> Float[Tensor, " B"]:
@@ -240,6 +247,8 @@ def _advice(check: Check) -> Iterator[str]:
         if not _unlikely_unit(check):
             yield "hold one hand towards the camera, 300 to 900 mm away, nothing nearer than it, and record again"
         return
+    if check.sides and (doubt := check.sides.doubt(check.side)):
+        yield doubt
     found = len(check.names)
     if found < FEW_FRAMES:
         worse = "far too few" if found < FEW else "few"
@@ -274,6 +283,7 @@ def summary(check: Check) -> list[tuple[str, str]]:
     low, middle, high = np.percentile(m.distance_mm.numpy(), (5, 50, 95))
     moved, hands = m.motion_mm[m.motion_mm.isfinite()], m.hand > LIKE_A_HAND
     return rows + [
+        ("taken for", f"a {check.side} hand" + (f" ({check.sides})" if check.sides else "")),
         ("that look like a hand", f"{int(hands.sum())} ({_share(hands):.1%})"),
         ("distance, median and 5 to 95 %", f"{middle:.0f} mm, {low:.0f} to {high:.0f} mm"),
         ("holes within the hand, mean", f"{_share(m.holes):.1%}"),

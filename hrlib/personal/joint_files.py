@@ -26,15 +26,21 @@ JSON_HEAD = {
 
 
 @contextmanager
-def joint_files(csv_path: str | Path | None = None, json_path: str | Path | None = None) -> Iterator["JointWriter"]:
+def joint_files(
+    csv_path: str | Path | None = None, json_path: str | Path | None = None, facts: Mapping[str, object] | None = None
+) -> Iterator["JointWriter"]:
     """A writer of joints to a CSV file, a JSON file, or both:
 
         with joint_files(csv_path, json_path) as files:
             files.add(names, joints_mm, confidence)
 
     CSV: a row a point, 21 a frame. JSON: {"unit", "camera_frame", "joints", "parents", "frames": [{"frame", "confidence",
-    "joints_mm": 21 x [x, y, z]}], "left_out": {frame: reason}}. The files appear when the block ends well, each whole;
-    after an error or Ctrl-C the old files are still there.
+    "joints_mm": 21 x [x, y, z]}], "left_out": {frame: reason}} and `facts`. The files appear when the block ends well, each
+    whole; after an error or Ctrl-C the old files are still there.
+
+    Args:
+        csv_path, json_path: the files; None writes none.
+        facts: plain JSON of all frames, such as their side.
 
     Raises:
         ValueError: both are to go to one file.
@@ -45,7 +51,7 @@ def joint_files(csv_path: str | Path | None = None, json_path: str | Path | None
     if len({path.resolve() for path in wanted}) < len(wanted):
         raise ValueError(f"CSV and JSON cannot both go to {wanted[0]}; give them two names")
     with whole_files(*wanted) as opened:
-        writer = JointWriter(*paths, dict(zip(wanted, opened, strict=True)))
+        writer = JointWriter(*paths, dict(zip(wanted, opened, strict=True)), facts or {})
         yield writer
         writer.finish()
 
@@ -53,11 +59,17 @@ def joint_files(csv_path: str | Path | None = None, json_path: str | Path | None
 class JointWriter:
     """Writes frames to the files that `joint_files` has opened."""
 
-    def __init__(self, csv_path: Path | None, json_path: Path | None, files: Mapping[Path, BinaryIO]):
+    def __init__(
+        self,
+        csv_path: Path | None,
+        json_path: Path | None,
+        files: Mapping[Path, BinaryIO],
+        facts: Mapping[str, object],
+    ):
         self._csv_path, self._json_path, self._files = csv_path, json_path, files
         self._first, self._left_out = True, {}
         self._write_rows([CSV_COLUMNS])
-        self._write(json_path, json.dumps(JSON_HEAD)[:-1] + ', "frames": [')
+        self._write(json_path, json.dumps(JSON_HEAD | facts, ensure_ascii=False)[:-1] + ', "frames": [')
 
     def add(self, names: Sequence[str], joints_mm: Float[Tensor, "B 21 3"], confidence: Float[Tensor, " B"]) -> None:
         """Write the next frames.

@@ -58,12 +58,13 @@ def rows(path):
 
 
 RIGHT = ("--camera", 240, 240, 90, 75, "--unit-mm", 0.5)
-LEFT = ("--camera", 240, 240, 89, 75, "--unit-mm", 0.5, "--side", "left")  # 179 - 90
+UNSAID = ("--camera", 240, 240, 89, 75, "--unit-mm", 0.5)  # 179 - 90
+LEFT = (*UNSAID, "--side", "left")
 
 
 def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "predict", folders / "right", *RIGHT, "--out", tmp_path / "right.csv") == 0
-    assert "predict: 6 frames, median confidence 0." in capsys.readouterr().out
+    assert "predict: 6 frames of a right hand, median confidence 0." in capsys.readouterr().out
     assert command(monkeypatch, "predict", folders / "left", *LEFT, "--out", tmp_path / "new" / "left.csv") == 0
     right, left = rows(tmp_path / "right.csv"), rows(tmp_path / "new" / "left.csv")
     assert list(right[0]) == ["frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"]
@@ -111,6 +112,25 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 
+def test_the_side_is_found_and_another_one_is_answered_with_a_warning(folders, tmp_path, monkeypatch, capsys):
+    csv_json = ("--out", tmp_path / "j.csv", "--json", tmp_path / "j.json")
+    assert command(monkeypatch, "predict", folders / "left", *UNSAID, *csv_json) == 0
+    found, said = rows(tmp_path / "j.csv"), capsys.readouterr()
+    assert "of a left hand" in said.out and "warning" not in said.err
+    assert command(monkeypatch, "predict", folders / "left", *LEFT, *csv_json) == 0
+    assert rows(tmp_path / "j.csv") == found and "warning" not in capsys.readouterr().err
+    assert command(monkeypatch, "predict", folders / "left", *UNSAID, "--side", "right", *csv_json) == 0
+    said, facts = capsys.readouterr(), json.loads((tmp_path / "j.json").read_text())
+    assert "warning: the frames show a left hand" in said.err and "of a right hand" in said.out
+    assert facts["side"] == "right" and facts["doubts"][0] in said.err
+    words = ("refine", folders / "left", *UNSAID, "--out", tmp_path, "--check-only")
+    command(monkeypatch, *words)
+    assert json.loads((tmp_path / "check.json").read_text())["side"] == "left"
+    capsys.readouterr()
+    command(monkeypatch, *words, "--side", "right")
+    assert "advice: the frames show a left hand" in capsys.readouterr().out
+
+
 def test_where_masks_end_the_hand_the_paper_s_recipe_does_not(folders, tmp_path, monkeypatch):
     monkeypatch.setattr("hrlib.refine.RECIPES", {"paper": PAPER})
     words = ("refine", folders / "right", *RIGHT, "--recipe", "paper", "--epochs", 1, "--masks", folders / "right")
@@ -133,7 +153,7 @@ def test_what_is_no_hand_is_refused_before_anything_is_trained(tmp_path, monkeyp
 def test_a_run_of_other_settings_is_reported_before_the_frames_are_read(folders, tmp_path, monkeypatch, capsys):
     net, frames = load_network(template())[0], Synthesiser(template(), CLEAN).batch(4, 3)
     monkeypatch.setattr("hrlib.personal.run.checked", lambda *_, **__: pytest.fail("the frames are being checked"))
-    monkeypatch.setattr("hrlib.network.checkpoint.load_network", lambda *_: (net, None))
+    monkeypatch.setattr("hrlib.network.checkpoint.load_network", lambda *_: (net, {}))
     run(net, frames.crops, replace(PAPER, epochs=1), tmp_path)
     words = ("refine", folders / "left", *LEFT, "--out", tmp_path, "--recipe", "paper", "--epochs", 2)
     assert command(monkeypatch, *words) == 2

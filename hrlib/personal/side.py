@@ -1,0 +1,104 @@
+"""Which hand a folder's frames show: both are tried, and the one that the model explains better counts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..frames.crops import Crops, concatenate
+from ..frames.frame import Frame
+from ..frames.turn import in_mirror
+from ..hand.rig import HandRig
+from ..network.posenet import PoseNet
+from ..network.predict import predict
+from ..refine.confidence import confidence
+from ..refine.explain import evenly
+from .stream import crop_chunk
+
+LOOKS = 20  # frames, evenly taken, tell the side of a folder
+# The two hands' confidences in a frame differ by an amount that scatters by this much from frame to frame (users A-D)
+SCATTER = 0.1
+SURE = 2.0  # standard errors: a smaller difference of the two hands may be chance
+OTHER = {"right": "left", "left": "right"}
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How well some frames are explained as right hands and as left hands."""
+
+    frames: int  # that were compared
+    right: float  # mean confidence of the predictions
+    left: float  # the same, of the frames in a mirror
+
+    @property
+    def side(self) -> str:
+        """The hand that explains the frames better, "right" or "left"."""
+        return "right" if self.right >= self.left else "left"
+
+    @property
+    def sure(self) -> bool:
+        """Whether the difference is more than chance."""
+        return abs(self.right - self.left) > SURE * SCATTER / self.frames**0.5
+
+    def __str__(self) -> str:
+        return f"confidence {self.right:.2f} as right hands, {self.left:.2f} as left ones"
+
+    def doubt(self, taken_for: str) -> str | None:
+        """A warning that names what the frames say, if that is another hand than they are taken for."""
+        if self.side == taken_for or not self.sure:
+            return None
+        return f"the frames show a {self.side} hand ({self}), and are taken for a {taken_for} one: see --side"
+
+
+def compare_sides(net: PoseNet, hand: HandRig, crops: Crops, read_as: str = "right") -> Sides:
+    """Compare both hands on at most `LOOKS` of the crops.
+
+    Args:
+        net, hand: a model, which knows right hands.
+        crops: of frames that were read as hands of the side `read_as`.
+        read_as: "right" or "left".
+    """
+    crops = crops[evenly(len(crops), LOOKS)]
+    both = crops, in_mirror(crops)
+    as_read, as_other = (confidence(predict(net, seen), hand, seen).mean().item() for seen in both)
+    return Sides(len(crops), **{read_as: as_read, OTHER[read_as]: as_other})
+
+
+def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | None:
+    """What some of the frames say of the side; None if no hand is found in them.
+
+    Args:
+        frames: of one hand.
+        net, hand: a model.
+
+    Raises:
+        ValueError: a file cannot be used; the message names it.
+    """
+    # one by one: frames that are far apart in time say nothing of where the hand is in the others
+    found = (crop_chunk([frames[i]])[0] for i in evenly(len(frames), LOOKS).tolist())
+    crops = [crop for crop in found if crop is not None]
+    return compare_sides(net, hand, concatenate(crops), read_as(frames)) if crops else None
+
+
+def settle_side(given: str | None, model: str | None, sides: Sides | None) -> tuple[str, tuple[str, ...]]:
+    """The side as which frames are read, and warnings: the user's word comes first, then the model's, then the frames'.
+
+    Args:
+        given: what the user says, if anything.
+        model: of which hand a personal model is; None for the base model, which knows both.
+        sides: what the frames say, if they show a hand.
+    """
+    side = given or model or (sides.side if sides else "right")
+    return side, tuple(_warnings(side, given, model, sides))
+
+
+def _warnings(side: str, given: str | None, model: str | None, sides: Sides | None) -> Iterator[str]:
+    if given and model and given != model:
+        yield f"the model is of a {model} hand, and --side {given} overrules it"
+    if sides and (doubt := sides.doubt(side)):
+        yield doubt
+    if sides and not (given or model or sides.sure):
+        yield f"the frames tell the side badly ({sides}); they are taken for a {side} hand, and --side can say it"
+
+
+def read_as(frames: Sequence[Frame]) -> str:
+    """The hand as which a folder's frames are read; frames in a list are right hands."""
+    return getattr(frames, "side", "right")

@@ -1,0 +1,59 @@
+"""Which hand a folder shows: both are compared, the user's word and the model's come first, and contradictions are told."""
+
+import re
+
+import numpy as np
+import pytest
+from core_fixtures import clean_batch, template
+from PIL import Image
+
+from hrlib.frames.folder import DepthFolder
+from hrlib.frames.masked import MaskedFolder
+from hrlib.frames.turn import in_mirror
+from hrlib.network.checkpoint import load_network
+from hrlib.personal.side import Sides, compare_sides, find_side, read_as, settle_side
+
+RIGHT, LEFT, OPEN = Sides(20, 0.6, 0.3), Sides(20, 0.3, 0.6), Sides(20, 0.42, 0.44)
+
+
+def test_hands_are_explained_better_than_their_mirror_images():
+    net, crops = load_network(template())[0], clean_batch().crops
+    sides, mirrored = (compare_sides(net, template(), seen) for seen in (crops, in_mirror(crops)))
+    assert sides.frames == 4 and sides.side == "right" and sides.sure
+    assert (mirrored.side, mirrored.right, mirrored.left) == ("left", sides.left, sides.right)
+    left = compare_sides(net, template(), crops, "left")  # frames of a left hand are read in a mirror
+    assert (left.side, left.left) == ("left", sides.right)
+
+
+def test_few_frames_need_a_larger_difference():
+    assert Sides(20, 0.5, 0.4).sure and not Sides(3, 0.5, 0.4).sure and Sides(3, 0.6, 0.4).sure
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "sides", "side", "words"),
+    [
+        (None, None, None, "right", []),
+        (None, None, LEFT, "left", []),
+        (None, None, OPEN, "left", ["tell the side badly"]),
+        (None, "right", OPEN, "right", []),
+        (None, "right", LEFT, "right", ["show a left hand .* taken for a right one"]),
+        ("left", None, LEFT, "left", []),
+        ("left", None, RIGHT, "left", ["show a right hand"]),
+        ("left", "right", LEFT, "left", ["the model is of a right hand, and --side left overrules it"]),
+        ("right", None, None, "right", []),
+    ],
+)
+def test_the_user_s_word_comes_first_then_the_model_s_then_the_frames(given, model, sides, side, words):
+    settled, warnings = settle_side(given, model, sides)
+    assert settled == side and len(warnings) == len(words)
+    for warning, pattern in zip(warnings, words, strict=True):
+        assert re.search(pattern, warning)
+
+
+def test_a_folder_says_as_what_it_is_read_and_one_without_a_hand_has_no_side(tmp_path):
+    for i in range(3):
+        Image.fromarray(np.zeros((60, 80), np.uint16)).save(tmp_path / f"{i}.png")
+    frames = DepthFolder(tmp_path, (100.0, 100.0), side="left")
+    assert read_as(frames) == "left" and read_as(MaskedFolder(frames, masks=tmp_path)) == "left"
+    assert read_as([frames[0]]) == "right"
+    assert find_side(frames, load_network(template())[0], template()) is None
