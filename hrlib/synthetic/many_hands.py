@@ -33,6 +33,7 @@ HIDDEN, BESIDE, THINNED = (
 )  # shares of frames with a hole, with a piece of something, with a lost outline
 HOLE_MM, PIECE_MM = (8.0, 28.0), (12.0, 45.0)  # radius of either
 PIECE_BEHIND_MM = (-10.0, 40.0)  # behind the hand beside it
+LEAST_PX = 60  # of the crop's pixels; a sensor may lose all of a hand
 PIECE_TILT = 0.6  # standard deviation of its slope
 TRIES = 100  # random pixels, among which one that shows the hand is looked for
 
@@ -57,11 +58,19 @@ class ManyHands:
     def batch(self, count: int, seed: int) -> SyntheticBatch:
         """`count` cropped frames, whose truth has each hand's bones and shape; its joint angles are the template's."""
         firsts = range(0, count, GROUP)
-        return joined(*(self._group(min(GROUP, count - first), seed, number) for number, first in enumerate(firsts)))
+        return joined(*(self._group(min(GROUP, count - first), (seed, number)) for number, first in enumerate(firsts)))
 
-    def _group(self, count: int, seed: int, number: int) -> SyntheticBatch:
-        """Frames of one hand before one sensor."""
-        random = np.random.default_rng([seed, number])
+    def _group(self, count: int, seed: tuple[int, ...]) -> SyntheticBatch:
+        """Frames of one hand before one sensor, each with something to see: one that lacks it repeats another."""
+        group = self._seen(count, seed)
+        usable = ((group.crops.image > 0).sum((1, 2)) >= LEAST_PX) & group.crops.centre_mm.isfinite().all(1)
+        if usable.all():
+            return group
+        usable = usable.nonzero()[:, 0]
+        return group[usable[torch.arange(count) % len(usable)]] if len(usable) else self._group(count, (*seed, 0))
+
+    def _seen(self, count: int, seed: tuple[int, ...]) -> SyntheticBatch:
+        random = np.random.default_rng(seed)
         generator = Generator(self.device).manual_seed(int(random.integers(2**31)))
         hand, shape = self.population.hand(int(random.integers(2**31)))
         hand = hand.to(self.device)

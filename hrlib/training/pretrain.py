@@ -62,6 +62,7 @@ def pretrain(
         ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet,
             or more processes than lanes of a batch.
         OSError: a checkpoint cannot be written; the one before is kept.
+        FloatingPointError: the loss is no number; nothing of that step is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is done and saved.
     """
     settings, out = settings or PretrainSettings(), Path(out)
@@ -154,6 +155,11 @@ def _train(learner: Learner, batches: Batches, folder: RunFolder, done: Progress
     with finish_the_step() as interrupted:
         for step, batch in zip(bar, coming, strict=True):
             *numbers, stop = learner.step(step, batch, interrupted)
+            if not math.isfinite(numbers[0]):
+                raise FloatingPointError(
+                    f"the loss of step {step + 1} is {numbers[0]}: {folder.state_file} holds the last {folder.saved} steps; "
+                    "lower --learning-rate, or look for NaN in the frames"
+                )
             done.step = step + 1
             done.recent.append(numbers)
             if done.step % s.curve_every == 0:

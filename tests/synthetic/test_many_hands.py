@@ -48,6 +48,13 @@ def test_hands_are_in_their_crops(batch):
     assert ((batch.crops.image > 0).sum((1, 2)) > 50).float().mean() > 0.95
 
 
+def test_every_frame_has_something_to_learn_from(maker):
+    """A sensor may lose a whole hand: its crop is empty, and its centre is no number."""
+    many = maker.batch(300, 11)
+    assert torch.isfinite(many.crops.centre_mm).all() and torch.isfinite(many.joints_mm).all()
+    assert ((many.crops.image > 0).sum((1, 2)) >= 60).all() and len(many) == 300
+
+
 def test_a_perfect_prediction_of_any_hand_costs_nothing(batch):
     template, anchor = load_hand(), POINT_NAMES.index(ANCHOR)
     offset = (batch.joints_mm[:, anchor] - batch.crops.centre_mm) / batch.crops.cube_mm
