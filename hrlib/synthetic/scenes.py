@@ -9,6 +9,7 @@ label. Scenes are composed as of a right hand; half of them are mirrored before 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -19,15 +20,16 @@ from torch import Generator
 from ..hand.joints import limits_rad
 from ..hand.kinematics import forward_kinematics
 from ..hand.named_poses import LETTERS, PRESETS, pose
-from ..hand.rig import HandRig, load_hand
+from ..hand.rig import HandRig
 from ..hand.rotations import euler_angles, from_euler
 from ..hand.skinning import skin, skinning_transforms
 from .arms import Arm, forearm
 from .frames import wrist_loop
+from .population import Population
 from .poses import sample_poses
 from .rasterise import rasterise
-from .sensor import KINECT_V1, SR300, measure
-from .sensor.model import OUTLINE_MM, REACH_PX
+from .sensor import measure
+from .sensor.model import OUTLINE_MM, random_sensor
 from .solids import BOX, CYLINDER, ELLIPSOID, cast, cone, solid
 from .surroundings import any_turn, clutter, everyday, person, room, slab_behind, thing, unit, upper_arm
 
@@ -44,6 +46,9 @@ DISTANCE_MM = {"raised": (250, 1200), "above": (280, 1000), "own": (200, 600), "
 NO_HAND = 0.18  # share of the scenes without a hand
 TWO_HANDS = 0.18
 NOTHING_AROUND = 0.2
+LOOK_PX = 5  # so far aside a sensor's pixel may see: half the widest window that stereo matches
+FLYING_MM = 40.0  # a measurement farther from every surface belongs to none; twice the worst noise on a hand
+EXACT = 0.08  # share of the scenes that no sensor spoils
 SHOWS_SIDE = 0.4  # cosine between the palm's normal and the line of sight, from which palm or back can be told
 SEEN_SHARE = 0.6  # of the hand, needed for the same
 SEEN_PX = 120  # of the hand in an image of SIZE, needed for the same
@@ -133,14 +138,21 @@ def compose_scenes(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[
     return [composed for composed, _ in _composed(count, seed, size)]
 
 
+@cache
+def _population() -> Population:
+    return Population.load()
+
+
 def _composed(count: int, seed: int, size: tuple[int, int]) -> Iterator[tuple[Composed, np.random.Generator]]:
     """Each composed scene with the random numbers of its sensor."""
     if 3 * size[1] != 4 * size[0]:
         raise ValueError(f"size must be (H, W) with W = 4 / 3 H, got {size}")
-    template = load_hand()
+    population = _population()
+    loop = wrist_loop(population.template.faces).numpy()
     for first in range(0, count, SAME_HAND):
         random = np.random.default_rng([seed, first])
-        drawer = _Drawer(random_hand(template, random), random, size)
+        hand, _ = population.hand(int(random.integers(2**31)))
+        drawer = _Drawer(hand, loop, random, size)
         for one in range(min(SAME_HAND, count - first)):
             yield drawer.compose(one), np.random.default_rng([seed, first, one])
 
@@ -152,26 +164,17 @@ def _empty(size):
     ]  # fmt: skip
 
 
-def random_hand(template: HandRig, random: np.random.Generator) -> HandRig:
-    """A random person's hand."""
-    amounts = {}
-    for part in ("fingers-length", "fingers-diameter", "wrist", "fingers-distance"):
-        amount = random.normal(0, 0.5)
-        amounts[f"{part}{'+' if amount > 0 else '-'}"] = min(abs(amount), 1.0)
-    return template.morphed(amounts, float(np.exp(random.normal(-0.02, 0.11)).clip(0.65, 1.25)))
-
-
 # -- composing --------------------------------------------------------------------------------------------------------
 
 
 class _Drawer:
     """Composes scenes of one person's hand."""
 
-    def __init__(self, hand: HandRig, random: np.random.Generator, size: tuple[int, int]):
+    def __init__(self, hand: HandRig, loop: np.ndarray, random: np.random.Generator, size: tuple[int, int]):
         self.hand, self.size = hand, size
         self.seeds = random.integers(2**31, size=SAME_HAND)
-        self.faces, self.loop = hand.faces.numpy(), wrist_loop(hand.faces).numpy()
-        self.opening = hand.vertices_mm[self.loop].numpy() - hand.joints_mm[0].numpy()
+        self.faces = hand.faces.numpy()
+        self.opening = (hand.vertices_mm[loop] - hand.joints_mm[0]).numpy()
         generator = Generator().manual_seed(int(random.integers(2**31)))
         self.fingers = finger_poses(2 * SAME_HAND, hand, random, generator)
         self.scale = float(hand.vertices_mm[:, 1].max()) / HAND_MM
@@ -498,13 +501,11 @@ def _measured(scene: Composed, random: np.random.Generator) -> tuple:
     """The scene as a sensor measures it: the fields of `Scenes` in their order."""
     factor = scene.depth_mm.size / (SIZE[0] * SIZE[1])
     depth, label = scene.depth_mm, scene.label
-    kind = random.random()
-    if kind < 0.9:
-        sensor = KINECT_V1 if kind < 0.5 else SR300
-        seed = int(random.integers(2**31))
-        noisy = measure(depth[None], scene.intrinsics[None, 0].astype(np.float64), sensor, seed)[0]
-        label = labels_of(depth, label, noisy)
-        depth = noisy
+    if random.random() > EXACT:
+        sensor = random_sensor(Generator().manual_seed(int(random.integers(2**31))))
+        focal, seed = scene.intrinsics[None, 0].astype(np.float64), int(random.integers(2**31))
+        noisy = measure(depth[None], focal, sensor, seed)[0]
+        label, depth = labels_of(depth, label, noisy), noisy
     depth, label, second = _holes(depth, label, scene.second, random)
     seen = (label == HAND) & ~second
     hand = bool(seen.sum() >= LEAST_PX * factor)
@@ -540,8 +541,8 @@ def _holes(
 def labels_of(clean, label, measured):
     """The label of each measured pixel: of the surface that the sensor saw there, which may be a neighbour's.
 
-    A sensor's pixel at an outline looks aside by up to REACH_PX. The surface around it whose depth is nearest to the
-    measured one is what it saw.
+    At an outline a sensor's pixel looks aside or mixes what is around it. The surface within LOOK_PX whose depth is nearest
+    is what it saw. A pixel that flies between two surfaces is none of them.
     """
     height, width = clean.shape
     seen = np.zeros_like(label)
@@ -554,9 +555,11 @@ def labels_of(clean, label, measured):
             seen[v, u] = label[v, u]
             if best < OUTLINE_MM:
                 continue
-            for y in range(max(0, v - REACH_PX), min(height, v + REACH_PX + 1)):
-                for x in range(max(0, u - REACH_PX), min(width, u + REACH_PX + 1)):
+            for y in range(max(0, v - LOOK_PX), min(height, v + LOOK_PX + 1)):
+                for x in range(max(0, u - LOOK_PX), min(width, u + LOOK_PX + 1)):
                     if clean[y, x] > 0 and abs(z - clean[y, x]) < best:
                         best = abs(z - clean[y, x])
                         seen[v, u] = label[y, x]
+            if best > FLYING_MM:
+                seen[v, u] = ELSE
     return seen

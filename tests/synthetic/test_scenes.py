@@ -71,6 +71,7 @@ def test_label_of_a_measurement_is_that_of_the_surface_it_comes_from():
     measured[2, 3] = 890  # and the wall
     measured[3, 4] = 507  # noise
     measured[4, 4] = 0
+    measured[0, 3] = 700  # between both
     seen, expected = labels_of(clean, label, measured), label.copy()
-    expected[1, 2], expected[2, 3], expected[4, 4] = HAND, ELSE, ELSE
+    expected[1, 2], expected[2, 3], expected[4, 4], expected[0, 3] = HAND, ELSE, ELSE, ELSE
     np.testing.assert_array_equal(seen, expected)
