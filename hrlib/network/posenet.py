@@ -113,12 +113,12 @@ class PoseNet(nn.Module):
         self.known = None if shape is None else shape.detach().to(self.theta.weight)
         return self
 
-    def forward(self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "B 8"] | None = None) -> Prediction:
+    def forward(self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "#B 8"] | None = None) -> Prediction:
         """Depth images in the crop to theta.
 
         Args:
             image: 1 - z of the crop frame, 0 where there is nothing.
-            shape: the hands' `HandShape.numbers`, a row of NaN where unknown. None: what `tell` said.
+            shape: the hands' `HandShape.numbers`, one for all or one each, NaN where unknown. None: what `tell` said.
 
         Raises:
             ValueError: images of another size.
@@ -127,7 +127,7 @@ class PoseNet(nn.Module):
         return Prediction(to_quaternion(numbers), offset, points, seen)
 
     def numbers(
-        self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "B 8"] | None = None
+        self, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "#B 8"] | None = None
     ) -> tuple[
         Float[Tensor, "B 16 n"],
         Float[Tensor, "B 3"] | None,

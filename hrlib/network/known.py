@@ -1,0 +1,38 @@
+"""The hand's shape, told to a network that knows a population: it is one for all frames of a person."""
+
+import copy
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..frames.crops import Crops
+from ..hand.rig import HandRig
+from ..hand.shape import HandShape, shaped
+from .posenet import PoseNet
+from .predict import predict
+
+FRAMES = 100  # evenly spread, from which the shape is told; more change it by less than fingers of two people differ
+
+
+def seen_shape(net: PoseNet, crops: Crops) -> Float[Tensor, "8"] | None:
+    """The shape that a network sees in the crops of one person: the median over at most `FRAMES` of them.
+
+    None for a network that knows one hand. Raises ValueError for no crops.
+    """
+    if net.shape is None:
+        return None
+    step = max(1, len(crops) // FRAMES)
+    return predict(net, crops[::step][:FRAMES]).shape.median(0).values
+
+
+def told(net: PoseNet, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple[PoseNet, HandRig]:
+    """A copy of the network that knows the shape, and the template `hand` so shaped; without a shape both as they are."""
+    if shape is None:
+        return net, hand
+    shape = shape.to(hand.vertices_mm)
+    return copy.copy(net).tell(shape), shaped(hand, HandShape.of_numbers(shape), name=f"{hand.name}, as seen")
+
+
+def told_what_it_sees(net: PoseNet, hand: HandRig, crops: Crops) -> tuple[PoseNet, HandRig]:
+    """`told` the `seen_shape` of one person's crops. A network that knows one hand, or was told another, stays as it is."""
+    return told(net, hand, seen_shape(net, crops) if net.known is None else None)
