@@ -40,7 +40,7 @@ PHENOTYPES = {
     "age": (1 / 3, 1.0),
     "muscle": (0.0, 1.0),
     "weight": (0.0, 1.0),
-    "height": (0.0, 1.0),
+    "height": (0.3, 1.0),  # in smaller people Anny's joints of the fingers leave the skin
     "proportions": (0.0, 1.0),
 }
 PEOPLE = 32  # of the population at random phenotypes, beside the 64 at their ends

@@ -8,7 +8,7 @@ import torch
 from core_fixtures import template
 
 from hrlib.hand.joints import PARENTS
-from hrlib.hand.shape import SPREAD, HandShape, shaped
+from hrlib.hand.shape import SPREAD, HandShape, nearest_shape, shaped
 
 
 def shape(log_scale=0.0, log_length=(0.0,) * 5, log_thickness=0.0, log_wrist=0.0, dtype=torch.float64) -> HandShape:
@@ -108,3 +108,12 @@ def test_improbability_counts_in_spreads_of_people():
     )
     assert one.improbability().item() == pytest.approx(3.5)
     assert all(not part.requires_grad for part in one.detach().parts())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nearest_shape_of_a_shaped_hand_is_its_shape(seed):
+    random = torch.Generator().manual_seed(seed)
+    shape = HandShape(*(0.5 * torch.rand(x.shape, generator=random) - 0.25 for x in HandShape.template().parts()))
+    found = nearest_shape(template(), shaped(template(), shape))
+    for is_, was in zip(found.parts(), shape.parts(), strict=True):
+        assert (is_ - was).abs().max() < 0.01
