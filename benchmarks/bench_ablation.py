@@ -22,7 +22,7 @@ from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, refine
 from hrlib.refine.explain import ExplainSettings
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 from hrlib.synthetic.people import USERS, record
 
 # one round, half the batch and half the iterations for each frame
@@ -54,10 +54,10 @@ def main():
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "ablation.json")
     arguments = parser.parse_args()
     template = load_hand()
-    net = load_network(template)[0]
+    net = load_network(template, ONE_HAND_MODEL)[0]
     recipe = replace(SHORT, frames=arguments.frames, steps=arguments.steps)
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
-    made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL})
+    made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL})
     kept = by_user.Partial(arguments.out, arguments.users, made)
     users = kept.read()
     for name in arguments.users:

@@ -15,7 +15,7 @@ from hrlib.companion import results
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL, PAPER_MODEL
 from hrlib.synthetic.people import USERS, record
 
 
@@ -24,10 +24,10 @@ def main():
     parser.add_argument("--test", type=int, default=1000, help="test frames of each user")
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "floor.json")
     arguments = parser.parse_args()
-    data = {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL}
+    data = {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL, "paper's network": PAPER_MODEL}
     made = results.provenance({"test": arguments.test}, None, data)
     template = load_hand()
-    paper, base = (load_network(template, file)[0] for file in (PAPER_MODEL, BASE_MODEL))
+    paper, base = (load_network(template, file)[0] for file in (PAPER_MODEL, ONE_HAND_MODEL))
     users = {}
     for name, user in tqdm(USERS.items(), desc="users"):
         test, own = record(user, template, arguments.test, "test"), user.hand(template)

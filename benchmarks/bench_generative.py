@@ -19,7 +19,7 @@ from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 from hrlib.synthetic.people import USERS, record
 
 RECORDED = 200  # test frames of each user that are cut out and kept; the first of them are fitted
@@ -69,7 +69,7 @@ def main():
     )
     icp = GenerativeSettings(method="icp", iterations=arguments.iterations, seed=arguments.seed)
     template = load_hand()
-    net, _ = load_network(template)
+    net, _ = load_network(template, ONE_HAND_MODEL)
     users, taken = {}, {}
     for name, user in USERS.items():
         frames = record(user, template, RECORDED, "test")[: arguments.frames]
@@ -84,7 +84,7 @@ def main():
         GenerativeSettings(method="icp", seed=arguments.seed),
     )
     parameters = {"frames": arguments.frames, "pso": pso, "icp": icp, "threads": torch.get_num_threads()}
-    made = results.provenance(parameters, arguments.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
+    made = results.provenance(parameters, arguments.seed, {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL})
     results.write_result(arguments.out, "generative", metrics, {}, made, "quick" if full else "smoke")
 
 

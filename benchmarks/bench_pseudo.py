@@ -26,7 +26,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.method import predict_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES, refine
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 
 PERCENTILES = (5, 25, 50, 75, 90, 95, 99)
 
@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--test", type=int, default=500, help="test frames of each subject")
     parser.add_argument("--steps", type=int, default=100, help="steps of learning in each round of `best`")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--base", type=Path, default=BASE_MODEL, help="the base model's file")
+    parser.add_argument("--base", type=Path, default=ONE_HAND_MODEL, help="the base model's file")
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "pseudo.json")
     arguments = parser.parse_args()
     template = load_hand()

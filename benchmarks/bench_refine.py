@@ -27,7 +27,7 @@ from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict, predict_turned
 from hrlib.refine import RECIPES, BestSettings, refine
 from hrlib.refine.explain import explain
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 from hrlib.synthetic.people import USERS, record
 
 WAYS = ("once", "five", "fitted")
@@ -101,9 +101,9 @@ def main():
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "refine.json")
     arguments = parser.parse_args()
     template = load_hand()
-    base = load_network(template)[0]
+    base = load_network(template, ONE_HAND_MODEL)[0]
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users", "processes")}
-    data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
+    data = {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL}
     recipe = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps)
     made = results.provenance(parameters | {"recipe": recipe}, 0, data)
     kept = by_user.Partial(arguments.out, arguments.users, made)

@@ -28,7 +28,7 @@ from hrlib.network.predict import predict
 from hrlib.refine import BestSettings, PaperSettings
 from hrlib.refine.explain import CHUNK, ExplainSettings, fit_to_depth
 from hrlib.refine.single_frame import bounded
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET, PAPER_MODEL
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL, PAPER_MODEL
 from hrlib.synthetic.frames import Synthesiser, joined
 from hrlib.synthetic.people import USERS, record
 from hrlib.training.step import pose_loss
@@ -169,7 +169,7 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     hand = load_hand()
-    paper, base = load_network(hand, PAPER_MODEL)[0], load_network(hand)[0]
+    paper, base = load_network(hand, PAPER_MODEL)[0], load_network(hand, ONE_HAND_MODEL)[0]
     frames = record(USERS["A"], hand, max(200, 2 * arguments.batch), "test")
     batch = frames[: arguments.batch]
     repeats = arguments.repeats
@@ -206,7 +206,7 @@ def main():
     made = results.provenance(
         {"repeats": repeats, "batch": arguments.batch, "threads": arguments.threads},
         0,
-        {"hand": HAND_ASSET, "base model": BASE_MODEL, "paper's network": PAPER_MODEL},
+        {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL, "paper's network": PAPER_MODEL},
     )
     values = {"refine-step-cost": metrics["refine_over_supervised"]}
     results.write_result(arguments.out, "step", metrics, values, made, "quick" if repeats >= 15 else "smoke")

@@ -17,7 +17,7 @@ from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
 from hrlib.method import predict_joints, wrist_position
 from hrlib.network.checkpoint import load_network
-from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.people import USERS, record
 from hrlib.training.oracle import OracleSettings, fit_oracle
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "users.json")
     arguments = parser.parse_args()
     template = load_hand()
-    net, training = load_network(template)
+    net, training = load_network(template, ONE_HAND_MODEL)
     metrics = {
         "clean": clean_error(net, template, arguments.clean, 0.0),
         "kinect_noise": clean_error(net, template, arguments.clean, 1.0),
@@ -87,7 +87,7 @@ def main():
         "epochs": arguments.epochs,
     }
     parameters["trained"] = {key: training[key] for key in ("steps_done", "seconds") if key in training}
-    made = results.provenance(parameters, 0, {"hand": HAND_ASSET, "base model": BASE_MODEL})
+    made = results.provenance(parameters, 0, {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL})
     profile = "quick" if arguments.train >= 4000 else "smoke"
     results.write_result(arguments.out, "users", metrics, values_of(metrics), made, profile)
 

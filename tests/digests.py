@@ -74,13 +74,13 @@ def refined(model: Path, settings):
 def refined_by_best():
     fit = ExplainSettings(iterations=6, points=128)
     settings = BestSettings(rounds=2, steps=6, prepare=2, synthetic=20, segmented=12, explain=fit)
-    return refined(paths.BASE_MODEL, settings)
+    return refined(paths.ONE_HAND_MODEL, settings)
 
 
 RESULTS = {
     "synthetic frames": synthetic_frames,
     "found and cropped": found_and_cropped,
-    "predictions of the base model": lambda: predicted(paths.BASE_MODEL),
+    "predictions of the base model": lambda: predicted(paths.ONE_HAND_MODEL),
     "predictions of the paper's network": lambda: predicted(paths.PAPER_MODEL),
     "splat": splat,
     "skinning": skinning,

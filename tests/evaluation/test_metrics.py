@@ -13,6 +13,7 @@ from hrlib.losses import image_mse
 from hrlib.method import predicted_joints, voted_joints
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict, predict_turned
+from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 
 DEGREE = math.pi / 180
@@ -37,7 +38,7 @@ def test_joint_error_by_hand():
 
 
 def test_the_mean_over_a_full_turn_turns_with_the_camera():
-    net, hand = load_network(template())[0], template()
+    net, hand = load_network(template(), ONE_HAND_MODEL)[0], template()
     crops = Synthesiser(hand, SyntheticSettings(window_px=96, focal_px=180.0)).batch(4, 1).crops
     # the pixels' grid turns into itself: the same four pictures, in another order
     quarter = torch.full((4,), math.pi / 2)

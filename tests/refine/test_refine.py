@@ -36,6 +36,7 @@ from hrlib.refine.explain import ExplainSettings, surprise
 from hrlib.refine.saved import load_refined, save_refined
 from hrlib.refine.state import Processes, Refined, State
 from hrlib.support import paths
+from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.synthetic.frames import Synthesiser, rolled
 
 TWO_ROUNDS = replace(BEST, rounds=2, prepare=2)
@@ -57,7 +58,7 @@ def others():
 
 @pytest.fixture(scope="module")
 def net():
-    return load_network(template())[0]
+    return load_network(template(), ONE_HAND_MODEL)[0]
 
 
 def seen(prediction, hand, crops):
@@ -114,7 +115,7 @@ def test_the_paper_s_recipe_lowers_the_loss_and_moves_the_points(net, small_hand
     assert 0.1 < moved.mean() and moved.max() < PAPER.reach_mm
     assert paper.hand.fingerprint == template().fingerprint
     assert not same_weights(paper.net, net) and not paper.net.training
-    assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
+    assert same_weights(net, load_network(template(), ONE_HAND_MODEL)[0]), "the network it was given stays as it was"
     assert paper.curve[0]["loss"] == pytest.approx(
         sum(
             weight * paper.curve[0][name]
@@ -243,12 +244,13 @@ TWO = """
 import sys, torch
 from core_fixtures import template
 from hrlib.network.checkpoint import load_network
+from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.refine import PaperSettings, refine
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from refine_fixtures import ARMS, PAPER, SMALL
 crops = Synthesiser(template().morphed({}, SMALL), ARMS).batch(8, 3).crops
-refine(load_network(template())[0], template(), crops, PAPER, sys.argv[1], progress=False)
+refine(load_network(template(), ONE_HAND_MODEL)[0], template(), crops, PAPER, sys.argv[1], progress=False)
 """
 
 
@@ -290,7 +292,7 @@ def test_the_best_recipe_adapts_hand_and_network(net, others, best):
     assert not same_weights(best.net, net) and not best.net.training
     assert any("only 12 frames: fewer than 200" in warning for warning in best.warnings)
     assert torch.equal(best.cloud_mm, best.hand.cloud_mm)
-    assert same_weights(net, load_network(template())[0]), "the network it was given stays as it was"
+    assert same_weights(net, load_network(template(), ONE_HAND_MODEL)[0]), "the network it was given stays as it was"
     # what the curve says is what the results do
     held_out = others.crops[[4, 9]]
     again = surprise(best.hand, held_out, predict(best.net, held_out), BEST.explain).mean().item()

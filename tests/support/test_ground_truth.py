@@ -14,6 +14,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
 from hrlib.support import ground_truth, paths
+from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.synthetic.people import USERS, record
 from hrlib.training.oracle import OracleSettings, fit_oracle
 
@@ -28,7 +29,7 @@ def own_record(monkeypatch):
 @pytest.fixture(scope="module")
 def user():
     hand = load_hand()
-    return hand, load_network(hand)[0], record(USERS["A"], hand, 6, "test", progress=False)
+    return hand, load_network(hand, ONE_HAND_MODEL)[0], record(USERS["A"], hand, 6, "test", progress=False)
 
 
 def test_frames_alone_read_nothing(user):
