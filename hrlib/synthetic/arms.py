@@ -24,6 +24,7 @@ class Arm:
     bend_rad: tuple[float, float]  # flexion and deviation at the wrist
     girth: float  # of the thickest part, times the wrist's
     sleeve_mm: float = np.inf  # the sleeve begins this far behind the wrist; none if beyond the length
+    sleeve_end_mm: float = np.inf  # and ends there or with the arm; a short one is a watch or a bracelet
     loose: float = 1.3  # the sleeve's width, times the arm's
     seed: int = 0  # of the sleeve's folds
 
@@ -82,9 +83,10 @@ def _rings(opening_mm: np.ndarray, places_mm: np.ndarray, arm: Arm) -> tuple[np.
 
 def _sleeve(opening_mm: np.ndarray, arm: Arm) -> np.ndarray:
     """Rings [K, N, 3] of a sleeve with a folded cuff; the first lies under the skin, so that no gap shows."""
-    start = max(arm.sleeve_mm, 0.0)
-    places = np.array([start + 2, start, start + CUFF_MM, start + CUFF_MM + 2])
-    places = np.append(places, np.linspace(start + CUFF_MM + 6, max(arm.length_mm, start + CUFF_MM + 8) + 4, 8))
+    start, end = max(arm.sleeve_mm, 0.0), min(arm.length_mm + 4, arm.sleeve_end_mm)
+    cuff = min(CUFF_MM, 0.4 * (end - start))
+    places = np.array([start + 2, start, start + cuff, start + cuff + 1])
+    places = np.append(places, np.linspace(start + cuff + 2, max(end, start + cuff + 3), 8))
     rings, centres, _ = _rings(opening_mm, places, arm)
     random = np.random.default_rng(arm.seed)
     folds = 1 + random.normal(0, 0.035, rings.shape[:2])

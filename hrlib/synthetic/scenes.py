@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from numba import njit
+from scipy.ndimage import zoom
 from torch import Generator
 
 from ..hand.joints import limits_rad
@@ -31,7 +32,7 @@ from .rasterise import rasterise
 from .sensor import measure
 from .sensor.model import OUTLINE_MM, random_sensor
 from .solids import BOX, CYLINDER, ELLIPSOID, cast, cone, solid
-from .surroundings import any_turn, clutter, everyday, person, room, slab_behind, thing, unit, upper_arm
+from .surroundings import any_turn, clutter, everyday, furniture, person, room, slab_behind, thing, unit, upper_arm
 
 ELSE, HAND, FOREARM = 0, 1, 2
 SIZE = (240, 320)  # (H, W) px in which scenes are composed and, if nothing else is wanted, drawn
@@ -40,12 +41,13 @@ CENTRE_MM = (0.0, 85.0, 8.0)  # the template's middle in the wrist's frame
 HAND_MM = 180.0  # from the wrist to the tip of the middle finger, of the template
 
 FIELD_DEG = (45.0, 90.0)  # horizontal field of view: from a Kinect v1 to a wide time-of-flight camera
-SPAN_PX = (26.0, 330.0)  # length of a hand in the image, least and greatest
+SPAN_PX = (32.0, 330.0)  # length of a hand in the image, least and greatest
 VIEWS = {"raised": 0.36, "above": 0.24, "own": 0.14, "any": 0.08, "close": 0.18}  # shares of the scenes
 DISTANCE_MM = {"raised": (250, 1200), "above": (280, 1000), "own": (200, 600), "any": (200, 1000), "close": (250, 900)}
 NO_HAND = 0.18  # share of the scenes without a hand
 TWO_HANDS = 0.18
 NOTHING_AROUND = 0.2
+UNEVEN = 0.3  # share of the scenes with uneven surfaces
 LOOK_PX = 5  # so far aside a sensor's pixel may see: half the widest window that stereo matches
 FLYING_MM = 40.0  # a measurement farther from every surface belongs to none; twice the worst noise on a hand
 EXACT = 0.08  # share of the scenes that no sensor spoils
@@ -53,7 +55,7 @@ SHOWS_SIDE = 0.4  # cosine between the palm's normal and the line of sight, from
 SEEN_SHARE = 0.6  # of the hand, needed for the same
 SEEN_PX = 120  # of the hand in an image of SIZE, needed for the same
 LEAST_SHARE = 0.3  # of the hand's outline that is seen; surroundings that hide more are left out
-LEAST_PX = 30  # of a hand in an image of SIZE: fewer are no hand
+LEAST_PX = 50  # of a hand in an image of SIZE: fewer are no hand
 
 
 @dataclass(frozen=True)
@@ -198,10 +200,11 @@ class _Drawer:
         solids = np.concatenate([held, self._around(view, main, down, bool(limbs), random)])
         if view == "close":
             intrinsics = zoomed(intrinsics, main, random)
-        scene = self._z_buffer(limbs, solids, intrinsics)
+        behind = self._behind(solids, intrinsics, random)
+        scene = self._z_buffer(limbs, behind, intrinsics)
         seen = (scene.label == HAND) & ~scene.second
         if limbs and seen.sum() < LEAST_SHARE * (scene.hand_mm > 0).sum():
-            scene = self._z_buffer(limbs, np.zeros((0, 16)), intrinsics)
+            scene = self._z_buffer(limbs, np.zeros_like(behind), intrinsics)
         towards = main.hand_mm.mean(0)
         scene.facing = float(R[:, 2] @ towards / np.linalg.norm(towards))
         scene.same_side = same_side
@@ -272,7 +275,7 @@ class _Drawer:
         """Instead of a hand: things at its place, or nothing."""
         middle = main.hand_mm.mean(0)
         rows = [np.zeros((0, 16))]
-        for _ in range(random.choice([0, 1, 1, 2])):
+        for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
             place = middle + random.standard_normal(3) * 40
             rows.append(thing(random, place, any_turn(random)))
         return np.concatenate(rows)
@@ -291,8 +294,9 @@ class _Drawer:
             return np.concatenate(rows)
         rows += _planes(view, main, down, random)
         middle = main.hand_mm.mean(0)
-        if random.random() < 0.15:  # somebody in the background
-            place = middle + [random.normal(0, 400), random.normal(0, 100), random.uniform(150, 1500)]
+        if random.random() < 0.2:  # somebody behind the hand
+            far = random.choice([random.uniform(60, 300), random.uniform(200, 1500)])
+            place = middle + [random.normal(0, 250), random.normal(-50, 150), far + 100]
             rows.append(person(random, place, down, unit(np.array([random.normal(0, 0.6), 0, -1.0]))))
         for _ in range(random.choice([0, 0, 1, 2])):  # near the hand
             place = middle + unit(random.standard_normal(3)) * random.uniform(110, 400)
@@ -303,13 +307,25 @@ class _Drawer:
             rows.append(everyday(random, place, any_turn(random)))
         return np.concatenate(rows)
 
-    def _z_buffer(self, limbs: list[_Limb], solids: np.ndarray, intrinsics: np.ndarray) -> Composed:
-        """The nearest surface of each pixel and its label."""
+    def _behind(self, solids: np.ndarray, intrinsics: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Depth image of the solids; in some scenes their surfaces are uneven, as cloth and walls are."""
+        depth = cast(solids, self._scaled(intrinsics), self.size)
+        if random.random() < UNEVEN:
+            coarse = random.uniform(
+                0, random.uniform(2, 14), (int(random.integers(4, 25)), int(random.integers(5, 33)))
+            )
+            bumps = zoom(coarse, np.divide(self.size, coarse.shape), order=1, grid_mode=True, mode="nearest")
+            depth += np.where(depth > 0, bumps, 0).astype(np.float32)  # backward only: the hand may touch the surface
+        return depth
+
+    def _scaled(self, intrinsics: np.ndarray) -> np.ndarray:
+        """The camera of an image of SIZE as that of the image that is drawn."""
         factor = self.size[0] / SIZE[0]
-        intrinsics = intrinsics * factor
-        intrinsics[2:] += (factor - 1) / 2
-        intrinsics = intrinsics.astype(np.float32)
-        depth = cast(solids, intrinsics, self.size)
+        return (intrinsics * factor + np.array([0, 0, 1, 1]) * (factor - 1) / 2).astype(np.float32)
+
+    def _z_buffer(self, limbs: list[_Limb], behind: np.ndarray, intrinsics: np.ndarray) -> Composed:
+        """The nearest surface of each pixel and its label."""
+        intrinsics, depth = self._scaled(intrinsics), behind.copy()
         label = np.zeros(self.size, np.uint8)
         alone, second, inside = np.zeros(self.size, np.float32), np.zeros(self.size, bool), 0.0
         for number, limb in enumerate(limbs):
@@ -367,6 +383,8 @@ def _planes(view: str, main: _Limb, down: np.ndarray, random: np.random.Generato
         tilt = random.normal(0, 0.35, 3)
         gap = random.choice([random.uniform(0, 8), random.exponential(100), random.uniform(0, 800)])
         rows.append(slab_behind(seen, unit(np.array([0, 0, 1.0]) + tilt), gap, np.full(2, 4000.0), 0.0))
+    if random.random() < 0.15:
+        rows.append(furniture(random, seen.mean(0) + [0, 0, random.uniform(120, 700)], down))
     if random.random() < 0.5:
         rows.append(room(random, down, seen))
     return rows
@@ -454,11 +472,15 @@ def random_arm(scale: float, random: np.random.Generator) -> Arm:
     whole = 1.4 * HAND_MM * scale * random.uniform(0.9, 1.1)
     length = whole if random.random() < 0.7 else random.uniform(2.0, whole)
     bend = random.normal(0, (0.4, 0.18)).clip((-1.0, -0.4), (1.0, 0.4))
-    sleeve = random.choice([random.uniform(-12, 15), random.uniform(0, 180)]) if random.random() < 0.55 else np.inf
-    loose = 1.03 + random.exponential(0.22)
-    return Arm(
-        length, whole, tuple(bend), random.uniform(1.3, 1.7), sleeve, min(loose, 2.0), int(random.integers(2**31))
-    )
+    sleeve, end, loose = np.inf, np.inf, 1.03 + min(random.exponential(0.22), 1.0)
+    clothes = random.random()
+    if clothes < 0.5:
+        sleeve = random.uniform(-12, 15) if random.random() < 0.5 else random.uniform(0, 180)
+    elif clothes < 0.6:  # a watch, a bracelet
+        sleeve, loose = random.uniform(3, 50), random.uniform(1.05, 1.15)
+        end = sleeve + random.uniform(8, 40)
+    girth, seed = random.uniform(1.3, 1.7), int(random.integers(2**31))
+    return Arm(length, whole, (float(bend[0]), float(bend[1])), girth, sleeve, end, loose, seed)
 
 
 # -- from a composed scene to a measured one --------------------------------------------------------------------------
@@ -523,7 +545,7 @@ def _holes(
     depth: np.ndarray, label: np.ndarray, second: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fewer pixels than the image has, and pixels without a measurement."""
-    if random.random() < 0.25:  # a camera of lower resolution, its pixels repeated
+    if random.random() < 0.3:  # a camera of lower resolution, its pixels repeated
         step = random.choice([2, 2, 3, 4]) * depth.shape[0] // SIZE[0]
         rows, columns = ((np.arange(n) // step * step + step // 2).clip(0, n - 1) for n in depth.shape)
         depth, label, second = (image[rows][:, columns] for image in (depth, label, second))

@@ -57,8 +57,8 @@ def room(random: np.random.Generator, down: Point, inside_mm: Float[np.ndarray, 
     """Walls, floor and ceiling around the camera and all points: the inside of a box."""
     R = standing(down, random.uniform(-np.pi, np.pi))
     local = np.concatenate([inside_mm, np.zeros((1, 3))]) @ R
-    low = local.min(0) - np.exp(random.uniform(np.log(60), np.log(2500), 3))
-    high = local.max(0) + np.exp(random.uniform(np.log(60), np.log(2500), 3))
+    low = local.min(0) - np.exp(random.uniform(np.log(150), np.log(2500), 3))
+    high = local.max(0) + np.exp(random.uniform(np.log(150), np.log(2500), 3))
     return solid(ROOM, R @ (low + high) / 2, (high - low) / 2, R)[None]
 
 
@@ -163,6 +163,41 @@ def everyday(random: np.random.Generator, place_mm: Point, R_cam_object: Float[n
     corners.append(at(radius, 0.5 * tall, 0))
     handle = [cone(a, b, 5.0, 5.0) for a, b in zip(corners[:-1], corners[1:], strict=True)]
     return np.stack([one(CUP, half_mm=np.array([radius, tall, radius])), *handle])
+
+
+def furniture(random: np.random.Generator, place_mm: Point, down: Point) -> Rows:
+    """A chair's back with slats, a screen, shelves with things on them, or a lamp with an arm."""
+    R = standing(down, random.normal(0, 0.6))
+
+    def at(x, y, z):
+        return place_mm + R @ np.array([x, y, z])
+
+    def board(centre, half):
+        return solid(BOX, at(*centre), np.array(half), R)
+
+    wide, tall = random.uniform(150, 350), random.uniform(120, 350)
+    kind = random.choice(["chair", "screen", "shelves", "lamp"])
+    if kind == "chair":
+        slats = np.linspace(-wide, wide, random.integers(4, 9))
+        thick = random.uniform(6, 20)
+        rows = [cone(at(x, -tall, 0), at(x, tall, 0), thick, thick) for x in slats]
+        return np.stack([*rows, board((0, -tall, 0), (wide + 20, 25, 15)), board((0, tall, 160), (wide + 20, 20, 180))])
+    if kind == "screen":
+        foot = cone(at(0, 0, 20), at(0, tall + 80, 20), 20.0, 25.0)
+        return np.stack([board((0, 0, 0), (wide, 0.6 * wide, random.uniform(4, 20))), foot])
+    if kind == "lamp":
+        elbow = at(random.normal(0, 120), -tall, random.normal(0, 60))
+        top = elbow + unit(random.standard_normal(3)) * tall
+        rows = [cone(at(0, tall, 0), elbow, 9.0, 9.0), cone(elbow, top, 8.0, 8.0)]
+        return np.stack([*rows, cone(top, top + down * 70, 20.0, random.uniform(40, 75))])
+    rows = [board((x, 0, 0), (10, 1.5 * tall, 120)) for x in (-wide, wide)]
+    rows += [board((0, 0, 120), (wide, 1.5 * tall, 5))]
+    for y in np.arange(-1.5 * tall, 1.5 * tall, random.uniform(150, 350)):
+        rows.append(board((0, y, 0), (wide, 8, 120)))
+        for x in random.uniform(-wide, wide, random.integers(0, 7)):
+            half = np.array([random.uniform(8, 40), random.uniform(30, 110), random.uniform(40, 90)])
+            rows.append(board((x, y - 8 - half[1], 0), half))
+    return np.stack(rows)
 
 
 def clutter(

@@ -9,7 +9,7 @@ from core_fixtures import template
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.sensor import gpu as sensor_gpu
 from hrlib.synthetic.sensor import local_noise, measure
-from hrlib.synthetic.sensor.model import KINECT_V1, SR300
+from hrlib.synthetic.sensor.model import KINECT_V1, SR300, Stereo, StructuredLight, TimeOfFlight, random_sensor
 
 FX = np.array([525.0])
 SENSORS = pytest.mark.parametrize("sensor", [KINECT_V1, SR300], ids=lambda sensor: sensor.name)
@@ -103,7 +103,11 @@ def test_a_near_finger_throws_a_shadow_on_the_palm_behind(sensor):
 
 
 def test_nothing_stays_nothing():
-    assert not measure(np.zeros((1, 40, 40), np.float32), FX, KINECT_V1, seed=1).any()
+    generator = torch.Generator().manual_seed(0)
+    sensors = {type(sensor): sensor for sensor in (random_sensor(generator) for _ in range(40))}
+    assert set(sensors) == {StructuredLight, Stereo, TimeOfFlight}
+    for sensor in sensors.values():
+        assert not measure(np.zeros((1, 90, 90), np.float32), FX, sensor, seed=1).any()
 
 
 @SENSORS

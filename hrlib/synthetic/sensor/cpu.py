@@ -209,6 +209,8 @@ def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
     grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
     for b in prange(len(depth)):
         box = top, bottom, left, right = _box(depth[b], 2 * window)  # the windows of all pixels that can see a surface
+        if bottom <= top:
+            continue  # an empty image
         stream = np.uint64((seed * 1000003 + b) * 4)
         along_z = _lattice(height, width, grain, stream, box)
         along_share = _lattice(height, width, grain, stream + np.uint64(1), box)
@@ -311,6 +313,8 @@ def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, nois
     grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
     for b in prange(len(depth)):
         box = top, bottom, left, right = _box(depth[b], 2 * BLUR_PX)
+        if bottom <= top:
+            continue  # an empty image
         stream = np.uint64((seed * 1000003 + b) * 4)
         along_z = _lattice(height, width, grain, stream, box)
         holes = _lattice(height, width, hole, stream + np.uint64(1), box)
