@@ -55,6 +55,7 @@ SHOWS_SIDE = 0.4  # cosine between the palm's normal and the line of sight, from
 SEEN_SHARE = 0.6  # of the hand, needed for the same
 SEEN_PX = 120  # of the hand in an image of SIZE, needed for the same
 LEAST_SHARE = 0.3  # of the hand's outline that is seen; surroundings that hide more are left out
+ATTEMPTS = 3  # to draw a scene in which enough of the hand is seen
 LEAST_PX = 50  # of a hand in an image of SIZE: fewer are no hand
 
 
@@ -118,6 +119,12 @@ class Composed:
     same_side: bool  # there is no hand of the other side
     right: bool
 
+    @property
+    def seen(self) -> float:
+        """Share of the main hand's pixels that nothing hides; 1 without a hand."""
+        main = (self.label == HAND) & ~self.second
+        return float(main.sum() / whole) if (whole := (self.hand_mm > 0).sum()) else 1.0
+
 
 def draw_scenes(count: int, seed: int, size: tuple[int, int] = SIZE) -> Scenes:
     """`count` random scenes, the same for the same seed; more of them begin with the same ones.
@@ -174,7 +181,7 @@ class _Drawer:
 
     def __init__(self, hand: HandRig, loop: np.ndarray, random: np.random.Generator, size: tuple[int, int]):
         self.hand, self.size = hand, size
-        self.seeds = random.integers(2**31, size=SAME_HAND)
+        self.seeds = random.integers(2**31, size=(SAME_HAND, ATTEMPTS))
         self.faces = hand.faces.numpy()
         self.opening = (hand.vertices_mm[loop] - hand.joints_mm[0]).numpy()
         generator = Generator().manual_seed(int(random.integers(2**31)))
@@ -182,8 +189,15 @@ class _Drawer:
         self.scale = float(hand.vertices_mm[:, 1].max()) / HAND_MM
 
     def compose(self, number: int) -> Composed:
-        """One of the SAME_HAND scenes."""
-        random = np.random.default_rng(self.seeds[number])
+        """One of the SAME_HAND scenes; drawn again if its own arm hides the hand."""
+        for seed in self.seeds[number]:
+            scene = self._attempt(number, np.random.default_rng(seed))
+            if scene.seen >= LEAST_SHARE:
+                break
+        return scene
+
+    def _attempt(self, number: int, random: np.random.Generator) -> Composed:
+        """The same, whatever is seen of the hand."""
         view = random.choice(list(VIEWS), p=list(VIEWS.values()))
         R, down = view_of(view, random)
         intrinsics, wrist = self._place(view, R, random)
@@ -202,8 +216,7 @@ class _Drawer:
             intrinsics = zoomed(intrinsics, main, random)
         behind = self._behind(solids, intrinsics, random)
         scene = self._z_buffer(limbs, behind, intrinsics)
-        seen = (scene.label == HAND) & ~scene.second
-        if limbs and seen.sum() < LEAST_SHARE * (scene.hand_mm > 0).sum():
+        if scene.seen < LEAST_SHARE:
             scene = self._z_buffer(limbs, np.zeros_like(behind), intrinsics)
         towards = main.hand_mm.mean(0)
         scene.facing = float(R[:, 2] @ towards / np.linalg.norm(towards))

@@ -24,14 +24,15 @@ def test_scenes_depend_on_their_seed_alone(drawn):
 
 
 def test_hand_is_labelled_where_it_is_the_nearest_surface(composed):
-    hands = 0
+    hands = hidden = 0
     for scene in composed:
         main = (scene.label == HAND) & ~scene.second
         hands += main.any()
         np.testing.assert_array_equal(scene.depth_mm[main], scene.hand_mm[main])
         other = (scene.hand_mm > 0) & (scene.depth_mm > 0) & ~main
         assert (scene.depth_mm[other] < scene.hand_mm[other]).all()
-    assert hands > 20
+        hidden += (other & (scene.label == ELSE)).any()
+    assert hands > 20 and hidden > 3
 
 
 def test_nothing_is_labelled_without_a_measurement(drawn):
@@ -45,6 +46,14 @@ def test_flags(drawn):
     assert not (drawn.shows_side | drawn.right | drawn.at_border)[~drawn.hand].any()
     for flag in (drawn.hand, drawn.right, drawn.shows_side, drawn.at_border):
         assert 0 < flag.sum() < len(drawn)
+
+
+def test_hands_at_the_border_are_cut_by_it(composed):
+    inner = (slice(1, -1), slice(1, -1))
+    touches = [(s.hand_mm > 0).sum() > (s.hand_mm[inner] > 0).sum() for s in composed if s.inside > 0]
+    outside = [s.inside < 0.95 for s in composed if s.inside > 0]
+    assert any(outside) and all(t for t, o in zip(touches, outside, strict=True) if o)
+    assert all(scene.seen >= scenes.LEAST_SHARE for scene in composed)
 
 
 def test_left_hands_are_mirrored_right_hands(composed):
