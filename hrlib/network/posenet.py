@@ -15,6 +15,8 @@ from ..hand.rotations import rotation_matrix
 from .backbones import BACKBONES, Told, Votes, changed
 from .rotation_heads import ROTATIONS, to_quaternion
 
+# pairs of points whose distances tell the hand's shape: the bones, and neighbouring knuckles
+SPANS = [(child, 0 if child % 4 == 1 else child - 1) for child in range(1, 21)] + [(5, 9), (9, 13), (13, 17), (5, 17)]
 ANCHOR = "middle_base"  # the joint whose place the offset head predicts: near the middle of the hand
 
 
@@ -62,6 +64,12 @@ class Prediction:
         return Prediction(*(None if part is None else part[index] for part in parts))
 
 
+def spans(points: Float[Tensor, "B 21 3"]) -> Float[Tensor, "B 24"]:
+    """Lengths of the `SPANS` in tenths of a cube: about one."""
+    ends = points[:, [one for one, _ in SPANS]] - points[:, [other for _, other in SPANS]]
+    return 10 * (ends.square().sum(-1) + 1e-6).sqrt()  # a gradient also where two points are one
+
+
 def wrist_to_anchor_mm(rotations: Float[Tensor, "B 16 4"], hand: HandRig) -> Float[Tensor, "B 3"]:
     """The way from the wrist to the anchor of the posed hand in the camera's axes, mm."""
     return rotation_matrix(rotations[:, 0]) @ hand.joints_mm[JOINT_NAMES.index(ANCHOR)]
@@ -84,7 +92,7 @@ class PoseNet(nn.Module):
         self.theta = nn.Linear(width + self.voted, 16 * len(neutral))
         self.offset = nn.Linear(width, 3) if settings.offset else None
         self.told = Told((48, 96, 192, width)) if settings.shape else None
-        self.shape = nn.Linear(width + self.voted, 8) if settings.shape else None
+        self.shape = nn.Linear(width + self.voted + len(SPANS), 8) if settings.shape else None
         self.known: Tensor | None = None  # [8], see `tell`
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -149,7 +157,7 @@ class PoseNet(nn.Module):
             h, points = torch.cat([h, voted], 1), voted.float().reshape(-1, 21, 3) / Votes.SCALE
             offset = None if offset is None else offset + points[:, POINT_NAMES.index(ANCHOR)]
         numbers = self.theta(h).float()
-        shape = None if self.shape is None else Told.UNIT * self.shape(h).float()
+        shape = None if self.shape is None else Told.UNIT * self.shape(torch.cat([h, spans(points)], 1)).float()
         return numbers.reshape(-1, 16, self.theta.out_features // 16), offset, points, shape
 
     def _told(self, image: Tensor, shape: Tensor | None) -> list[tuple[Tensor, Tensor]] | None:
