@@ -26,6 +26,7 @@ from hrlib.evaluation.found import FoundFrames, evaluate_found, find_real, point
 from hrlib.evaluation.joint_errors import Protocol, bias_of
 from hrlib.hand.rig import HandRig, load_hand
 from hrlib.network.checkpoint import load_network
+from hrlib.network.known import told_what_it_sees
 from hrlib.network.posenet import PoseNet
 from hrlib.refine import RECIPES, refine
 from hrlib.support.files import write_json
@@ -184,7 +185,8 @@ def row(judged: Judged, base: PoseNet, template: HandRig, recipe) -> dict:
 
 
 def seen_points(net: PoseNet, hand: HandRig, fitted: bool, found: FoundFrames) -> np.ndarray:
-    """The 21 points of one model in some frames, mm."""
+    """The 21 points of one model in some frames, mm; a base model is told the shape that it sees in them."""
+    net, hand = told_what_it_sees(net, hand, found.crops)
     return points_of(poses(net, hand, found, fitted, progress=False), hand, found.crops)
 
 

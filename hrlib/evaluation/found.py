@@ -24,6 +24,7 @@ from ..frames.crops import Crops
 from ..hand.joints import JOINT_POINTS, POINT_NAMES
 from ..hand.rig import HandRig
 from ..method import predicted_joints
+from ..network.known import told_what_it_sees
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict_turned
 from ..refine.explain import ExplainSettings, explain
@@ -140,7 +141,7 @@ def evaluate_real(
     Args:
         title: of the set, in a figure.
         frames: the set.
-        net: the model, and the hand that it poses.
+        net: the model, and the hand that it poses; one that knows a population is told what it sees in these frames.
         hand: see net.
         scale: where the hand's size came from, for the protocol.
         progress: show it.
@@ -148,6 +149,7 @@ def evaluate_real(
         ValueError: no frame has a usable hand.
     """
     found = find_real(frames, progress)
+    net, hand = told_what_it_sees(net, hand, found.crops)
     models = {name: poses(net, hand, found, name == "fitted", progress) for name in ("base", "fitted")}
     points = {name: points_of(prediction, hand, found.crops) for name, prediction in models.items()}
     truth = "the hand's pixels" if frames.given else "none"
