@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from numba import njit
-from scipy.ndimage import zoom
 from torch import Generator
 
 from ..hand.joints import limits_rad
@@ -204,7 +203,7 @@ class _Drawer:
         fingers, held = self.fingers[number], np.zeros((0, 16))
         if random.random() < 0.2:
             fingers, held = self._grasp(random, R, wrist)
-        main = self._limb(fingers, R, wrist, random)
+        main = self._limb(fingers, R, wrist, view == "own", random)
         limbs, same_side = [main], True
         if random.random() < TWO_HANDS:
             second, same_side = self._second(view, number, wrist, random)
@@ -238,12 +237,14 @@ class _Drawer:
         wrist = ray * z - R @ (np.array(CENTRE_MM) * self.scale)
         return np.array([f, f, *centre]), wrist
 
-    def _limb(self, fingers: np.ndarray, R: np.ndarray, wrist: np.ndarray, random: np.random.Generator) -> _Limb:
-        """The posed hand with a random arm."""
+    def _limb(
+        self, fingers: np.ndarray, R: np.ndarray, wrist: np.ndarray, whole: bool, random: np.random.Generator
+    ) -> _Limb:
+        """The posed hand with a random arm, up to the elbow if `whole`."""
         q = torch.from_numpy(fingers)[None].float()
         T = forward_kinematics(self.hand, q, torch.zeros(1, 3))
         local = skin(self.hand.vertices_mm, self.hand.weights, skinning_transforms(self.hand, T))[0].numpy()
-        arm = random_arm(self.scale, random)
+        arm = random_arm(self.scale, whole, random)
         arm_mm, arm_faces, (elbow, along) = forearm(self.opening, arm)
         whole = arm.length_mm >= arm.whole_mm
         return _Limb(
@@ -279,7 +280,7 @@ class _Drawer:
         way = random.standard_normal(3) * [1.0, 0.6, 0.5]
         place = wrist + unit(way) * random.uniform(110, 330) + [0, 0, random.choice([0, 0, random.uniform(0, 500)])]
         place[2] = max(place[2], wrist[2] - 60, 200)
-        other = self._limb(self.fingers[SAME_HAND + number], R, place, random)
+        other = self._limb(self.fingers[SAME_HAND + number], R, place, view == "own", random)
         if random.random() < 0.65:
             return other.mirrored(place[0]), False
         return other, True
@@ -296,7 +297,7 @@ class _Drawer:
     def _around(self, view: str, main: _Limb, down: np.ndarray, has_hand: bool, random) -> np.ndarray:
         """Everything that is neither hand nor forearm nor held."""
         rows = [np.zeros((0, 16))]
-        if has_hand and main.whole and random.random() < 0.8:
+        if has_hand and main.whole and (view == "own" or random.random() < 0.8):
             away = _to_shoulder(view, main, down, random)
             arm, shoulder = upper_arm(random, main.elbow_mm, away, 42 * self.scale)
             rows.append(arm)
@@ -324,10 +325,9 @@ class _Drawer:
         """Depth image of the solids; in some scenes their surfaces are uneven, as cloth and walls are."""
         depth = cast(solids, self._scaled(intrinsics), self.size)
         if random.random() < UNEVEN:
-            coarse = random.uniform(
-                0, random.uniform(2, 14), (int(random.integers(4, 25)), int(random.integers(5, 33)))
-            )
-            bumps = zoom(coarse, np.divide(self.size, coarse.shape), order=1, grid_mode=True, mode="nearest")
+            nodes = int(random.integers(5, 25)), int(random.integers(5, 33))
+            rows, columns = (_spline(length, count) for length, count in zip(self.size, nodes, strict=True))
+            bumps = rows @ random.uniform(0, random.uniform(2, 16), nodes) @ columns.T
             depth += np.where(depth > 0, bumps, 0).astype(np.float32)  # backward only: the hand may touch the surface
         return depth
 
@@ -350,6 +350,12 @@ class _Drawer:
             if number == 0:
                 alone, inside = hand, _inside(limb.hand_mm, intrinsics, self.size)
         return Composed(depth, label, intrinsics, alone, second & (label == HAND), inside, 0.0, True, True)
+
+
+def _spline(length: int, nodes: int) -> np.ndarray:
+    """[length, nodes]: weights of a quadratic B-spline, which turn random numbers into a smooth curve."""
+    away = np.abs(np.linspace(1, nodes - 2, length)[:, None] - np.arange(nodes))
+    return np.where(away < 0.5, 0.75 - away**2, 0.5 * np.maximum(1.5 - away, 0) ** 2)
 
 
 def _drawn(vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -480,10 +486,10 @@ def grasp(radius_mm: float, random: np.random.Generator) -> Float[np.ndarray, "1
     return from_euler(torch.from_numpy(angles)).numpy()
 
 
-def random_arm(scale: float, random: np.random.Generator) -> Arm:
-    """A forearm up to the elbow, or cut anywhere, bare or in a sleeve."""
-    whole = 1.4 * HAND_MM * scale * random.uniform(0.9, 1.1)
-    length = whole if random.random() < 0.7 else random.uniform(2.0, whole)
+def random_arm(scale: float, whole: bool, random: np.random.Generator) -> Arm:
+    """A forearm up to the elbow or (unless `whole`) cut anywhere, bare or in a sleeve."""
+    up_to_elbow = 1.4 * HAND_MM * scale * random.uniform(0.9, 1.1)
+    length = up_to_elbow if random.random() < 0.7 or whole else random.uniform(2.0, up_to_elbow)
     bend = random.normal(0, (0.4, 0.18)).clip((-1.0, -0.4), (1.0, 0.4))
     sleeve, end, loose = np.inf, np.inf, 1.03 + min(random.exponential(0.22), 1.0)
     clothes = random.random()
@@ -493,7 +499,7 @@ def random_arm(scale: float, random: np.random.Generator) -> Arm:
         sleeve, loose = random.uniform(3, 50), random.uniform(1.05, 1.15)
         end = sleeve + random.uniform(8, 40)
     girth, seed = random.uniform(1.3, 1.7), int(random.integers(2**31))
-    return Arm(length, whole, (float(bend[0]), float(bend[1])), girth, sleeve, end, loose, seed)
+    return Arm(length, up_to_elbow, (float(bend[0]), float(bend[1])), girth, sleeve, end, loose, seed)
 
 
 # -- from a composed scene to a measured one --------------------------------------------------------------------------
