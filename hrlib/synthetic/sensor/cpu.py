@@ -9,10 +9,12 @@ from numba import njit, prange
 from .model import (
     BEHIND_MM,
     BLUR_PX,
+    FLAT_PX,
     HOLLOW_MM,
     LEAST_SHARE,
     OUTLINE_MM,
     REACH_PX,
+    ROUNDED_PX,
     TANGENT_60,
     DepthSensor,
     Stereo,
@@ -29,8 +31,9 @@ def measure(
     clean, focal = np.ascontiguousarray(depth_mm, np.float32), np.ascontiguousarray(fx, np.float64)
     limits = (s.baseline_mm, math.tan(math.radians(s.steepest_deg)))
     if isinstance(s, Stereo):
-        numbers = (s.noise_px, s.step_px, s.smear_px, 0.5 - s.fatten, s.gap, s.fray, hole_level(s.holes))
-        _measure_stereo(clean, focal, numbers, limits, (s.window_px, s.grain_px, s.hole_px), seed, noisy)
+        numbers = (s.noise_px, s.step_px, s.unit_mm, s.smear_px, 0.5 - s.fatten, s.gap, s.fray, hole_level(s.holes))
+        sizes = (s.window_px, s.smear_reach_px, s.grain_px, s.hole_px)
+        _measure_stereo(clean, focal, numbers, limits, sizes, seed, noisy)
     elif isinstance(s, TimeOfFlight):
         numbers = (s.noise_mm, s.noise_growth, s.grazing, s.step_mm, s.multipath)
         edges = (s.blur_px, s.edge_mm, s.dropped, hole_level(s.holes))
@@ -200,17 +203,17 @@ def _tangents(depth, fx):
 
 @njit(parallel=True, cache=True)
 def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
-    noise, step, smear, threshold, gap, fray, lost = numbers
+    noise, step, unit, smear, threshold, gap, fray, lost = numbers
     baseline, steepest = limits
-    window, grain, hole = sizes
+    window, filtered, grain, hole = sizes
     height, width = depth.shape[1:]
     grain_weights, hole_weights = _weights(grain), _weights(hole)
     grain_rows, hole_rows = _nodes(height, grain), _nodes(height, hole)
     grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
     for b in prange(len(depth)):
-        box = top, bottom, left, right = _box(depth[b], 2 * window)  # the windows of all pixels that can see a surface
+        box = top, bottom, left, right = _box(depth[b], 2 * (window + filtered))
         if bottom <= top:
-            continue  # an empty image
+            continue
         stream = np.uint64((seed * 1000003 + b) * 4)
         along_z = _lattice(height, width, grain, stream, box)
         along_share = _lattice(height, width, grain, stream + np.uint64(1), box)
@@ -224,29 +227,43 @@ def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
                 if depth[b, v, u] > 0:
                     disparity[v - top, u - left] = scale / depth[b, v, u]
         mean, near, far = _mean(disparity, window), _greatest(disparity, window), -_greatest(-disparity, window)
+        smooth = _mean(mean, filtered)
+        beyond = _greatest(near, filtered) + _greatest(-far, filtered)  # the step in disparity that the filter sees
         for v in range(top, bottom):
             for u in range(left, right):
                 y, x = v - top, u - left
-                own, jump = disparity[y, x], near[y, x] - far[y, x]
                 (i, k), (j, m) = hole_rows[v], hole_columns[u]
-                if tangent[v, u] > steepest or near[y, x] <= least or _smooth(holes, hole_weights, i, k, j, m) > lost:
+                if tangent[v, u] > steepest or _smooth(holes, hole_weights, i, k, j, m) > lost:
                     continue
                 (i, k), (j, m) = grain_rows[v], grain_columns[u]
-                share = (mean[y, x] - far[y, x]) / jump if jump > 0 else 1.0
-                over = share - threshold + fray * _smooth(along_share, grain_weights, i, k, j, m)
-                middle, seen = (near[y, x] + far[y, x]) / 2, lit[v, u] > 0
-                if jump <= smear:
-                    d, seen = mean[y, x], seen if own > least else share > LEAST_SHARE
-                elif over > 0:  # the near surface, also where it is not
-                    d, seen = (own, seen) if own >= middle else (near[y, x], True)
+                own, jump = disparity[y, x], near[y, x] - far[y, x]
+                # the step that one slanted surface makes over a pixel, both ways along both axes
+                slope = 4 * min(tangent[v, u], TANGENT_60) * own / fx[b]
+                flat = FLAT_PX + window * slope
+                if beyond[y, x] <= smear:
+                    d = smooth[y, x]
+                    if own > least:  # a shadow is filled if the filter reaches the surface that throws it
+                        seen = lit[v, u] > 0 or beyond[y, x] > flat + filtered * slope
+                    else:
+                        seen = d - least > LEAST_SHARE * beyond[y, x] + ROUNDED_PX
                 else:
-                    d = own if own <= middle else far[y, x]
-                    seen = seen and d > least
-                if not seen or (jump > smear and abs(over) < gap / 2):
+                    share = (mean[y, x] - far[y, x]) / jump if jump > flat else 1.0
+                    over = share - threshold + fray * _smooth(along_share, grain_weights, i, k, j, m)
+                    d = _matched(own, near[y, x], far[y, x], over) if jump > flat else own
+                    seen = (lit[v, u] > 0 or d > own) and d > least and (jump <= flat or abs(over) >= gap / 2)
+                if not seen:
                     continue
                 d = np.rint((d + noise * _smooth(along_z, grain_weights, i, k, j, m)) / step) * step
                 if d > 0:
-                    noisy[b, v, u] = scale / d
+                    noisy[b, v, u] = np.rint(scale / d / unit) * unit
+
+
+@njit(cache=True)
+def _matched(own, near, far, over):
+    """The disparity that a window finds: that of the pixel, of a near surface that outweighs it, or of a far one."""
+    if over > 0:
+        return own if 2 * own >= near + far else near
+    return own if 2 * own <= near + far else far
 
 
 @njit(cache=True)
@@ -285,17 +302,21 @@ def _mean(image, reach):
 def _greatest(image, reach):
     """Each pixel's greatest value over the square that reaches `reach` pixels from it."""
     height, width = image.shape
-    rows, greatest = image.copy(), np.empty_like(image)
-    for k in range(1, reach + 1):
-        for v in range(height):
-            for u in range(width - k):
-                rows[v, u] = max(rows[v, u], image[v, u + k])
-                rows[v, u + k] = max(rows[v, u + k], image[v, u])
-    for v in range(height):
-        greatest[v] = rows[v]
-        for y in range(max(v - reach, 0), min(v + reach + 1, height)):
-            greatest[v] = np.maximum(greatest[v], rows[y])
-    return greatest
+    greatest = np.full((height + 2 * reach, width + 2 * reach), -np.inf)
+    greatest[reach : reach + height, reach : reach + width] = image
+    length = 1  # each value is the greatest of so many to its right and below
+    while length < 2 * reach + 1:
+        further = min(length, 2 * reach + 1 - length)
+        for v in range(len(greatest)):
+            row = greatest[v]
+            for u in range(len(row) - further):
+                row[u] = max(row[u], row[u + further])
+        for v in range(len(greatest) - further):
+            row, other = greatest[v], greatest[v + further]
+            for u in range(len(row)):
+                row[u] = max(row[u], other[u])
+        length += further
+    return greatest[:height, :width]
 
 
 # -- time of flight ---------------------------------------------------------------------------------------------------
@@ -314,7 +335,7 @@ def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, nois
     for b in prange(len(depth)):
         box = top, bottom, left, right = _box(depth[b], 2 * BLUR_PX)
         if bottom <= top:
-            continue  # an empty image
+            continue
         stream = np.uint64((seed * 1000003 + b) * 4)
         along_z = _lattice(height, width, grain, stream, box)
         holes = _lattice(height, width, hole, stream + np.uint64(1), box)
@@ -332,9 +353,9 @@ def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, nois
                 y, x = v - top, u - left
                 own = depth[b, v, u] > 0
                 (i, k), (j, m) = hole_rows[v], hole_columns[u]
-                if tangent[v, u] > steepest or _smooth(holes, hole_weights, i, k, j, m) > lost:
+                if surface[y, x] < LEAST_SHARE * light[y, x] or (own and lit[v, u] <= 0) or tangent[v, u] > steepest:
                     continue
-                if (own and lit[v, u] <= 0) or surface[y, x] < LEAST_SHARE * light[y, x]:
+                if _smooth(holes, hole_weights, i, k, j, m) > lost:
                     continue
                 z = first[y, x] / light[y, x]
                 if 1 / light[y, x] - z * z > edge * edge:

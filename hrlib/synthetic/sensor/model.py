@@ -23,10 +23,10 @@ OUTLINE_MM = 15.0  # a larger step between neighbouring pixels is an outline
 REACH_PX = 2  # further from a surface nothing can be read: 2.5 standard deviations of the Kinect's lateral error
 TANGENT_60 = math.sqrt(3)  # of the angle beyond which the Kinect's axial noise grows
 BEHIND_MM = (50.0, 800.0)  # where an image is empty, outlines mix with a wall this far behind its deepest point
+FLAT_PX = 0.3  # a smaller step in disparity within a matched window is one surface
 LEAST_SHARE = 0.2  # of a surface in a mixed pixel at the edge of the empty part; with less, nothing is read
-HOLLOW_MM = (
-    25.0  # concave places deeper than this are as much too far as this deep ones: light from farther off is weak
-)
+ROUNDED_PX = 1e-3  # means of equal disparities differ by less
+HOLLOW_MM = 25.0  # deeper concave places err like those of this depth: light from farther off is weak
 BLUR_PX = 2  # light beyond this is neglected: two standard deviations of the widest blur
 
 
@@ -67,9 +67,11 @@ class Stereo(DepthSensor):
     noise_px: float  # standard deviation of the disparity
     grain_px: int  # over this many pixels the disparities err alike
     step_px: float  # disparities come in steps of this
+    unit_mm: float  # and depth values in steps of this
     baseline_mm: float  # the other camera is this far right of the one whose image it is (negative: left)
+    smear_px: float  # up to this step in disparity the camera's filter smooths: a ramp in place of outline and shadow
+    smear_reach_px: int  # the filter reaches this far beyond the matched window
     window_px: int  # the matched window reaches this far from its middle
-    smear_px: float  # up to this step in disparity a window gives its mean: a ramp in place of an outline
     fatten: float  # over larger steps a near surface wins with a share of 0.5 - fatten of the window
     gap: float  # shares closer than this to that share match nothing: the outline's gap
     fray: float  # standard deviation of the share: ragged outlines
@@ -121,17 +123,18 @@ RANGES = {
         "step_growth": (2e-6, 3.5e-6), "baseline_mm": (60.0, 85.0), "steepest_deg": (72.0, 82.0),
     },
     "near": {  # structured light near: SR300, SR305, phones' face cameras
-        "axial_mm": (0.1, 0.5), "axial_growth": (0.3, 1.0), "axial_grazing_mm": (0.02, 0.1), "axial_grain_px": (2, 7),
-        "lateral_px": (0.2, 0.8), "lateral_growth": (0.01, 0.04), "lateral_grain_px": (1, 3), "step_mm": (0.1, 1.0),
+        "axial_mm": (0.02, 0.6), "axial_growth": (0.3, 1.2), "axial_grazing_mm": (0.02, 0.1), "axial_grain_px": (2, 9),
+        "lateral_px": (0.2, 0.8), "lateral_growth": (0.01, 0.04), "lateral_grain_px": (1, 3), "step_mm": (0.05, 1.25),
         "step_growth": (0.0, 0.0), "baseline_mm": (20.0, 60.0), "steepest_deg": (68.0, 80.0),
     },
     Stereo: {
-        "noise_px": (0.02, 0.1), "grain_px": (4, 12), "step_px": (1 / 32, 1 / 8), "baseline_mm": (18.0, 95.0),
-        "window_px": (2, 5), "smear_px": (0.3, 10.0), "fatten": (0.0, 0.3), "gap": (0.0, 0.25), "fray": (0.02, 0.12),
-        "holes": (0.0, 0.04), "hole_px": (5, 20), "steepest_deg": (68.0, 84.0),
+        "noise_px": (0.02, 0.1), "grain_px": (4, 16), "step_px": (1 / 32, 1 / 8), "unit_mm": (0.1, 1.0),
+        "baseline_mm": (18.0, 95.0), "smear_px": (0.3, 14.0), "smear_reach_px": (0, 16), "window_px": (2, 5),
+        "fatten": (0.0, 0.3), "gap": (0.0, 0.25), "fray": (0.02, 0.12), "holes": (0.0, 0.04), "hole_px": (5, 20),
+        "steepest_deg": (68.0, 84.0),
     },
     TimeOfFlight: {
-        "noise_mm": (0.3, 2.5), "noise_growth": (0.2, 2.5), "grazing": (0.5, 1.5), "grain_px": (1, 3),
+        "noise_mm": (0.2, 1.5), "noise_growth": (0.2, 2.5), "grazing": (0.5, 1.5), "grain_px": (1, 3),
         "blur_px": (0.3, 1.0), "edge_mm": (4.0, 15.0), "dropped": (0.0, 0.95), "multipath": (0.0, 0.4),
         "multipath_px": (5, 14), "step_mm": (0.1, 1.0), "baseline_mm": (0.0, 25.0), "holes": (0.0, 0.03),
         "hole_px": (4, 16), "steepest_deg": (74.0, 86.0),
