@@ -129,7 +129,7 @@ RANGES = {
     },
     Stereo: {
         "noise_px": (0.02, 0.1), "grain_px": (4, 16), "step_px": (1 / 32, 1 / 8), "unit_mm": (0.1, 1.0),
-        "baseline_mm": (18.0, 95.0), "smear_px": (0.3, 14.0), "smear_reach_px": (0, 16), "window_px": (2, 5),
+        "baseline_mm": (18.0, 95.0), "smear_px": (0.3, 10.0), "smear_reach_px": (0, 13), "window_px": (2, 5),
         "fatten": (0.0, 0.3), "gap": (0.0, 0.25), "fray": (0.02, 0.12), "holes": (0.0, 0.04), "hole_px": (5, 20),
         "steepest_deg": (68.0, 84.0),
     },
