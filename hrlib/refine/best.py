@@ -1,8 +1,10 @@
-"""Refinement beyond the paper, recipe `best`: explain the frames, adapt the hand to the user and the network to the hand.
+"""Refinement beyond the paper, recipe `best`: find the user's hand and tell the network, or adapt the network to the hand.
 
-`refine.explain` explains the frames. The network learns from synthetic frames of the adapted hand, whose labels are exact
-and of which half were segmented as real frames are. It also learns two facts about all of the user's frames: a hand moves
-evenly, and turns as the camera turns. Poses of the user's own frames as labels did not help (docs/method.md).
+A network that knows many hands is told the user's (`refine.own_hand`), and learns nothing. Rounds of learning are for one
+that knows a single hand, and for those who have the time. `refine.explain` explains the frames. The network learns from
+synthetic frames of the adapted hand, whose labels are exact and of which half were segmented as real frames are. It also
+learns two facts about all of the user's frames: a hand moves evenly, and turns as the camera turns. Poses of the user's own
+frames as labels did not help (docs/method.md).
 """
 
 import copy
@@ -28,7 +30,8 @@ from ..support.checks import require_at_least
 from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
-from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth, surprise
+from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth
+from .own_hand import compare_hands, judge, knows_hands, told
 from .state import Refined, State
 
 FEW_FRAMES = 200  # fewer frames of a user do not tell the hand's shape from the poses (notebook 10)
@@ -39,13 +42,16 @@ TURN_DEG = 30.0  # the largest turn of the camera with which the hand is to be s
 WARM_UP = 20  # steps in which the rate rises at the beginning of a round
 NO_HAND = 0.30  # median surprise of fitted poses above which the frames show something else (simulated users: 0.08)
 PREPARATION = -1  # number of the round before the first, which has the template's hand
+ROUNDS = 2  # of learning where it is asked for; more add nothing to speak of
+JUDGED_FITS = 50  # frames whose fitted poses tell whether they show a hand at all
 
 
 @dataclass(frozen=True)
 class BestSettings:
     """Rounds of explaining and learning. The ablation (benchmarks/bench_ablation.py) sets single parts to 0 or False."""
 
-    rounds: int = 2
+    # None: none for a network that can be told the user's hand, `ROUNDS` for one that cannot; 0: the hand is found, no more
+    rounds: int | None = None
     frames: int = 2000  # at most so many of the user's frames are explained
     steps: int = 300  # of learning in each round
     prepare: int = 60  # steps before the first round, on the template: they teach what segmentation leaves of an arm
@@ -62,58 +68,97 @@ class BestSettings:
     correct: bool = True  # take off the error that the shape's fit makes on synthetic frames
     neighbours: bool = True  # fit bad frames again from good ones
     explain: ExplainSettings = ExplainSettings()
+    # of the hand that a network is told: fewer frames and iterations, since the network has seen most of its shape
+    find: ExplainSettings = ExplainSettings(iterations=40, shape_frames=100)
     synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)  # as much forearm as the cube holds
     # before segmentation: a sensor sees more of the arm
     arms: SyntheticSettings = SyntheticSettings(forearm_share=1.0, forearm_mm=300.0, window_px=320)
     seed: int = 0
 
     def __post_init__(self):
-        require_at_least(1, self, "rounds", "frames", "steps", "synthetic", "runs")
+        require_at_least(1, self, "frames", "steps", "synthetic", "runs")
         require_at_least(0, self, "prepare", "segmented", "steady", "equivariance")
+        if self.rounds is not None:
+            require_at_least(0, self, "rounds")
         if not 0 < self.keep <= 1:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
 
 def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, state: State) -> Refined:
-    """Rounds of explaining and learning; `hrlib.refine.refine` calls it with a copy of the network.
+    """The user's hand and, where asked for, rounds of learning; `hrlib.refine.refine` calls it with a copy of the network.
 
     After each round the curve has the network's mean surprise by held-out frames, which chooses the best round.
     """
     learn, held_out = split_frames(len(crops))
     judged = crops[held_out if len(held_out) else learn]
-    middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
     mine = crops[learn[in_runs(len(learn), s.frames, RUN)]]
     best, optimiser = copy.deepcopy(net), torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     state.restore(net=net, best=best, optimiser=optimiser)
-    explainer = Explainer(net, hand, mine, s, state.processes.progress)
-    learner = Learner(net, optimiser, crops, middles, s, state)
+    rounds = s.rounds if s.rounds is not None else 0 if knows_hands(net) else ROUNDS
     if not state.curve:
-        state.curve.append({"round": 0, "surprise": _mean_surprise(net, hand, judged, s)})
+        if knows_hands(net) or not rounds:
+            state.curve += _hands(net, hand, mine, judged, s)
+        else:
+            state.curve.append({"round": 0, "surprise": judge(net, hand, judged, s.explain)})
+    if rounds:
+        middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
+        learner = Learner(net, optimiser, crops, middles, s, state)
+        _learn(Explainer(net, hand, mine, s, state.processes.progress), learner, judged, rounds, best)
+    chosen = min(_rounds(state), key=lambda row: row["surprise"])  # the hand of the round that `best` is from
+    best, hand = told(best, hand, _shape_of(chosen, hand))
+    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_warnings(state.curve, len(crops))))
+
+
+def _hands(net: PoseNet, hand: HandRig, mine: Crops, judged: Crops, s: BestSettings) -> list[dict]:
+    """Rows of the curve: the hands that were compared, and the best of them as round 0."""
+    hands = compare_hands(net, hand, mine, judged, s.find)
+    found = min(hands, key=lambda own: own.surprise)
+    net, hand = told(net, hand, found.shape)
+    some = judged[evenly(len(judged), JUDGED_FITS)]
+    fits = fit_to_depth(hand, some, predict(net, some), replace(s.find, smooth=0.0), progress=False)
+    first = {"round": 0, **found.row(), "fitted_surprise": fits.loss.median().item()}
+    return [*(own.row() for own in hands), first]
+
+
+def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: int, best: PoseNet) -> None:
+    """The rounds of learning that are still to do; `best` gets the weights of the best one."""
+    net, hand, s, state = explainer.net, explainer.hand, explainer.settings, learner.state
+    first = _shape_of(_rounds(state)[0], hand)
+    _tell(net, first)
     if state.done < s.prepare:
-        learner.learn(hand, None, PREPARATION)
+        learner.learn(hand if first is None else shaped(hand, first), None, PREPARATION)
         state.save()
     # by the curve, not by the steps: a stop in a round's last step leaves that round without its row
-    for number in range(len(_rounds(state)) - 1, s.rounds):
+    for number in range(len(_rounds(state)) - 1, rounds):
         if state.extra.get("round") != number:
-            shape, fits = explainer.explain(HandShape(*state.extra["shape"]) if "shape" in state.extra else None)
+            known = HandShape(*state.extra["shape"]) if "shape" in state.extra else first
+            _tell(net, known)
+            shape, fits = explainer.explain(known)
             fitted = {"rotations": fits.prediction.rotations, "loss": fits.loss}
             state.extra = {"round": number, "shape": shape.parts()} | fitted
-            optimiser.state.clear()
+            learner.optimiser.state.clear()
             state.save()
         shape = HandShape(*state.extra["shape"])
         own = shaped(hand, shape)
+        _tell(net, shape)
         learner.learn(own, state.extra["rotations"], number)
-        row = {"round": number + 1, "surprise": _mean_surprise(net, own, judged, s)}
+        row = {"round": number + 1, "surprise": judge(net, own, judged, s.explain)}
         if row["surprise"] < min(earlier["surprise"] for earlier in _rounds(state)):
             best.load_state_dict(net.state_dict())
         row["fitted_surprise"] = state.extra["loss"].median().item()
         state.curve.append(row | {name: part.tolist() for name, part in vars(shape).items()})
         state.save()
-    chosen = min(_rounds(state), key=lambda row: row["surprise"])  # the hand of the round that `best` is from
-    if chosen["round"]:
-        shape = HandShape(**{f.name: hand.vertices_mm.new_tensor(chosen[f.name]) for f in fields(HandShape)})
-        hand = shaped(hand, shape, name=f"{hand.name}, adapted")
-    return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_warnings(_rounds(state), len(crops))))
+
+
+def _tell(net: PoseNet, shape: HandShape | None) -> None:
+    if knows_hands(net):
+        net.tell(None if shape is None else shape.numbers())
+
+
+def _shape_of(row: dict, hand: HandRig) -> HandShape | None:
+    """The hand's shape in a row of the curve; None for the template."""
+    names = [f.name for f in fields(HandShape)]
+    return HandShape(*(hand.vertices_mm.new_tensor(row[name]) for name in names)) if names[0] in row else None
 
 
 def split_frames(count: int) -> tuple[Int[Tensor, " L"], Int[Tensor, " H"]]:
@@ -141,30 +186,37 @@ def draw_seed(seed: int, purpose: str, *numbers: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _mean_surprise(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings) -> float:
-    return surprise(hand, crops, predict(net, crops), s.explain).mean().item()
-
-
 def _rounds(state: State) -> list[dict]:
-    """The curve's rows of rounds; the others are of steps."""
-    return [row for row in state.curve if "surprise" in row]
+    """The curve's rows of rounds; the others are of hands that were compared, and of steps."""
+    return rounds_of(state.curve)
 
 
-def _warnings(rounds: list[dict], frames: int) -> Iterator[str]:
+def rounds_of(curve: list[dict]) -> list[dict]:
+    """The rows of rounds in the curve of a refinement by `best`; the others are of hands and of steps."""
+    return [row for row in curve if "round" in row]
+
+
+def _warnings(curve: list[dict], frames: int) -> Iterator[str]:
     """What a user without labels must know."""
+    first, *learned = rounds_of(curve)
     if frames < FEW_FRAMES:
         yield f"only {frames} frames: fewer than {FEW_FRAMES} do not tell the hand from its poses; record more"
     if frames < FEWEST_TO_HOLD_OUT:
         few = f"of fewer than {FEWEST_TO_HOLD_OUT} frames none is held out"
-        yield f"the best round was chosen on frames learned from: {few}"
-    fitted = rounds[-1]["fitted_surprise"]
+        chosen = (
+            "round was chosen on frames learned from" if learned else "hand was chosen on frames that it was fitted to"
+        )
+        yield f"the best {chosen}: {few}"
+    fitted = (learned or [first])[-1]["fitted_surprise"]
     if fitted > NO_HAND:
         yield (
             f"the frames do not look like a hand: fitted poses explain them with {fitted:.2f}, where hands come to less "
             f"than {NO_HAND}; check camera, unit and side, or keep the base model"
         )
-    if min(row["surprise"] for row in rounds[1:]) >= rounds[0]["surprise"]:
+    if learned and min(row["surprise"] for row in learned) >= first["surprise"]:
         yield "refinement explains frames it has not seen no better than the base model, which is kept"
+    if not learned and first["hand"] == "template":
+        yield "no other hand explains the frames better than the template, which is kept: the model is the base model"
 
 
 # -- explain --------------------------------------------------------------------------------------------------------------
@@ -188,7 +240,7 @@ class Explainer:
         shape = known or HandShape.template(hand.vertices_mm)
         guess = predict(self.net, crops)
         if s.reshape:
-            shape = fit_hand(hand, crops, guess, fit)
+            shape = fit_hand(hand, crops, guess, fit, known if knows_hands(self.net) else None)
             shape = self.corrected(shape, known or shape, guess, fit) if s.correct else shape
         return shape, explain(shaped(hand, shape), crops, guess, fit, s.neighbours, self.progress)
 

@@ -83,17 +83,23 @@ class Explained:
 
 
 def fit_hand(
-    hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings = ExplainSettings()
+    hand: HandRig,
+    crops: Crops,
+    prediction: Prediction,
+    settings: ExplainSettings = ExplainSettings(),
+    start: HandShape | None = None,
 ) -> HandShape:
     """The one hand shape that explains `shape_frames` of the frames, evenly taken, while their poses are free.
 
     Each of three stages goes on with the frames that the one before explained best: a wrong pose is explained by a wrong
-    shape, and a few lost hands bend the shape of all. Raises ValueError for no frames.
+    shape, and a few lost hands bend the shape of all. The fit begins at `start`, by default the template. Raises ValueError
+    for no frames.
     """
     _require(crops, prediction)
     some = evenly(len(crops), settings.shape_frames)
     crops, prediction = crops[some], prediction[some]
-    shape = HandShape(*(part.requires_grad_(True) for part in HandShape.template(hand.vertices_mm).parts()))
+    start = HandShape.template(hand.vertices_mm) if start is None else start.detach()
+    shape = HandShape(*(part.requires_grad_(True) for part in start.parts()))
     for share, keep in SHAPE_STAGES:
         iterations = max(1, round(share * settings.iterations))
         # smooth: they are no sequence
