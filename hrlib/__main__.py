@@ -5,6 +5,7 @@ Its signature and docstring are its options and help (tyro). Imports stay inside
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -98,6 +99,8 @@ class RefineOptions:
     frames: int | None = None
     # of the recipes paper and depth, by default 10.
     epochs: int | None = None
+    # best: also learn on the frames, for half an hour; a network that knows one hand always does.
+    learn: bool = False
     # of learning in each of the two rounds of the recipe best, by default 300.
     steps: int | None = None
     # of all that is random.
@@ -106,6 +109,7 @@ class RefineOptions:
     def settings(self, hand_ends_known: bool):
         """The settings of the recipe; hand_ends_known: masks or colour images tell where the hand ends."""
         from .refine import RECIPES, PaperSettings
+        from .refine.best import ROUNDS
 
         settings, lengths = RECIPES[self.recipe], {"epochs": self.epochs, "steps": self.steps}
         length = "epochs" if isinstance(settings, PaperSettings) else "steps"
@@ -113,6 +117,10 @@ class RefineOptions:
             if value is not None and name != length:
                 raise ValueError(f"--{name} is no option of the recipe {self.recipe}, whose length is --{length}")
         chosen = {} if lengths[length] is None else {length: lengths[length]}
+        if self.learn and length == "epochs":
+            raise ValueError(f"--learn is no option of the recipe {self.recipe}, which learns anyway")
+        if self.learn:
+            chosen["rounds"] = ROUNDS
         if "steps" in chosen:
             chosen["prepare"] = min(settings.prepare, self.steps)
         if isinstance(settings, PaperSettings):
@@ -140,6 +148,7 @@ def refine(
     from .hand.rig import load_hand
     from .network.checkpoint import load_network
     from .personal.run import RunOptions, checked, refine_checked
+    from .personal.side import find_side, settle_side
     from .refine import check_run
     from .support import paths
 
@@ -150,7 +159,10 @@ def refine(
     if not check_only:
         check_run(net, hand, settings, out)
     if side is None:  # a wrong one is answered by the check
-        side, _ = _settled_side(source, side, training.get("side"), (net, hand), learning.frames)
+        side, doubts = settle_side(
+            None, training.get("side"), find_side(source.frames(limit=learning.frames), net, hand)
+        )
+        _warn(doubts)
     frames = source.frames(side, learning.frames)
     check = checked(frames, net, hand, out, f"{source.folder}")
     if check_only:
@@ -191,16 +203,18 @@ def predict(
     from tqdm import tqdm
 
     from .hand.rig import load_hand
+    from .personal.first_look import first_look
     from .personal.joint_files import joint_files
     from .personal.track import from_mirror, track
     from .refine.saved import refined_side
 
     net, hand = _model(model, load_hand())
-    side, doubts = _settled_side(source, side, None if model is None else refined_side(model), (net, hand))
-    frames = source.frames(side)
-    sure, left_out, facts = [], {}, {"side": side, "doubts": doubts}
+    look = first_look(source.frames(), net, hand, side, None if model is None else refined_side(model))
+    _warn(look.doubts)
+    (net, hand), frames, side = look.told(net, hand), source.frames(look.side), look.side
+    sure, left_out = [], {}
     with (
-        joint_files(out, json, facts) as joints,
+        joint_files(out, json, look.record()) as joints,
         tqdm(total=len(frames), desc="predict", disable=len(frames) < 50) as bar,
     ):
         for shots, lost in track(net, hand, frames, fit=fit):
@@ -216,20 +230,13 @@ def predict(
     if left_out:
         print(f"{len(left_out)} of {len(frames)} frames left out ({reasons}{'; ...' if len(left_out) > 3 else ''})")
     where = f"{out} and {json}" if json else f"{out}"
-    print(f"predict: {len(sure)} frames of a {side} hand, median confidence {median(sure):.2f}; joints in {where}")
+    print(f"predict: {len(sure)} frames of {look}, median confidence {median(sure):.2f}; joints in {where}")
     return 0
 
 
-def _settled_side(
-    source: UserFolder, given: str | None, models: str | None, model: tuple, limit: int | None = None
-) -> tuple[str, tuple[str, ...]]:
-    """The side as which a folder's frames are read, and doubts about it, which are told on stderr."""
-    from .personal.side import find_side, settle_side
-
-    side, doubts = settle_side(given, models, find_side(source.frames(limit=limit), *model))
+def _warn(doubts: Iterable[str]) -> None:
     for doubt in doubts:
         print(f"warning: {doubt}", file=sys.stderr)
-    return side, doubts
 
 
 def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:

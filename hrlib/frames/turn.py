@@ -1,4 +1,4 @@
-"""Crops as another camera sees them: turned about its axis, or in a mirror."""
+"""Crops as another camera sees them: turned about its axis, in a mirror, or with another unit of length."""
 
 import torch
 from jaxtyping import Float
@@ -25,6 +25,19 @@ def in_mirror(crops: Crops) -> Crops:
     other = crops.points.new_tensor([-1.0, 1.0, 1.0])
     points, centre_mm = (crops.points - 0.5) * other + 0.5, crops.centre_mm * other
     return Crops(crops.image.flip(2), points, centre_mm, crops.count, crops.cube_mm)
+
+
+def resized(crops: Crops, factor: float) -> Crops:
+    """The crops of the same scene `factor` times as large, in cubes of the same size; what leaves the cube is lost."""
+    size = crops.image.shape[-1]
+    # the source pixel of each row and column: both images are windows of one direction
+    source = (((torch.arange(size, device=crops.image.device) + 0.5) / size - 0.5) / factor + 0.5) * size
+    inside, source = (source >= 0) & (source < size), source.long().clamp(0, size - 1)
+    image = crops.image[:, source][:, :, source]
+    value = 0.5 + (image - 0.5) * factor
+    seen = (image > 0) & (value > 0) & (value <= 1) & inside & inside[:, None]
+    points = 0.5 + (crops.points - 0.5) * factor
+    return Crops(value.where(seen, 0), points, crops.centre_mm * factor, crops.count, crops.cube_mm)
 
 
 def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:

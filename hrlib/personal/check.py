@@ -22,6 +22,7 @@ from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
 from .side import Sides, compare_sides, read_as
+from .size import apparent_size, size_doubt
 from .stream import chunks, crop_chunk
 
 FEW = 30  # frames: with fewer there is no point in refining
@@ -78,6 +79,7 @@ class Check:
     advice: tuple[str, ...] = ()  # what to do better
     side: str = "right"  # the hand that the frames are taken for
     sides: Sides | None = None  # what the frames say of it; None where they are refused
+    size: float | None = None  # the hand's apparent one, as a factor of the template; None where they are refused
 
     def record(self) -> dict:
         """Plain numbers for a JSON file: the summary, and a row a frame."""
@@ -90,7 +92,11 @@ class Check:
                 for row in zip(self.names, *columns.values(), strict=True)
             ]
         verdict = {"refusals": self.refusals, "advice": self.advice, "left_out": self.left_out}
-        verdict |= {"side": self.side, "confidence_as": None if self.sides is None else vars(self.sides)}
+        verdict |= {
+            "side": self.side,
+            "confidence_as": None if self.sides is None else vars(self.sides),
+            "size": self.size,
+        }
         return {"summary": dict(summary(self)), **verdict, "depth_mm": self.depth_mm, "frames": rows}
 
 
@@ -116,7 +122,7 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
                 measured.append((*_outlines(crops, kept), likeness(net, template, crops), relief_mm(crops)))
             some = (frame.depth_mm[::7, ::7] for frame in chunk)
             depths += [depth_mm[depth_mm > 0][::11] for depth_mm in some]
-            camera_advice = tuple(_camera_advice(chunk[-1].camera, chunk[-1].depth_mm.shape))
+            camera_advice = tuple(camera_doubts(chunk[-1].camera, chunk[-1].depth_mm.shape))
             bar.update(len(chunk))
     depths = np.concatenate(depths)
     depth_mm = tuple(np.percentile(depths, (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
@@ -127,7 +133,8 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
     check = Check(len(frames), crops, names, measures, left_out, depth_mm, side=read_as(frames))
     check = replace(check, refusals=tuple(_refusals(check)))
     if not check.refusals:
-        check = replace(check, sides=compare_sides(net, template, crops, check.side))
+        size = apparent_size(net, template, crops)
+        check = replace(check, sides=compare_sides(net, template, crops, check.side, size), size=size)
     return replace(check, advice=(*camera_advice, *_advice(check)))
 
 
@@ -231,7 +238,7 @@ def _reasons(left_out: dict[str, str], most: int) -> Iterator[str]:
         yield f"{frames}{', e.g.' if len(set(alike)) > 1 else ':'} {alike[0]}"
 
 
-def _camera_advice(camera: Camera, shape: tuple[int, int]) -> Iterator[str]:
+def camera_doubts(camera: Camera, shape: tuple[int, int]) -> Iterator[str]:
     """Doubts about a camera whose numbers may be in another order, such as that of its matrix's rows: fx cx fy cy."""
     order, (height, width) = "the order of --camera is FX FY CX CY", shape
     if not 0.8 < camera.fx / camera.fy < 1.25:  # pixels are nearly square
@@ -248,6 +255,8 @@ def _advice(check: Check) -> Iterator[str]:
             yield "hold one hand towards the camera, 300 to 900 mm away, nothing nearer than it, and record again"
         return
     if check.sides and (doubt := check.sides.doubt(check.side)):
+        yield doubt
+    if check.size and (doubt := size_doubt(check.size)):
         yield doubt
     found = len(check.names)
     if found < FEW_FRAMES:
@@ -284,6 +293,7 @@ def summary(check: Check) -> list[tuple[str, str]]:
     moved, hands = m.motion_mm[m.motion_mm.isfinite()], m.hand > LIKE_A_HAND
     return rows + [
         ("taken for", f"a {check.side} hand" + (f" ({check.sides})" if check.sides else "")),
+        ("apparent size, 1 is an adult's", f"{check.size:.2f}" if check.size else "-"),
         ("that look like a hand", f"{int(hands.sum())} ({_share(hands):.1%})"),
         ("distance, median and 5 to 95 %", f"{middle:.0f} mm, {low:.0f} to {high:.0f} mm"),
         ("holes within the hand, mean", f"{_share(m.holes):.1%}"),

@@ -20,7 +20,7 @@ from ..drawing.style import ACCENT, GOOD, INK, MUTED
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
-from ..refine.best import FEW_FRAMES
+from ..refine.best import FEW_FRAMES, rounds_of
 from ..refine.explain import evenly
 from ..support.files import write_bytes_atomically
 from .check import LIKE_A_HAND, Check, summary
@@ -252,9 +252,14 @@ def figure_course(result: PersonalResult) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: list[dict]):
-    """Of `best` what its rounds leave unexplained; of the other recipes the difference of the images, step by step."""
-    rounds = [row for row in curve if "surprise" in row]
-    if rounds:
+    """Of `best` what hands or rounds leave unexplained; of the other recipes the difference of the images, step by step."""
+    rounds, hands = rounds_of(curve), [row for row in curve if "hand" in row and "round" not in row]
+    if len(rounds) == 1 and hands:
+        bars = axes.bar([row["hand"] for row in hands], [row["surprise"] for row in hands], 0.5, color=GOOD)
+        axes.bar_label(bars, fmt="%.3f", fontsize=8, padding=2)
+        axes.margins(y=0.15)
+        axes.set(ylabel="unexplained", title="how much of the frames each hand leaves unexplained")
+    elif rounds:
         number = [row["round"] for row in rounds]
         axes.plot(
             number, [row["surprise"] for row in rounds], "o-", color=GOOD, label="the network, on frames kept back"

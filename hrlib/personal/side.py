@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..frames.crops import Crops, concatenate
+from ..frames.crops import Crops
 from ..frames.frame import Frame
-from ..frames.turn import in_mirror
+from ..frames.turn import in_mirror, resized
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from ..refine.explain import evenly
-from .stream import crop_chunk
+from .size import apparent_size
+from .stream import some_crops
 
 LOOKS = 20  # frames, evenly taken, tell the side of a folder
 # The two hands' confidences in a frame differ by an amount that scatters by this much from frame to frame (users A-D)
@@ -48,15 +49,16 @@ class Sides:
         return f"the frames show a {self.side} hand ({self}), and are taken for a {taken_for} one: see --side"
 
 
-def compare_sides(net: PoseNet, hand: HandRig, crops: Crops, read_as: str = "right") -> Sides:
+def compare_sides(net: PoseNet, hand: HandRig, crops: Crops, read_as: str = "right", size: float = 1.0) -> Sides:
     """Compare both hands on at most `LOOKS` of the crops.
 
     Args:
         net, hand: a model, which knows right hands.
         crops: of frames that were read as hands of the side `read_as`.
         read_as: "right" or "left".
+        size: `size.apparent_size` of the hand: neither side explains a giant's.
     """
-    crops = crops[evenly(len(crops), LOOKS)]
+    crops = resized(crops[evenly(len(crops), LOOKS)], 1 / size)
     both = crops, in_mirror(crops)
     as_read, as_other = (confidence(predict(net, seen), hand, seen).mean().item() for seen in both)
     return Sides(len(crops), **{read_as: as_read, OTHER[read_as]: as_other})
@@ -72,10 +74,10 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
     Raises:
         ValueError: a file cannot be used; the message names it.
     """
-    # one by one: frames that are far apart in time say nothing of where the hand is in the others
-    found = (crop_chunk([frames[i]])[0] for i in evenly(len(frames), LOOKS).tolist())
-    crops = [crop for crop in found if crop is not None]
-    return compare_sides(net, hand, concatenate(crops), read_as(frames)) if crops else None
+    crops = some_crops(frames, LOOKS)
+    if crops is None:
+        return None
+    return compare_sides(net, hand, crops, read_as(frames), apparent_size(net, hand, crops))
 
 
 def settle_side(given: str | None, model: str | None, sides: Sides | None) -> tuple[str, tuple[str, ...]]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_found
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
+from ..refine.explain import evenly
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
 
@@ -14,6 +15,14 @@ def chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[list[Frame]]:
     """The frames in their order, `size` at a time."""
     for first in range(0, len(frames), size):
         yield [frames[i] for i in range(first, min(first + size, len(frames)))]
+
+
+def some_crops(frames: Sequence[Frame], count: int) -> Crops | None:
+    """The crops of at most `count` frames, evenly taken; None if none of them has something of a hand's size."""
+    # one by one: frames that are far apart in time say nothing of where the hand is in the others
+    found = (crop_chunk([frames[i]])[0] for i in evenly(len(frames), count).tolist())
+    crops = [crop for crop in found if crop is not None]
+    return concatenate(crops) if crops else None
 
 
 def crop_chunk(frames: list[Frame]) -> tuple[Crops | None, list[Frame], dict[str, str]]:

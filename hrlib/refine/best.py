@@ -31,7 +31,7 @@ from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
 from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth
-from .own_hand import compare_hands, judge, knows_hands, told
+from .own_hand import compare_hands, judge, with_hand
 from .state import Refined, State
 
 FEW_FRAMES = 200  # fewer frames of a user do not tell the hand's shape from the poses (notebook 10)
@@ -94,9 +94,9 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
     mine = crops[learn[in_runs(len(learn), s.frames, RUN)]]
     best, optimiser = copy.deepcopy(net), torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     state.restore(net=net, best=best, optimiser=optimiser)
-    rounds = s.rounds if s.rounds is not None else 0 if knows_hands(net) else ROUNDS
+    rounds = s.rounds if s.rounds is not None else ROUNDS if net.told is None else 0
     if not state.curve:
-        if knows_hands(net) or not rounds:
+        if net.told is not None or not rounds:
             state.curve += _hands(net, hand, mine, judged, s)
         else:
             state.curve.append({"round": 0, "surprise": judge(net, hand, judged, s.explain)})
@@ -105,7 +105,7 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
         learner = Learner(net, optimiser, crops, middles, s, state)
         _learn(Explainer(net, hand, mine, s, state.processes.progress), learner, judged, rounds, best)
     chosen = min(_rounds(state), key=lambda row: row["surprise"])  # the hand of the round that `best` is from
-    best, hand = told(best, hand, _shape_of(chosen, hand))
+    best, hand = with_hand(best, hand, _shape_of(chosen, hand))
     return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_warnings(state.curve, len(crops))))
 
 
@@ -113,7 +113,7 @@ def _hands(net: PoseNet, hand: HandRig, mine: Crops, judged: Crops, s: BestSetti
     """Rows of the curve: the hands that were compared, and the best of them as round 0."""
     hands = compare_hands(net, hand, mine, judged, s.find)
     found = min(hands, key=lambda own: own.surprise)
-    net, hand = told(net, hand, found.shape)
+    net, hand = with_hand(net, hand, found.shape)
     some = judged[evenly(len(judged), JUDGED_FITS)]
     fits = fit_to_depth(hand, some, predict(net, some), replace(s.find, smooth=0.0), progress=False)
     first = {"round": 0, **found.row(), "fitted_surprise": fits.loss.median().item()}
@@ -151,7 +151,7 @@ def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: in
 
 
 def _tell(net: PoseNet, shape: HandShape | None) -> None:
-    if knows_hands(net):
+    if net.told is not None:
         net.tell(None if shape is None else shape.numbers())
 
 
@@ -240,7 +240,7 @@ class Explainer:
         shape = known or HandShape.template(hand.vertices_mm)
         guess = predict(self.net, crops)
         if s.reshape:
-            shape = fit_hand(hand, crops, guess, fit, known if knows_hands(self.net) else None)
+            shape = fit_hand(hand, crops, guess, fit, None if self.net.told is None else known)
             shape = self.corrected(shape, known or shape, guess, fit) if s.correct else shape
         return shape, explain(shaped(hand, shape), crops, guess, fit, s.neighbours, self.progress)
 

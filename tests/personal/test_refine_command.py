@@ -23,6 +23,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.network.checkpoint import load_network
 from hrlib.refine import RECIPES
+from hrlib.refine.best import ROUNDS
 from hrlib.synthetic.frames import Synthesiser
 from hrlib.synthetic.rasterise import rasterise
 
@@ -172,7 +173,7 @@ def test_a_camera_of_the_wrong_length_is_an_error_that_says_what_was_wanted(tmp_
 def test_help_tells_the_recipes_lengths():
     said = inspect.getsource(cli.RefineOptions)
     best, paper = RECIPES["best"], RECIPES["paper"]
-    assert f"by default {best.steps}." in said and f"by default {paper.epochs}." in said and best.rounds == 2
+    assert f"by default {best.steps}." in said and f"by default {paper.epochs}." in said and ROUNDS == 2
 
 
 def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys):
@@ -192,6 +193,7 @@ def test_frames_without_a_hand_are_named(folders, tmp_path, monkeypatch, capsys)
             ("refine", "right", *RIGHT, "--out", "out", "--steps", 2, "--recipe", "paper"),
             "--steps is no option of .*paper",
         ),
+        (("refine", "right", *RIGHT, "--out", "out", "--learn", "--recipe", "depth"), "--learn is no option .*depth"),
         (("refine", "right", *RIGHT, "--out", "out", "--epochs", 2), "--epochs is no option of the recipe best"),
         (("refine", "right", *RIGHT, "--out", "out", "--frames", 0), "--frames must be at least 1, got 0"),
         (("refine", "right", *RIGHT, "--out", "out", "--model", "no.safetensors"), "no checkpoint at no.safetensors"),

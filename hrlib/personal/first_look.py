@@ -1,0 +1,87 @@
+"""What some frames of a folder tell before all are predicted: which hand it is, its shape, and what to doubt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ..frames.frame import Frame
+from ..frames.turn import in_mirror
+from ..hand.joints import FINGERS
+from ..hand.rig import HandRig
+from ..hand.shape import HandShape
+from ..network.known import FRAMES, seen_shape, told
+from ..network.posenet import PoseNet
+from .check import camera_doubts
+from .side import LOOKS, compare_sides, read_as, settle_side
+from .size import apparent_size, size_doubt
+from .stream import some_crops
+
+FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What is known of a folder's hand."""
+
+    side: str  # as which the frames are to be read
+    doubts: tuple[str, ...]  # what to tell the user
+    frames: int  # in which a hand was found
+    shape: Float[Tensor, "8"] | None = (
+        None  # `HandShape.numbers` that the network sees; None where it is not to be told
+    )
+
+    def told(self, net: PoseNet, hand: HandRig) -> tuple[PoseNet, HandRig]:
+        """The model that knows the shape."""
+        return told(net, hand, self.shape)
+
+    def record(self) -> dict:
+        """Plain JSON."""
+        shape = None if self.shape is None else {"frames": self.frames, **factors(self.shape)}
+        return {"side": self.side, "doubts": self.doubts, "estimated_shape": shape}
+
+    def __str__(self) -> str:
+        if self.shape is None:
+            return f"a {self.side} hand"
+        size = HandShape.of_numbers(self.shape).log_scale.exp()
+        return f"a {self.side} hand (its shape: estimated from {self.frames} frames, size {size:.2f})"
+
+
+def factors(shape: Float[Tensor, "8"]) -> dict[str, float]:
+    """The numbers of a `HandShape` as factors of the template, by name."""
+    own = HandShape.of_numbers(shape.exp())
+    lengths = dict(zip(FINGERS, own.log_length.tolist(), strict=True))
+    whole = {"size": own.log_scale, "thickness of fingers": own.log_thickness, "girth of wrist": own.log_wrist}
+    named = {name: part.item() for name, part in whole.items()} | {
+        f"length of {name}": x for name, x in lengths.items()
+    }
+    return {name: round(value, 3) for name, value in named.items()}
+
+
+def first_look(
+    frames: Sequence[Frame], net: PoseNet, hand: HandRig, given: str | None = None, model: str | None = None
+) -> FirstLook:
+    """Look at some frames of a folder.
+
+    Args:
+        frames: of one hand.
+        net, hand: the model that is to predict.
+        given: the side as the user says it, if at all.
+        model: the side of which a personal model is; None for the base model.
+
+    Raises:
+        ValueError: a file cannot be used; the message names it.
+    """
+    tells_shape = net.shape is not None and net.known is None
+    crops = some_crops(frames, FRAMES if tells_shape else LOOKS)
+    if crops is None:
+        side, doubts = settle_side(given, model, None)
+        return FirstLook(side, doubts, 0)
+    size = apparent_size(net, hand, crops)
+    side, doubts = settle_side(given, model, compare_sides(net, hand, crops, read_as(frames), size))
+    crops = crops if side == read_as(frames) else in_mirror(crops)
+    shape = seen_shape(net, crops) if tells_shape and len(crops) >= FEWEST_TOLD else None
+    own = size_doubt(size)
+    doubts += (*camera_doubts(frames[0].camera, frames[0].depth_mm.shape), *([own] if own else []))
+    return FirstLook(side, doubts, len(crops), shape)

@@ -1,0 +1,63 @@
+"""Does the hand's size fit the camera's numbers? A wrong unit or focal length makes hands of giants or dolls.
+
+The frames are tried in other sizes, and the size in which the model explains them best is the template's.
+"""
+
+from collections.abc import Callable
+
+from ..frames.crops import Crops
+from ..frames.turn import resized
+from ..hand.rig import HandRig
+from ..network.posenet import PoseNet
+from ..network.predict import predict
+from ..refine.confidence import confidence
+from ..refine.explain import evenly
+
+LOOKS = 10  # frames that are tried
+STEP = 1.25  # factor from one size to the next
+MOST_STEPS = 4  # to 0.4 and 2.4 times the size
+SMALLEST, LARGEST = 0.8, 1.25  # of the template: few adults' hands are outside
+
+
+def apparent_size(net: PoseNet, hand: HandRig, crops: Crops) -> float:
+    """How large the hand seems, as a factor of the template: the size that the mean confidence tells.
+
+    Args:
+        net, hand: the base model.
+        crops: of frames of one hand.
+    """
+    crops = crops[evenly(len(crops), LOOKS)]
+
+    def explained(steps: int) -> float:
+        other = resized(crops, STEP**-steps)
+        return confidence(predict(net, other), hand, other).mean().item()
+
+    return STEP ** _summit(explained)
+
+
+def _summit(height: Callable[[int], float]) -> float:
+    """Where a function of whole numbers is highest near 0: uphill, then the top of a parabola through three values."""
+    heights = {k: height(k) for k in (-1, 0, 1)}
+    best = max(heights, key=heights.__getitem__)
+    while 0 < abs(best) < MOST_STEPS:
+        beyond = best + (1 if best > 0 else -1)
+        heights[beyond] = height(beyond)
+        if heights[beyond] <= heights[best]:
+            break
+        best = beyond
+    if not {best - 1, best + 1} <= heights.keys():
+        return best
+    before, top, after = (heights[best + k] for k in (-1, 0, 1))
+    bend = before - 2 * top + after
+    return best + (0.5 * (before - after) / bend if bend < 0 else 0.0)
+
+
+def size_doubt(size: float) -> str | None:
+    """A warning with the factor that would make the hand an adult's; None for a usual size."""
+    if SMALLEST <= size <= LARGEST:
+        return None
+    who = "a child's hand, or the camera's numbers are wrong" if size < 1 else "the camera's numbers are probably wrong"
+    return (
+        f"the hand looks {size:.2f} times as large as an adult's: {who}; --unit-mm times {1 / size:.2f}, or focal "
+        f"lengths times {size:.2f}, would make it usual"
+    )
