@@ -132,12 +132,13 @@ def first(found: FoundFrames, count: int) -> FoundFrames | None:
     return replace(found, crops=crops, names=names, true_mm=found.true_mm[index])
 
 
-def real_set(name: str) -> Callable[[argparse.Namespace], Judged]:
-    """Finds the hands of a real set."""
+def real_set(name: str, free_hand: bool = False) -> Callable[[argparse.Namespace], Judged]:
+    """Finds the hands of a real set, judged by all frames or by those whose hand touches nothing; `best` has all of them."""
 
     def frames(arguments) -> Judged:
-        found = find_real(RealJoints(name))
-        return Judged(found.source, "real people", found, found, None)
+        learn = find_real(RealJoints(name))
+        test = find_real(RealJoints(name, free_hand=True)) if free_hand else learn
+        return Judged(test.source + ", free" * free_hand, "real people", learn, test, None)
 
     return frames
 
@@ -146,6 +147,7 @@ SETS = {
     **{name: test_person(name) for name in TEST_PEOPLE},
     "handpose_x_plus": real_set("handpose_x_plus"),
     "d435_table": real_set("d435_table"),
+    "d435_table, free": real_set("d435_table", free_hand=True),
 }
 
 
@@ -209,6 +211,7 @@ def gain(row: dict, model: str, how: str) -> float:
 def values_of(sets: dict) -> dict[str, float]:
     """The claims' values: of the worst test person, and of the real sets."""
     people, real = [sets[name] for name in TEST_PEOPLE], [sets[name] for name in ("handpose_x_plus", "d435_table")]
+    of_real = {"front": sets["handpose_x_plus"], "table": sets["d435_table, free"]}
     shown = [(row["found"] - max(row["half_covered"], row["lost"])) / row["frames"] for row in people]
     return {
         "test-found": min(shown),
@@ -218,6 +221,11 @@ def values_of(sets: dict) -> dict[str, float]:
         "test-gain": min(gain(row, "", "offset_removed") for row in people),
         "real-found": min((row["found"] - row["lost"]) / row["frames"] for row in real),
         "real-gain": gain(real[0], " fitted", "as_they_are"),
+    } | {
+        f"{name}-{claim}-{short}": mean_mm(row, model, how)
+        for name, row in of_real.items()
+        for claim, model in (("base", "base"), ("fitted", "best fitted"))
+        for short, how in (("raw", "as_they_are"), ("offset", "offset_removed"))
     }
 
 
