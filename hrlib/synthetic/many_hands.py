@@ -21,10 +21,13 @@ from .population import Population
 from .sensor.model import random_sensor
 
 GROUP = 10  # frames of one hand before one sensor
-CUBE_PX = (60.0, 190.0)  # pixels across the crop's cube: 320x240 pixels and a child, 640x480 and an arm half stretched
+CUBE_PX = (
+    80.0,
+    200.0,
+)  # pixels across the crop's cube: 320x240 pixels at half a metre, 640x480 and an arm half stretched
 WINDOW = 1.2  # side of the window that is drawn, in such spans: a hand, and as much arm as the cube holds
 NEAR_AND_FAR = 0.15  # a group's distances are within this share of their middle
-FROM_ANYWHERE = 0.35  # share of the frames whose hand points anywhere in the image, as from above a table
+FROM_ANYWHERE = 0.25  # share of the frames whose hand points anywhere in the image, as from above a table
 ANY_PITCH_DEG = 50.0  # standard deviation of their tilt towards the camera
 HIDDEN, BESIDE, THINNED = (
     0.25,
@@ -39,7 +42,7 @@ TRIES = 100  # random pixels, among which one that shows the hand is looked for
 
 # A population's frames: any distance at which cameras for hands measure, a piece of arm on most
 FRAMES = SyntheticSettings(
-    distance_mm=(200.0, 1200.0), off_axis=0.35, roll_deg=50.0, pitch_deg=32.0, forearm_share=0.55, forearm_mm=130.0,
+    distance_mm=(250.0, 950.0), off_axis=0.35, roll_deg=50.0, pitch_deg=32.0, forearm_share=0.55, forearm_mm=130.0,
     noise_share=0.85,
 )  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_disturbances_hide_and_add_a_little_and_depend_on_the_generator():
     fx = torch.full((200,), 250.0)
     spoilt = disturbed(clean.clone(), fx, Generator().manual_seed(1))
     hidden, added = ((clean > 0) & (spoilt == 0)).sum((1, 2)), ((clean == 0) & (spoilt > 0)).sum((1, 2))
-    assert 0.3 < (hidden > 0).float().mean() < 0.6 and 0.15 < (added > 0).float().mean() < 0.4
+    assert 0.15 < (hidden > 0).float().mean() < 0.45 and 0.08 < (added > 0).float().mean() < 0.4
     kept = (clean > 0) & (spoilt > 0)
     assert (spoilt[kept] == clean[kept]).float().mean() > 0.97, "what stays is what was measured, or fills a hole"
     assert ((spoilt[added > 0] > 0).sum((1, 2)) < 10000).all() and (spoilt >= 0).all()
