@@ -39,6 +39,7 @@ from hrlib.refine import PaperSettings, refine  # noqa: E402
 from hrlib.render import has_triton, splat_depth  # noqa: E402
 from hrlib.support.paths import BASE_MODEL, PAPER_MODEL  # noqa: E402
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings, window_cameras  # noqa: E402
+from hrlib.synthetic.many_hands import FRAMES  # noqa: E402
 from hrlib.synthetic.rasterise import rasterise  # noqa: E402
 from hrlib.synthetic.sensor import measure  # noqa: E402
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300  # noqa: E402
@@ -255,9 +256,7 @@ def train(
     alarm.start()
     began = time.perf_counter()
     try:
-        # segmentation leaves long pieces of arms: what has seen none puts the wrist far down them
-        frames = SyntheticSettings(forearm_share=0.7, forearm_mm=150.0)
-        record = pretrain(hand, folder, settings, network, frames, start, device="cuda")
+        record = pretrain(hand, folder, settings, network, FRAMES, start, device="cuda")
     except KeyboardInterrupt:
         saved = folder / "training.json"
         record = json.loads(saved.read_text()) if saved.exists() else {"steps_done": 0, "curve": [], "seconds": 0.0}
@@ -336,7 +335,7 @@ def main():
             steps=arguments.steps, batch=1024, fresh=1.0, memory=0, lanes=1, learning_rate=8e-4, decay=1.0,
             checkpoint_every=2000, curve_every=100, bfloat16=False, seed=arguments.seed,
         )  # fmt: skip
-        network = NetworkSettings(rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes")
+        network = NetworkSettings(rotation="6d", keep_probability=1.0, backbone="votes", shape=True)
         metrics["training"] = train(hand, arguments.training, settings, network, arguments.start, seconds)
         write()
         print(f"training: {metrics['training']}")

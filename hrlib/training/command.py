@@ -9,6 +9,7 @@ from ..hand.rig import load_hand
 from ..network.posenet import NetworkSettings
 from ..support.parallel import first_process
 from ..synthetic.frames import SyntheticSettings
+from ..synthetic.many_hands import FRAMES
 from . import pretrain as training
 
 Flat = tyro.conf.OmitArgPrefixes  # --steps, not --settings.steps
@@ -20,13 +21,14 @@ def pretrain(
     device: str | None = None,
     settings: Annotated[training.PretrainSettings, Flat] = training.PretrainSettings(),
     network: Annotated[NetworkSettings, Flat] = NetworkSettings(
-        rotation="6d", batch_norm=True, keep_probability=1.0, backbone="votes"
+        rotation="6d", keep_probability=1.0, backbone="votes", shape=True
     ),
-    frames: SyntheticSettings = SyntheticSettings(),
+    frames: SyntheticSettings = FRAMES,
 ) -> int:
     """Train the base model on synthetic frames. The same command again goes on where it stopped.
 
-    The network is by default that of the shipped base model; the paper's is --backbone alexnet --keep-probability 0.75.
+    The network is by default that of the shipped base model, which knows a population. One that knows the template's hand alone
+    is --no-shape --batch-norm, the paper's also --backbone alexnet --keep-probability 0.75.
 
     Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR
 
