@@ -151,6 +151,7 @@ def refine(
     from .personal.side import find_side, settle_side
     from .refine import check_run
     from .support import paths
+    from .support.parallel import cores
 
     settings = learning.settings(source.masks is not None or source.colour is not None)
     hand, start = load_hand(), learning.model or paths.BASE_MODEL
@@ -164,10 +165,10 @@ def refine(
         )
         _warn(doubts)
     frames = source.frames(side, learning.frames)
-    check = checked(frames, net, hand, out, f"{source.folder}")
+    run = RunOptions(side, {"recipe": learning.recipe, "start": start.name}, anyway, processes=cores())
+    check = checked(frames, net, hand, out, f"{source.folder}", run)
     if check_only:
         return int(bool(check.refusals))
-    run = RunOptions(side, {"recipe": learning.recipe, "start": start.name}, anyway)
     result = refine_checked(check, net, hand, settings, out, run)
     if result is not None:
         for text in (*(f"warning: {warning}" for warning in result.refined.warnings), *result.notes):
@@ -207,6 +208,7 @@ def predict(
     from .personal.joint_files import joint_files
     from .personal.track import from_mirror, track
     from .refine.saved import refined_side
+    from .support.parallel import cores
 
     net, hand = _model(model, load_hand())
     look = first_look(source.frames(), net, hand, side, None if model is None else refined_side(model))
@@ -217,7 +219,7 @@ def predict(
         joint_files(out, json, look.record()) as joints,
         tqdm(total=len(frames), desc="predict", disable=len(frames) < 50) as bar,
     ):
-        for shots, lost in track(net, hand, frames, fit=fit):
+        for shots, lost in track(net, hand, frames, fit=fit, processes=cores()):
             left_out |= lost
             joints.leave_out(lost)
             if shots is not None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
 from .side import Sides, compare_sides, read_as
 from .size import apparent_size, size_doubt
-from .stream import chunks, crop_chunk
+from .stream import crop_chunk, over_chunks
 
 FEW = 30  # frames: with fewer there is no point in refining
 LIKE_A_HAND = 0.5  # of likeness: from here on a frame counts as a hand
@@ -100,30 +101,31 @@ class Check:
         return {"summary": dict(summary(self)), **verdict, "depth_mm": self.depth_mm, "frames": rows}
 
 
-def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True) -> Check:
+def look_over(
+    frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True, processes: int = 1
+) -> Check:
     """Find, crop and measure the hand in each frame, and judge the folder. Each file is read once.
 
     Args:
         frames: of one hand, in the order they were taken.
         net, template: the base model; it helps to tell what is a hand.
         progress: show a bar.
+        processes: see `stream.over_chunks`.
 
     Raises:
         ValueError: a file cannot be used; the message names it.
     """
     parts, names, left_out, measured, depths, camera_advice = [], [], {}, [], [np.zeros(0, np.float32)], ()
     with tqdm(total=len(frames), desc="find the hand", disable=not progress or len(frames) < 50) as bar:
-        for chunk in chunks(frames):
-            crops, kept, lost = crop_chunk(chunk)
-            left_out |= lost
-            if crops is not None:
-                parts.append(crops)
-                names += [frame.name for frame in kept]
-                measured.append((*_outlines(crops, kept), likeness(net, template, crops), relief_mm(crops)))
-            some = (frame.depth_mm[::7, ::7] for frame in chunk)
-            depths += [depth_mm[depth_mm > 0][::11] for depth_mm in some]
-            camera_advice = tuple(camera_doubts(chunk[-1].camera, chunk[-1].depth_mm.shape))
-            bar.update(len(chunk))
+        for looked in over_chunks(partial(_looked, net, template), frames, processes):
+            if looked.crops is not None:
+                parts.append(looked.crops)
+                measured.append(looked.columns)
+            names += looked.names
+            left_out |= looked.left_out
+            depths.append(looked.depths_mm)
+            camera_advice = looked.camera_doubts
+            bar.update(len(looked.names) + len(looked.left_out))
     depths = np.concatenate(depths)
     depth_mm = tuple(np.percentile(depths, (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
     crops, measures = concatenate(parts) if parts else None, None
@@ -136,6 +138,29 @@ def look_over(frames: Sequence[Frame], net: PoseNet, template: HandRig, progress
         size = apparent_size(net, template, crops)
         check = replace(check, sides=compare_sides(net, template, crops, check.side, size), size=size)
     return replace(check, advice=(*camera_advice, *_advice(check)))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What is kept of a chunk of frames."""
+
+    crops: Crops | None
+    names: list[str]
+    left_out: dict[str, str]
+    columns: tuple[Tensor, ...]  # holes, cut, clipped, hand and relief_mm of `Measures`
+    depths_mm: Float[np.ndarray, " N"]  # some of all
+    camera_doubts: tuple[str, ...]
+
+
+def _looked(net: PoseNet, template: HandRig, frames: list[Frame]) -> _Looked:
+    crops, kept, lost = crop_chunk(frames)
+    columns = ()
+    if crops is not None:
+        columns = (*_outlines(crops, kept), likeness(net, template, crops), relief_mm(crops))
+    some = (frame.depth_mm[::7, ::7] for frame in frames)
+    depths_mm = np.concatenate([depth_mm[depth_mm > 0][::11] for depth_mm in some])
+    doubts = tuple(camera_doubts(frames[-1].camera, frames[-1].depth_mm.shape))
+    return _Looked(crops, [frame.name for frame in kept], lost, columns, depths_mm, doubts)
 
 
 def likeness(net: PoseNet, template: HandRig, crops: Crops) -> Float[Tensor, " B"]:

@@ -29,10 +29,11 @@ class RunOptions:
     record: dict = field(default_factory=dict)  # plain JSON that the model remembers, such as the recipe's name
     anyway: bool = False  # refine frames that the check refuses
     progress: bool = True  # show bars
+    processes: int = 1  # that share the finding of the hand; see `stream.over_chunks`
 
 
 def checked(
-    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, progress: bool = True
+    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, options: RunOptions = RunOptions()
 ) -> Check:
     """Check frames, print the report and write it to out/check.json; of torchrun's processes the first one tells.
 
@@ -41,9 +42,9 @@ def checked(
         net, hand: the base model.
         out: folder for the file.
         source: what the report calls the frames.
-        progress: show a bar.
+        options: bars and processes.
     """
-    check = look_over(frames, net, hand, progress and first_process())
+    check = look_over(frames, net, hand, options.progress and first_process(), options.processes)
     if first_process():
         print(f"check of {source}:\n{as_text(check)}")
         write_json(out / "check.json", check.record())

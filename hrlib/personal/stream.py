@@ -1,20 +1,34 @@
 """Frames of a folder, a few at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_found
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
 from ..refine.explain import evenly
+from ..support.parallel import in_processes
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
+MANY = 200  # frames from which on a second process is worth the seconds that its start takes
 
 
-def chunks(frames: Sequence[Frame], size: int = CHUNK) -> Iterator[list[Frame]]:
-    """The frames in their order, `size` at a time."""
-    for first in range(0, len(frames), size):
-        yield [frames[i] for i in range(first, min(first + size, len(frames)))]
+def over_chunks(function: Callable, frames: Sequence[Frame], processes: int = 1, size: int = CHUNK) -> Iterator:
+    """function(frames) of each `size` frames in their order; they are read when it is their turn, and forgotten.
+
+    Args:
+        function: takes a list of frames; with its results, it is pickled for other processes.
+        frames: a folder, whose frames are read by the process that they are for.
+        processes: that share a folder of `MANY` frames or more; see `support.parallel.in_processes`.
+        size: of a chunk.
+    """
+    shared = processes if len(frames) >= MANY else 1
+    yield from in_processes(partial(_of_chunk, function, frames, size), range(0, len(frames), size), shared)
+
+
+def _of_chunk(function: Callable, frames: Sequence[Frame], size: int, first: int):
+    return function([frames[i] for i in range(first, min(first + size, len(frames)))])
 
 
 def some_crops(frames: Sequence[Frame], count: int) -> Crops | None:

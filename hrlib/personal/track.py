@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict_turned
 from ..refine.confidence import confidence
 from ..refine.explain import explain
-from .stream import CHUNK, chunks, crop_chunk
+from .stream import CHUNK, crop_chunk, over_chunks
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,20 @@ def tracked(net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit
 
 
 def track(
-    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False
+    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False, processes: int = 1
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
     """The hand in each frame, `chunk` frames in memory at a time, and the reason for each frame left out.
 
-    Raises ValueError where a file cannot be used; the message names it.
+    processes: see `stream.over_chunks`. Raises ValueError where a file cannot be used; the message names it.
     """
-    for part in chunks(frames, chunk):
-        crops, kept, left_out = crop_chunk(part)
-        yield None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept], fit), left_out
+    yield from over_chunks(partial(_tracked_chunk, net, hand, fit), frames, processes, chunk)
+
+
+def _tracked_chunk(
+    net: PoseNet, hand: HandRig, fit: bool, frames: list[Frame]
+) -> tuple[Tracked | None, dict[str, str]]:
+    crops, kept, left_out = crop_chunk(frames)
+    return None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept], fit), left_out
 
 
 def from_mirror(points: Float[Tensor, "*batch 3"], side: str) -> Float[Tensor, "*batch 3"]:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context
 
 import numba
@@ -89,25 +88,34 @@ def finish_the_step() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def cores() -> int:
+    """How many processes or threads this program may keep busy: as many as torch takes, which OMP_NUM_THREADS limits."""
+    return torch.get_num_threads()
+
+
 def in_processes(function: Callable, items: Iterable, processes: int) -> Iterator:
     """function(item) of each item, in their order.
 
     Args:
-        function: is pickled, like its items and results. Results must hold no tensors: each takes a file descriptor.
-        items: what it is called with.
+        function: is pickled once a process. Each process imports the main program, which must guard what it does by
+            `if __name__ == "__main__"`.
+        items: what it is called with; like its results, they are pickled.
         processes: each has a core of its own; 1: the calls are made in this process.
     """
     if processes <= 1:
         yield from map(function, items)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _take_one_core) as pool:
-        yield from pool.map(partial(_call, pickle.dumps(function)), items)
+    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (pickle.dumps(function),)) as pool:
+        # as bytes: each tensor that a pool hands over takes a file descriptor
+        yield from map(pickle.loads, pool.map(_call, items))
 
 
-def _take_one_core():
+def _begin(packed: bytes):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which then stops the others
     torch.set_num_threads(1)
     numba.set_num_threads(1)
+    _begin.function = pickle.loads(packed)
 
 
-def _call(packed: bytes, item):
-    return pickle.loads(packed)(item)
+def _call(item) -> bytes:
+    return pickle.dumps(_begin.function(item))

@@ -13,14 +13,15 @@ from drawn_things import CAMERA, THINGS, film, wall
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frames
-from hrlib.frames.folder import DepthFolder
+from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
 from hrlib.frames.recognise import looks_like_a_hand
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.personal import check as checking
 from hrlib.personal.check import Check, as_text, look_over, relief_mm, summary
-from hrlib.personal.stream import chunks, crop_chunk
+from hrlib.personal.stream import crop_chunk, over_chunks
+from hrlib.personal.track import track
 from hrlib.support import paths
 
 BASE = (load_network(template())[0], template())
@@ -85,7 +86,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_and_keep_them():
     ],
 )
 def test_numbers_of_a_camera_in_another_order_are_noticed(numbers, words):
-    said = list(checking._camera_advice(Camera(*numbers), (480, 640)))
+    said = list(checking.camera_doubts(Camera(*numbers), (480, 640)))
     assert len(said) == len(words) and all(word in text for word, text in zip(words, said, strict=True))
 
 
@@ -160,11 +161,26 @@ def test_few_frames_are_in_memory_at_a_time():
             held.add(index)
             return super().__getitem__(index)
 
-    for chunk in chunks(Counted(frames_of(film(THINGS["ball of a fist's size"], 7))), 3):
+    for length in over_chunks(len, Counted(frames_of(film(THINGS["ball of a fist's size"], 7))), size=3):
         most.append(len(held))
         held.clear()
-        assert len(chunk) == most[-1]
+        assert length == most[-1]
     assert most == [3, 3, 1]
+
+
+@pytest.mark.slow  # each process imports numba and torch
+def test_processes_share_a_long_folder_and_say_the_same(tmp_path, monkeypatch):
+    images = film(THINGS["ball of a fist's size"], 5)
+    write_folder(frames_of(images), tmp_path, CAMERA, images[0].shape)
+    frames = DepthFolder(tmp_path, CAMERA)
+    monkeypatch.setattr("hrlib.personal.stream.CHUNK", 2)
+    monkeypatch.setattr("hrlib.personal.stream.MANY", 5)
+    one, two = (look_over(frames, *BASE, False, processes) for processes in (1, 2))
+    assert one.record() == two.record() and torch.equal(one.crops.image, two.crops.image)
+    ours, theirs = (list(track(*BASE, frames, 2, processes=processes)) for processes in (1, 2))
+    assert len(ours) == 3 and [lost for _, lost in ours] == [lost for _, lost in theirs]
+    for (a, _), (b, _) in zip(ours, theirs, strict=True):
+        assert a.names == b.names and torch.allclose(a.joints_mm, b.joints_mm, atol=1e-3)
 
 
 def test_relief_is_the_distance_from_a_smooth_body():

@@ -69,7 +69,7 @@ def poison_what_draw_was_told(patch: pytest.MonkeyPatch, poison) -> None:
 def all_that_follows(frames: list[Frame], folder: Path, wristband: bool) -> dict[str, object]:
     """What check, both recipes, fits and tracking find and write; of each file its bytes."""
     net, hand, crops = load_network(template(), ONE_HAND_MODEL)[0], template(), crop_frames(frames, progress=False)[0]
-    check = checked(frames, net, hand, folder, "frames", progress=False)
+    check = checked(frames, net, hand, folder, "frames", RunOptions(progress=False))
     best = refine_checked(check, net, hand, BEST, folder, RunOptions(anyway=True, progress=False))
     paper = refine(net, hand, crops, replace(PAPER, wristband=wristband), folder / "paper", progress=False)
     found = predict(paper.net, crops)
