@@ -84,13 +84,13 @@ def values_of(metrics: dict) -> dict[str, float]:
     """The claims' values, each of the worst person."""
     users, earlier = metrics["users"], metrics["earlier"]
 
-    def worse(way: str) -> float:
-        return max(users[name]["best"][way]["mean16"] - earlier[name]["best"][way] for name in users)
+    def lower(way: str) -> float:
+        return min(1 - users[name]["best"][way]["mean16"] / earlier[name]["best"][way] for name in users)
 
     return {
         "people-base": max(row["base"]["five"]["mean16"] for row in users.values()),
-        "people-best": worse("five"),
-        "people-fitted": worse("fitted"),
+        "people-best": lower("five"),
+        "people-fitted": lower("fitted"),
     }
 
 
