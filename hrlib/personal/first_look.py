@@ -1,7 +1,7 @@
 """What some frames of a folder tell before all are predicted: which hand it is, its shape, and what to doubt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..hand.shape import HandShape
 from ..network.known import FRAMES, seen_shape, told
 from ..network.posenet import PoseNet
 from .check import camera_doubts
-from .side import LOOKS, compare_sides, read_as, settle_side
+from .side import LOOKS, compare_sides, finder_right, read_as, settle_side
 from .size import apparent_size, size_doubt
 from .stream import some_crops
 
@@ -79,7 +79,8 @@ def first_look(
         side, doubts = settle_side(given, model, None)
         return FirstLook(side, doubts, 0)
     size = apparent_size(net, hand, crops)
-    side, doubts = settle_side(given, model, compare_sides(net, hand, crops, read_as(frames), size))
+    sides = compare_sides(net, hand, crops, read_as(frames), size)
+    side, doubts = settle_side(given, model, replace(sides, finder=finder_right(frames)))
     crops = crops if side == read_as(frames) else in_mirror(crops)
     shape = seen_shape(net, crops) if tells_shape and len(crops) >= FEWEST_TOLD else None
     own = size_doubt(size)

@@ -81,9 +81,10 @@ def refine_checked(
         return None
     training = {**options.record, "frames": len(check.crops), "side": options.side, "refine": asdict(settings)}
     save_refined(out, refined, hand, training)
-    before = tracked(net, hand, check.crops, check.names)
+    before = tracked(net, hand, check.crops, check.names, quick=True)
     # `best` also fits poses to the frames: they are better than its predictions
-    after = tracked(refined.net, refined.hand, check.crops, check.names, fit=isinstance(settings, BestSettings))
+    fit = isinstance(settings, BestSettings)
+    after = tracked(refined.net, refined.hand, check.crops, check.names, fit, quick=True)
     return write_all(out, PersonalResult(check, hand, refined, before, after, training), progress)
 
 

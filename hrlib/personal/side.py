@@ -1,9 +1,10 @@
-"""Which hand a folder's frames show: both are tried, and the one that the model explains better counts."""
+"""Which hand a folder's frames show: both are tried, how well the model explains each counts, and what the finder says."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..frames.crops import Crops
+from ..frames.finder import find_hand
 from ..frames.frame import Frame
 from ..frames.turn import in_mirror, resized
 from ..hand.rig import HandRig
@@ -11,12 +12,14 @@ from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from ..refine.explain import evenly
+from ..support.paths import FINDER
 from .size import apparent_size
 from .stream import some_crops
 
 LOOKS = 20  # frames, evenly taken, tell the side of a folder
 # The two hands' confidences in a frame differ by an amount that scatters by this much from frame to frame (users A-D)
 SCATTER = 0.1
+FINDER_SCATTER = 0.5  # the same of the finder's probability of a right hand: it is all or nothing where it is sure
 SURE = 2.0  # standard errors: a smaller difference of the two hands may be chance
 OTHER = {"right": "left", "left": "right"}
 
@@ -28,19 +31,27 @@ class Sides:
     frames: int  # that were compared
     right: float  # mean confidence of the predictions
     left: float  # the same, of the frames in a mirror
+    finder: float | None = None  # mean probability of a right hand, by the finder; None where it was not asked
+
+    @property
+    def _for_right(self) -> float:
+        """What speaks for a right hand, in standard errors; below 0 for a left one."""
+        finder = 0.0 if self.finder is None else (self.finder - 0.5) / FINDER_SCATTER
+        return ((self.right - self.left) / SCATTER + finder) * self.frames**0.5
 
     @property
     def side(self) -> str:
-        """The hand that explains the frames better, "right" or "left"."""
-        return "right" if self.right >= self.left else "left"
+        """The hand that the frames show, "right" or "left"."""
+        return "right" if self._for_right >= 0 else "left"
 
     @property
     def sure(self) -> bool:
         """Whether the difference is more than chance."""
-        return abs(self.right - self.left) > SURE * SCATTER / self.frames**0.5
+        return abs(self._for_right) > SURE
 
     def __str__(self) -> str:
-        return f"confidence {self.right:.2f} as right hands, {self.left:.2f} as left ones"
+        text = f"confidence {self.right:.2f} as right hands, {self.left:.2f} as left ones"
+        return text if self.finder is None else f"{text}; finder: right with {self.finder:.0%}"
 
     def doubt(self, taken_for: str) -> str | None:
         """A warning that names what the frames say, if that is another hand than they are taken for."""
@@ -77,7 +88,20 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
     crops = some_crops(frames, LOOKS)
     if crops is None:
         return None
-    return compare_sides(net, hand, crops, read_as(frames), apparent_size(net, hand, crops))
+    sides = compare_sides(net, hand, crops, read_as(frames), apparent_size(net, hand, crops))
+    return replace(sides, finder=finder_right(frames))
+
+
+def finder_right(frames: Sequence[Frame]) -> float | None:
+    """The mean probability that some of the frames show a right hand, by the finder, which knows both; None without a hand."""
+    found = []
+    for i in evenly(len(frames), LOOKS).tolist() if FINDER.is_file() else []:
+        frame = frames[i]
+        seen = find_hand(frame.depth_mm, frame.camera) if frame.mask is None else None
+        if seen is not None and seen.hand >= 0.5:
+            found.append(seen.right)
+    right = sum(found) / len(found) if found else None
+    return right if right is None or read_as(frames) == "right" else 1 - right
 
 
 def settle_side(given: str | None, model: str | None, sides: Sides | None) -> tuple[str, tuple[str, ...]]:

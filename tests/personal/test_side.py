@@ -1,17 +1,19 @@
 """Which hand a folder shows: both are compared, the user's word and the model's come first, and contradictions are told."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from core_fixtures import clean_batch, template
 from PIL import Image
 
+from hrlib.frames.finder import Found
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.masked import MaskedFolder
 from hrlib.frames.turn import in_mirror
 from hrlib.network.checkpoint import load_network
-from hrlib.personal.side import Sides, compare_sides, find_side, read_as, settle_side
+from hrlib.personal.side import Sides, compare_sides, find_side, finder_right, read_as, settle_side
 
 RIGHT, LEFT, OPEN = Sides(20, 0.6, 0.3), Sides(20, 0.3, 0.6), Sides(20, 0.42, 0.44)
 
@@ -27,6 +29,24 @@ def test_hands_are_explained_better_than_their_mirror_images():
 
 def test_few_frames_need_a_larger_difference():
     assert Sides(20, 0.5, 0.4).sure and not Sides(3, 0.5, 0.4).sure and Sides(3, 0.6, 0.4).sure
+
+
+def test_the_finder_counts_beside_the_comparison(tmp_path, monkeypatch):
+    assert OPEN.side == "left" and not OPEN.sure
+    told = replace(OPEN, finder=0.95)
+    assert told.side == "right" and told.sure and "finder: right with 95%" in str(told)
+    assert replace(RIGHT, finder=0.1).side == "right", "where both disagree, the larger difference counts"
+    for i in range(3):
+        Image.fromarray(np.full((60, 80), 500, np.uint16)).save(tmp_path / f"{i}.png")
+    answers = iter(
+        [Found(None, None, 0.9, 0.8, 0.0), Found(None, None, 0.1, 0.0, 0.0), Found(None, None, 0.9, 0.6, 0.0)] * 2
+    )
+    monkeypatch.setattr("hrlib.personal.side.find_hand", lambda *_: next(answers))
+    monkeypatch.setattr("hrlib.personal.side.FINDER", tmp_path / "0.png")
+    assert finder_right(DepthFolder(tmp_path, (100.0, 100.0))) == pytest.approx(0.7), (
+        "frames without a hand do not count"
+    )
+    assert finder_right(DepthFolder(tmp_path, (100.0, 100.0), side="left")) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
