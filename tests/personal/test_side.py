@@ -38,9 +38,8 @@ def test_the_finder_counts_beside_the_comparison(tmp_path, monkeypatch):
     assert replace(RIGHT, finder=0.1).side == "right", "where both disagree, the larger difference counts"
     for i in range(3):
         Image.fromarray(np.full((60, 80), 500, np.uint16)).save(tmp_path / f"{i}.png")
-    answers = iter(
-        [Found(None, None, 0.9, 0.8, 0.0), Found(None, None, 0.1, 0.0, 0.0), Found(None, None, 0.9, 0.6, 0.0)] * 2
-    )
+    none = np.zeros((60, 80), bool)
+    answers = iter([Found(none, none, hand, right, 0.0) for hand, right in ((0.9, 0.8), (0.1, 0.0), (0.9, 0.6))] * 2)
     monkeypatch.setattr("hrlib.personal.side.find_hand", lambda *_: next(answers))
     monkeypatch.setattr("hrlib.personal.side.FINDER", tmp_path / "0.png")
     assert finder_right(DepthFolder(tmp_path, (100.0, 100.0))) == pytest.approx(0.7), (
