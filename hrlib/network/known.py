@@ -33,6 +33,11 @@ def told(net: PoseNet, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple
     return copy.copy(net).tell(shape), shaped(hand, HandShape.of_numbers(shape), name=f"{hand.name}, as seen")
 
 
+def told_template(net: PoseNet) -> PoseNet:
+    """The network told that it sees the template's hand, or as it is if it knows one hand already."""
+    return net if net.told is None or net.known is not None else copy.copy(net).tell(net.theta.weight.new_zeros(8))
+
+
 def told_what_it_sees(net: PoseNet, hand: HandRig, crops: Crops) -> tuple[PoseNet, HandRig]:
     """`told` the `seen_shape` of one person's crops. A network that knows one hand, or was told another, stays as it is."""
     return told(net, hand, seen_shape(net, crops) if net.known is None else None)

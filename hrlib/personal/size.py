@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..frames.crops import Crops
 from ..frames.turn import resized
 from ..hand.rig import HandRig
+from ..network.known import told_template
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
@@ -16,7 +17,7 @@ from ..refine.explain import evenly
 LOOKS = 10  # frames that are tried
 STEP = 1.25  # factor from one size to the next
 MOST_STEPS = 4  # to 0.4 and 2.4 times the size
-SMALLEST, LARGEST = 0.8, 1.25  # of the template: few adults' hands are outside
+SMALLEST, LARGEST = 0.75, 1.25  # of the template: the population's hands, children's from nine years on included
 
 
 def apparent_size(net: PoseNet, hand: HandRig, crops: Crops) -> float:
@@ -26,7 +27,7 @@ def apparent_size(net: PoseNet, hand: HandRig, crops: Crops) -> float:
         net, hand: the base model.
         crops: of frames of one hand.
     """
-    crops = crops[evenly(len(crops), LOOKS)]
+    crops, net = crops[evenly(len(crops), LOOKS)], told_template(net)
 
     def explained(steps: int) -> float:
         other = resized(crops, STEP**-steps)

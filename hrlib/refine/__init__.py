@@ -12,6 +12,7 @@ import torch
 from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..method import PipelineSettings
+from ..network.known import told_template
 from ..network.posenet import PoseNet
 from ..support.parallel import workers
 from .best import BestSettings, refine_best
@@ -58,8 +59,12 @@ def refine(
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         state = State(net, hand, crops, settings, out, Processes(rank, world, device, progress and rank == 0))
-        recipe = refine_paper if isinstance(settings, PaperSettings) else refine_best
-        return recipe(copy.deepcopy(net).eval().to(device), hand.to(device), crops.to(device), settings, state)
+        own = copy.deepcopy(net)
+        if isinstance(settings, PaperSettings):
+            recipe, own = refine_paper, told_template(own)  # which moves the template's points and keeps its bones
+        else:
+            recipe = refine_best
+        return recipe(own.eval().to(device), hand.to(device), crops.to(device), settings, state)
 
 
 def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:

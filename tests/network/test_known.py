@@ -6,7 +6,7 @@ from torch import nn
 
 from hrlib.frames.crops import Crops
 from hrlib.hand.shape import HandShape
-from hrlib.network.known import FRAMES, seen_shape, told, told_what_it_sees
+from hrlib.network.known import FRAMES, seen_shape, told, told_template, told_what_it_sees
 from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.network.predict import predict
 
@@ -44,6 +44,12 @@ def test_the_told_network_knows_and_the_given_one_does_not():
         knowing(crops(2).image).rotations,
         predict(net, crops(2), shape=HandShape.of_numbers(numbers).numbers()).rotations,
     )
+
+
+def test_the_template_is_told_to_who_knows_nothing_alone():
+    net, known = network(True), network(True).tell(torch.full((8,), 0.1))
+    assert torch.equal(told_template(net).known, torch.zeros(8)) and net.known is None
+    assert told_template(known) is known and told_template(one := network(False)) is one
 
 
 def test_a_network_of_one_hand_and_one_that_was_told_stay_as_they_are():

@@ -15,13 +15,14 @@ from hrlib.network.posenet import PoseNet
 from hrlib.personal import first_look as looking
 from hrlib.personal.first_look import FEWEST_TOLD, FirstLook, factors, first_look
 from hrlib.personal.size import _summit, apparent_size, size_doubt
+from hrlib.support.paths import ONE_HAND_MODEL
 
 SHAPE = torch.tensor([-0.1, 0.0, 0.01, 0.02, 0.03, 0.04, 0.05, -0.05])
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.5])
 def test_resized_crops_are_those_of_the_resized_scene(factor):
-    hand, net = template(), load_network(template())[0]
+    hand, net = template(), load_network(template(), ONE_HAND_MODEL)[0]
     crops = clean_batch().crops
     assert apparent_size(net, hand, crops) == pytest.approx(1, abs=0.07)
     other = resized(crops, factor)
@@ -52,12 +53,12 @@ def test_the_summit_is_found_from_few_heights(top):
 def test_a_doubt_names_the_factor():
     assert size_doubt(0.85) is None and size_doubt(1.2) is None
     assert "0.62 times as large" in size_doubt(0.625) and "--unit-mm times 1.60" in size_doubt(0.625)
-    assert "child" in size_doubt(0.7) and "child" not in size_doubt(1.4)
+    assert size_doubt(0.76) is None and "child" in size_doubt(0.7) and "child" not in size_doubt(1.4)
 
 
 def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(monkeypatch):
-    net = PoseNet(replace(load_network(template())[0].settings, shape=True))
-    net.load_state_dict(load_network(template())[0].state_dict(), strict=False)
+    net = PoseNet(replace(load_network(template(), ONE_HAND_MODEL)[0].settings, shape=True))
+    net.load_state_dict(load_network(template(), ONE_HAND_MODEL)[0].state_dict(), strict=False)
     crops, seen = clean_batch().crops[[0, 1, 2, 3, 0]], []
     monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops)
     monkeypatch.setattr(looking, "seen_shape", lambda net, crops: seen.append(crops) or SHAPE)
@@ -70,7 +71,7 @@ def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(mon
     known, hand = look.told(net, template())
     assert torch.equal(known.known, SHAPE) and hand.joints_mm.norm() < template().joints_mm.norm()
     assert first_look(shots, known, template()).shape is None, "a personal model knows its hand"
-    assert first_look(shots, load_network(template())[0], template()).shape is None
+    assert first_look(shots, load_network(template(), ONE_HAND_MODEL)[0], template()).shape is None
     monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops[:4])
     assert first_look(shots, net, template()).shape is None, "too few frames"
     monkeypatch.setattr(looking, "some_crops", lambda frames, count: None)
@@ -93,6 +94,6 @@ def test_doubts_about_camera_and_size_are_told(monkeypatch):
     crops = resized(clean_batch().crops, 0.6)
     monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops)
     shots = [Frame("a", torch.zeros(4, 4).numpy(), Camera(100.0, 60.0, 1.5, 1.5))]
-    look = first_look(shots, load_network(template())[0], template())
+    look = first_look(shots, load_network(template(), ONE_HAND_MODEL)[0], template())
     assert look.side == "right", "a hand of another size is compared in its own"
     assert len(look.doubts) == 2 and "FX FY CX CY" in look.doubts[0] and "times as large" in look.doubts[1]

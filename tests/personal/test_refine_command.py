@@ -65,7 +65,9 @@ LEFT = (*UNSAID, "--side", "left")
 
 def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "predict", folders / "right", *RIGHT, "--out", tmp_path / "right.csv") == 0
-    assert "predict: 6 frames of a right hand, median confidence 0." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "predict: 6 frames of a right hand (its shape: estimated from 6 frames, size 0." in said
+    assert ", median confidence 0." in said
     assert command(monkeypatch, "predict", folders / "left", *LEFT, "--out", tmp_path / "new" / "left.csv") == 0
     right, left = rows(tmp_path / "right.csv"), rows(tmp_path / "new" / "left.csv")
     assert list(right[0]) == ["frame", "joint", "x_mm", "y_mm", "z_mm", "confidence"]
