@@ -32,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--users", default="".join(USERS), help="some of them, kept for a run with all of them")
     parser.add_argument("--train", type=int, default=1000, help="unlabelled frames of each person")
-    parser.add_argument("--test", type=int, default=1000, help="test frames of each person")
+    parser.add_argument("--test", type=int, default=500, help="test frames of each person")
     parser.add_argument("--out", type=Path, default=BENCHMARKS / "people.json")
     arguments = parser.parse_args()
     template = load_hand()

@@ -3,7 +3,7 @@
 `make evaluate`. Writes benchmarks/results/evaluate.json, which counts how often this was run: the test people E, F and G are
 looked at here alone, so that nothing can be chosen by them. Each is refined on its training recordings without labels and
 judged on others. The real sets are small: they are refined, without labels, on the frames that they are judged by, as a user's
-own are. About eight minutes a set on one core; a stopped run of the same code and numbers goes on where it was.
+own are. About three minutes a set on one core; a stopped run of the same code and numbers goes on where it was.
 """
 
 import argparse
@@ -52,15 +52,14 @@ class Judged:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--train", type=int, default=1000, help="unlabelled frames of each test person")
-    parser.add_argument("--test", type=int, default=500, help="test frames of each")
-    parser.add_argument("--offset", type=int, default=300, help="training frames for the joints' constant offset")
-    parser.add_argument("--steps", type=int, default=RECIPES["best"].steps, help="of learning in a round of `best`")
+    parser.add_argument("--train", type=int, default=500, help="unlabelled frames of each test person")
+    parser.add_argument("--test", type=int, default=300, help="test frames of each")
+    parser.add_argument("--offset", type=int, default=200, help="training frames for the joints' constant offset")
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="keep these for a run with all")
     arguments = parser.parse_args()
     template = load_hand()
     base = load_network(template)[0]
-    recipe = replace(RECIPES["best"], steps=arguments.steps)
+    recipe = RECIPES["best"]
     parameters = {key: value for key, value in vars(arguments).items() if key != "only"} | {"recipe": recipe}
     made = results.provenance(parameters, recipe.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
     history = begun(made["commit"], bool(set(arguments.only) & set(TEST_PEOPLE)))
