@@ -17,7 +17,7 @@ from ..refine.explain import evenly
 LOOKS = 10  # frames that are tried
 STEP = 1.25  # factor from one size to the next
 MOST_STEPS = 4  # to 0.4 and 2.4 times the size
-SMALLEST, LARGEST = 0.75, 1.25  # of the template: the population's hands, children's from nine years on included
+SMALLEST, LARGEST = 0.8, 1.25  # of the template: few adults' hands are outside
 
 
 def apparent_size(net: PoseNet, hand: HandRig, crops: Crops) -> float:
