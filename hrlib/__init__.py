@@ -32,6 +32,7 @@ _EXPORTS = {
     "forward_kinematics": "hand.kinematics",
     "load_hand": "hand.rig",
     "load_network": "network.checkpoint",
+    "find_hand": "frames.finder",
     "segment_hand": "frames.segment",
     "skin": "hand.skinning",
     "splat_depth": "render",

@@ -1,17 +1,20 @@
-"""Train hrlib/assets/finder.safetensors: the network of `hrlib.frames.finder` that finds the hand in a whole frame.
+"""Train hrlib/assets/finder.safetensors: the networks of `hrlib.frames.finder` that find the hand in a whole frame.
 
-    python data/finder/build.py draw [--scenes 40000] [--held-out 2000]
-    python data/finder/build.py train [--images 300000] [--out runs/finder]
-    python data/finder/build.py judge
+    python data/finder/build.py draw [--scenes 14000]
+    python data/finder/build.py locate [--images 200000] [--out runs/finder]
+    python data/finder/build.py segment [--images 200000] [--out runs/finder]
+    python data/finder/build.py side [--images 400000] [--out runs/finder]
+    python data/finder/build.py assemble [--out runs/finder]
 
 Scenes are synthetic (`hrlib.synthetic.scenes`), some with a thing that is no hand (`data/recognise/things.py`). They are drawn
 once, in shards below build/finder; what is there is not drawn again. A training that was stopped goes on where it was. It
-takes the shards that are there when it looks for them, so that drawing may go on meanwhile. No real image is used. What the
-network is judged by is of seeds that it has not seen; those numbers and the curve go to finder.json.
+takes the shards that are there when it looks for them, so that drawing may go on meanwhile. No real image is used. The curve
+goes to finder.json; `benchmarks/find_hands.py` judges the networks by scenes that it has not seen, and by real frames.
 """
 
 import argparse
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -28,7 +31,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
 from hrlib.frames.camera import Camera
-from hrlib.frames.finder import HAND, SMALL, FinderNet, find_hand, inputs, sampled
+from hrlib.frames.finder import (
+    CLOSE,
+    CLOSE_MM,
+    FOREARM,
+    HAND,
+    SMALL,
+    FinderNet,
+    SideNet,
+    focal_of,
+    inputs,
+    upright,
+)  # fmt: skip
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
@@ -45,31 +59,33 @@ SHARD = 250  # scenes
 UNIT_MM = 0.125  # of depths in shards: up to 8.19 m
 THINGS_SHARE = 0.2  # of the scenes that get a thing, half of them before nothing else
 THING_MM = (300.0, 1100.0)  # distance of such a thing
-HELD_OUT_SEED = 1_000_000  # of the first shard that is only judged
 
-STEP = (1.0, 2.7)  # px of a scene that a cell spans: from a window of it to a part of the image
+STEP = (2.2, 5.4)  # px of a scene that a cell spans: from a window of it to a part of the image
 ROLL_DEG = 20.0  # standard deviation of the turn in the image, as far as a camera's roll has no bounds
 QUARTERS_SHARE = 0.15  # of the images that are turned by any quarters besides
 HOLES_SHARE = 0.2  # of the images that lose pixels and spots
 TIGHT_SHARE = 0.2  # of the images that show a tight crop, with nothing around it
 WHOLE_SHARE = 0.4  # of a hand's pixels, at least, that must be in the window for it to count
-FEW_CELLS = 25  # of a hand: fewer neither count as a hand nor as none
+HAND_SHARE = 0.75  # of the close-ups of scenes with a hand, that show it
+OFF_MM = 20.0  # standard deviation of a close-up's middle from the hand's, along each axis
+FEW_CELLS = 60  # of a hand: fewer neither count as a hand nor as none
 
-BATCH = 32
+BATCH = 16
 RATE, WARM = 3e-3, 300  # greatest learning rate, and the steps up to it
-CURVE_EVERY, MEASURE_EVERY = 200, 10  # steps
-SAVE_SECONDS = 120.0
+SIDES, SIDE_RATE = 64, 1e-3  # batch and rate of what tells sides
+CURVE_EVERY, MEASURE_EVERY = 400, 10  # steps
+SAVE_SECONDS = 60.0
 
 
 # -- scenes on disk -----------------------------------------------------------------------------------------------------
 
 
-def draw(scenes: int, first_seed: int, kind: str) -> None:
+def draw(scenes: int) -> None:
     """Draw the shards that are missing."""
-    for k in tqdm(range(-(-scenes // SHARD)), desc=f"draw {kind} scenes", unit="shard"):
-        path = SHARDS / f"{kind}-{k:04d}.safetensors"
+    for seed in tqdm(range(-(-scenes // SHARD)), desc="draw scenes", unit="shard"):
+        path = SHARDS / f"{seed:04d}.safetensors"
         if not path.exists():
-            write_bytes_atomically(path, save(_shard(first_seed + k)))
+            write_bytes_atomically(path, save(_shard(seed)))
 
 
 def _shard(seed: int) -> dict[str, torch.Tensor]:
@@ -112,7 +128,7 @@ def _thing(random, camera: Camera, size, sensor) -> np.ndarray:
 class Scene:
     """One scene of a shard."""
 
-    depth_mm: np.ndarray  # [240, 320]
+    depth: np.ndarray  # [240, 320], in UNIT_MM
     label: np.ndarray  # [240, 320]
     camera: Camera
     hand: bool
@@ -134,130 +150,230 @@ def scene(path: Path, i: int) -> Scene:
         Camera(*map(float, small["intrinsics"][i])),
         (bool(small[k][i]) for k in ("hand", "right", "shows_side")),
     )
-    return Scene(np.float32(depth[i : i + 1][0]) * np.float32(UNIT_MM), label[i : i + 1][0], camera, *flags)
+    return Scene(depth[i : i + 1][0], label[i : i + 1][0], camera, *flags)
 
 
 # -- images for training ------------------------------------------------------------------------------------------------
 
 
-def example(s: Scene, random: np.random.Generator) -> tuple:
-    """The network's `inputs`, classes [120, 160] (-1: not measured), and hand, right (0, 1; -1: not known)."""
-    depth, label, right = s.depth_mm, s.label, s.right
-    if random.random() < 0.5:
-        depth, label, right = depth[:, ::-1], label[:, ::-1], not right
-    if random.random() < QUARTERS_SHARE:
-        quarters = random.integers(1, 4)
-        depth, label = np.rot90(depth, quarters), np.rot90(label, quarters)
-    angle = np.radians(ROLL_DEG * random.normal()) if random.random() < 0.5 else 0.0
-    depth, label = turned(np.ascontiguousarray(depth), np.ascontiguousarray(label), np.cos(angle), np.sin(angle))
-    if random.random() < HOLES_SHARE:
-        spoil(depth, random)
-    step = np.exp(random.uniform(*np.log(STEP))) if random.random() < 0.7 else 2.0
-    top, left, rows, columns = window(label, step, random)
-    z = np.zeros(SMALL, np.float32)
-    z[:rows, :columns] = sampled(depth, top, left, step, (rows, columns))
-    classes = np.full(z.shape, -1)
-    v, u = (np.int64(first + (np.arange(n) + 0.5) * step) for first, n in ((top, rows), (left, columns)))
-    classes[:rows, :columns] = label[v[:, None], u]
-    classes[z == 0] = -1
-    x = inputs(z, np.sqrt(s.camera.fx * s.camera.fy) / step, rows, columns)
-    cells, of = (classes == HAND).sum(), (label == HAND).sum() / step**2
-    hand = 0 if not s.hand or cells == 0 else 1 if cells >= max(FEW_CELLS, WHOLE_SHARE * of) else -1
-    return x, classes, hand, int(right) if hand == 1 and s.shows_side else -1
+@dataclass(frozen=True)
+class Example:
+    """What a network sees of a scene, and what it should say."""
+
+    x: np.ndarray | None  # `inputs`
+    classes: np.ndarray  # [h, w], -1 where nothing was measured
+    hand: int  # 1 or 0; -1 where it is not known or not asked for
+    right: int  # the same
+    z: np.ndarray  # depth of the cells, mm
+
+
+def to_locate(s: Scene, random: np.random.Generator) -> Example:
+    """A small image of a scene, or of a window of it: most often with the hand, some of them tight."""
+    step = np.exp(random.uniform(*np.log(STEP))) if random.random() < 0.7 else 4.0
+    height, width = s.label.shape
+    rows, columns = min(SMALL[0], int(height / step)), min(SMALL[1], int(width / step))
+    if random.random() < TIGHT_SHARE:
+        rows, columns = (max(min(n, 16), int(n * random.uniform(0.3, 1))) for n in (rows, columns))
+    v, u = _place(s, random, HAND if random.random() < 0.9 else -1)[:2]
+    middle = []
+    for at, n, cells in ((v, height, rows), (u, width, columns)):  # within the image, if that is large enough
+        half = cells * step / 2
+        middle.append(np.clip(at + half * random.uniform(-0.7, 0.7), min(half, n / 2), max(n - half, n / 2)))
+    turn, mirrored = _turn(random), random.random() < 0.5
+    z, classes = np.zeros(SMALL, np.float32), np.full(SMALL, -1)
+    z[:rows, :columns], classes[:rows, :columns] = seen(
+        s.depth, s.label, *middle, step, turn, mirrored, (rows, columns)
+    )
+    _spoil(z, classes, random)
+    return Example(inputs(z, focal_of(s.camera) / step, rows, columns, 600.0), classes, -1, -1, z)
+
+
+def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> Example:
+    """A close-up of a hand in the scene, or now and then, unless `always`, of something else."""
+    wanted = HAND if always or random.random() < HAND_SHARE else FOREARM if random.random() < 0.4 else -1
+    v, u, z_mm = _place(s, random, wanted)
+    z_mm = max(150.0, z_mm + OFF_MM * random.normal())
+    step = focal_of(s.camera) * CLOSE_MM / CLOSE / z_mm * np.exp(0.05 * random.normal())
+    v, u = (at + OFF_MM * CLOSE / CLOSE_MM * step * random.normal() for at in (v, u))
+    mirrored = random.random() < 0.5
+    z, classes = seen(s.depth, s.label, v, u, step, _turn(random), mirrored, (CLOSE, CLOSE))
+    _spoil(z, classes, random)
+    cells, of = (classes == HAND).sum(), (s.label == HAND).sum() / step**2
+    near = (classes[CLOSE // 4 : -CLOSE // 4, CLOSE // 4 : -CLOSE // 4] == HAND).sum() > 0.5 * cells
+    hand = 0 if cells == 0 or not s.hand else 1 if near and cells >= max(FEW_CELLS, WHOLE_SHARE * of) else -1
+    x = None if always else inputs(z, focal_of(s.camera) / step, CLOSE, CLOSE, z_mm)
+    return Example(x, classes, hand, int(s.right != mirrored) if hand == 1 and s.shows_side else -1, z)
+
+
+def to_side(s: Scene, random: np.random.Generator) -> Example:
+    """An upright hand of a scene."""
+    close = to_segment(s, random, always=True)
+    if close.right < 0:
+        return close
+    z, forearm = close.z, close.classes == FOREARM
+    if random.random() < 0.15:
+        forearm = np.zeros_like(forearm)
+    x = upright(z, close.classes == HAND, forearm)
+    return Example(x, close.classes, close.hand, close.right, z)
+
+
+def _turn(random) -> float:
+    """A turn in the image, rad."""
+    quarters = random.integers(1, 4) if random.random() < QUARTERS_SHARE else 0
+    return np.pi / 2 * quarters + np.radians(ROLL_DEG * random.normal() if random.random() < 0.5 else 0.0)
+
+
+def _place(s: Scene, random, wanted: int) -> tuple[float, float, float]:
+    """Row, column and depth (mm) of the middle of a hand, or of a pixel of the class; -1: the nearest of some pixels."""
+    pixels = np.flatnonzero(s.label.ravel() == wanted) if wanted > 0 else np.zeros(0, int)
+    if not len(pixels):
+        wanted, pixels = -1, random.integers(s.label.size, size=8)
+        pixels = pixels[s.depth.ravel()[pixels] > 0]
+        pixels = pixels[s.depth.ravel()[pixels].argmin() :][:1] if len(pixels) else pixels
+    if not len(pixels):
+        return s.label.shape[0] / 2, s.label.shape[1] / 2, 600.0
+    v, u = np.divmod(pixels, s.label.shape[1])
+    at = random.integers(len(pixels))
+    z_mm = s.depth[v[at], u[at]] * UNIT_MM
+    if wanted == HAND:  # the middle of what is near this pixel
+        reach = 130 * focal_of(s.camera) / z_mm
+        near = (abs(v - v[at]) < reach) & (abs(u - u[at]) < reach) & (abs(s.depth[v, u] * UNIT_MM - z_mm) < 130)
+        return float(v[near].mean()), float(u[near].mean()), float(s.depth[v, u][near].mean() * UNIT_MM)
+    return float(v[at]), float(u[at]), float(z_mm)
 
 
 @njit(cache=True)
-def turned(depth, label, cos, sin):
-    """An image and its labels turned about the middle; nothing is where there was no image."""
-    height, width = depth.shape
-    turned_depth, turned_label = np.zeros_like(depth), np.zeros_like(label)
-    for i in range(height):
-        for j in range(width):
-            y, x = i - height / 2 + 0.5, j - width / 2 + 0.5
-            v, u = int(np.rint(cos * y - sin * x + height / 2 - 0.5)), int(np.rint(sin * y + cos * x + width / 2 - 0.5))
-            if 0 <= v < height and 0 <= u < width:
-                turned_depth[i, j], turned_label[i, j] = depth[v, u], label[v, u]
-    return turned_depth, turned_label
+def seen(depth, label, v, u, step, turn, mirrored, size):
+    """Depth (mm) and classes of cells around a pixel in a turned and mirrored image; as `sampled`, but for the turn."""
+    cos, sin, half = np.cos(turn), np.sin(turn), max(0, int(step / 2))
+    z, classes = np.zeros(size, np.float32), np.full(size, -1)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            y, x = (i - size[0] / 2 + 0.5) * step, (j - size[1] / 2 + 0.5) * step
+            if mirrored:
+                x = -x
+            row, column = int(np.rint(v + cos * y - sin * x)), int(np.rint(u + sin * y + cos * x))
+            if not (0 <= row < depth.shape[0] and 0 <= column < depth.shape[1]) or depth[row, column] == 0:
+                continue
+            middle, total, count = np.float32(depth[row, column]) * np.float32(UNIT_MM), np.float32(0), 0
+            for a in range(max(0, row - half), min(depth.shape[0], row + max(1, half))):
+                for b in range(max(0, column - half), min(depth.shape[1], column + max(1, half))):
+                    d = np.float32(depth[a, b]) * np.float32(UNIT_MM)
+                    if d > 0 and abs(d - middle) < 20:
+                        total, count = total + d, count + 1
+            z[i, j], classes[i, j] = total / max(count, 1), label[row, column]
+    return z, classes
 
 
-def spoil(depth_mm: np.ndarray, random) -> None:
-    """Take single pixels and round spots out of a depth image, as reflections and sunlight do."""
-    depth_mm[random.random(depth_mm.shape) < 0.1 * random.random() ** 2] = 0
-    rows, columns = np.ogrid[: depth_mm.shape[0], : depth_mm.shape[1]]
-    for _ in range(random.integers(0, 6)):
-        v, u, r = random.integers(depth_mm.shape[0]), random.integers(depth_mm.shape[1]), random.integers(2, 9)
-        depth_mm[(rows - v) ** 2 + (columns - u) ** 2 < r**2] = 0
-
-
-def window(label: np.ndarray, step: float, random) -> tuple:
-    """First row and column (px) and size (cells) of the part that is seen: most often with the hand, some of them tight."""
-    rows, columns = (min(most, int(n / step)) for most, n in zip(SMALL, label.shape, strict=True))
-    if random.random() < TIGHT_SHARE:
-        rows, columns = (max(min(n, 32), int(n * random.uniform(0.3, 1))) for n in (rows, columns))
-    v, u = np.nonzero(label == HAND)
-    if len(v) and random.random() < 0.9:
-        at = random.integers(len(v))
-        middle = v[at], u[at]
-    else:
-        middle = tuple(random.integers(n) for n in label.shape)
-    first = [m - n * step * random.uniform(0.15, 0.85) for m, n in zip(middle, (rows, columns), strict=True)]
-    top, left = (max(0.0, min(f, n - c * step)) for f, n, c in zip(first, label.shape, (rows, columns), strict=True))
-    return top, left, rows, columns
+def _spoil(z, classes, random) -> None:
+    """Take single cells and round spots out of an image now and then, as reflections and sunlight do."""
+    if random.random() > HOLES_SHARE:
+        return
+    lost = random.random(z.shape) < 0.1 * random.random() ** 2
+    rows, columns = np.ogrid[: z.shape[0], : z.shape[1]]
+    for _ in range(random.integers(0, 4)):
+        v, u, r = random.integers(z.shape[0]), random.integers(z.shape[1]), random.uniform(1, 4)
+        lost |= (rows - v) ** 2 + (columns - u) ** 2 < r**2
+    z[lost], classes[lost] = 0, -1
 
 
 # -- training -----------------------------------------------------------------------------------------------------------
 
 
-def train(images: int, out: Path) -> None:
-    """Train until `images` images have been seen, and write the weights."""
+PARTS = {
+    "locate": (lambda norm: FinderNet(*FinderNet.LOCATE, norm), to_locate),
+    "segment": (lambda norm: FinderNet(*FinderNet.SEGMENT, norm), to_segment),
+    "side": (lambda norm: SideNet(), to_side),
+}
+
+
+def train(part: str, images: int, out: Path) -> None:
+    """Train one of the two networks until `images` images have been seen."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = FinderNet(norm=True).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), RATE, weight_decay=1e-2)
-    steps, step, curve, seconds = images // BATCH, 0, [], 0.0
-    state_file = out / "state.pt"
+    net = PARTS[part][0](True).to(memory_format=torch.channels_last)
+    rate = SIDE_RATE if part == "side" else RATE
+    optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
+    size = SIDES if part == "side" else BATCH
+    steps, step, curve, seconds = images // size, 0, [], 0.0
+    state_file = out / f"{part}.pt"
     if state_file.exists():
         state = read_state(state_file, "a training of the finder")
         net.load_state_dict(state["net"])
         optimiser.load_state_dict(state["optimiser"])
         step, curve, seconds = state["step"], state["curve"], state["seconds"]
-    recent, saved, bar = [], time.monotonic(), tqdm(total=steps, initial=step, mininterval=10)
+    recent, saved, bar = [], time.monotonic(), tqdm(total=steps, initial=step, desc=part, mininterval=10)
     while step < steps:
         started = time.monotonic()
         for group in optimiser.param_groups:
-            group["lr"] = RATE * min((step + 1) / WARM, 0.5 + 0.5 * np.cos(np.pi * step / steps))
-        done = train_step(net, optimiser, batch(step))
-        if step % MEASURE_EVERY == 0:
-            recent.append(measured(*done))
+            group["lr"] = rate * min((step + 1) / WARM, 0.5 + 0.5 * math.cos(math.pi * step / steps))
+        if part == "side":
+            recent.append(side_step(net, optimiser, batch(part, step)))
+        else:
+            done = train_step(net, optimiser, batch(part, step))
+            recent += [measured(*done)] if step % MEASURE_EVERY == 0 else []
         step += 1
         seconds += time.monotonic() - started
         bar.update(1)
         if step % CURVE_EVERY == 0 or step == steps:
-            curve.append({"images": step * BATCH} | dict(zip(MEASURES, np.nanmean(recent, 0).tolist(), strict=True)))
+            means = [
+                float(np.nanmean(column)) if np.isfinite(column).any() else None for column in zip(*recent, strict=True)
+            ]
+            curve.append({"images": step * size} | dict(zip(MEASURES, means, strict=True)))
             recent = []
             bar.write(json.dumps(curve[-1]))
         if time.monotonic() - saved > SAVE_SECONDS or step == steps:
             state = {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "config": {}}
             write_state(state_file, state | {"step": step, "curve": curve, "seconds": seconds})
             saved = time.monotonic()
-            write_bytes_atomically(out / "finder.safetensors", save(weights(net)))
     bar.close()
-    write_bytes_atomically(paths.FINDER, (out / "finder.safetensors").read_bytes())
-    made = {"images": step * BATCH, "scenes": SHARD * len(shards("training")), "seconds": seconds, "curve": curve}
+
+
+def assemble(out: Path) -> None:
+    """Write the weights of both networks, as far as they are trained, and how they were."""
+    tensors, made = {}, {"scenes": SHARD * len(shards())}
+    for part, (make, _) in PARTS.items():
+        state = read_state(out / f"{part}.pt", "a training of the finder")
+        net = make(True)
+        net.load_state_dict(state["net"])
+        tensors |= {f"{part}.{name}": t for name, t in weights(net, make(False)).items()}
+        made[part] = {"images": state["curve"][-1]["images"], "seconds": state["seconds"], "curve": state["curve"]}
+    write_bytes_atomically(paths.FINDER, save(tensors))
     write_json(FIGURES, made)
 
 
-def shards(kind: str) -> list[Path]:
-    """Those of a kind that are there now."""
-    return sorted(SHARDS.glob(f"{kind}-*.safetensors"))
+def shards() -> list[Path]:
+    """Those that are there now.
+
+    Raises ValueError if there is none.
+    """
+    there = sorted(SHARDS.glob("*.safetensors"))
+    if not there:
+        raise ValueError(f"no scenes in {SHARDS}: run this with draw first")
+    return there
 
 
-def batch(step: int) -> list[torch.Tensor]:
-    """Images, classes, hand and right of one step; scenes are taken from a few shards at a time, which the disk likes."""
-    random, there = np.random.default_rng([7, step]), shards("training")
-    picked = [(there[random.integers(len(there))], int(random.integers(SHARD))) for _ in range(BATCH)]
-    x, *truths = zip(*(example(scene(*one), random) for one in picked), strict=True)
-    return [torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2), *(torch.from_numpy(np.array(truth)) for truth in truths)]
+def batch(part: str, step: int) -> list[torch.Tensor]:
+    """Images, classes, hand and right of one step."""
+    random, there, made = np.random.default_rng([7, step]), shards(), []
+    while len(made) < (SIDES if part == "side" else BATCH):
+        one = scene(there[random.integers(len(there))], int(random.integers(SHARD)))
+        if part != "side" or one.shows_side:
+            example = PARTS[part][1](one, random)
+            made += [example] if part != "side" or example.right >= 0 else []
+    x = torch.from_numpy(np.stack([one.x for one in made]))
+    x = x if part == "side" else x.permute(0, 3, 1, 2)
+    return [x, *(torch.from_numpy(np.array([getattr(e, name) for e in made])) for name in ("classes", "hand", "right"))]
+
+
+def side_step(net: SideNet, optimiser, images: list[torch.Tensor]) -> list[float | None]:
+    """One step of what tells sides; its `MEASURES`."""
+    said, right = net(images[0]), images[3]
+    loss = binary_cross_entropy_with_logits(said, right.float())
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return [loss.item(), float("nan"), float("nan"), ((said > 0) == (right > 0)).float().mean().item()]
 
 
 MEASURES = ("loss", "iou", "hand_right", "side_right")  # means over batches: of the curve
@@ -265,18 +381,18 @@ MEASURES = ("loss", "iou", "hand_right", "side_right")  # means over batches: of
 
 def train_step(net: FinderNet, optimiser, images: list[torch.Tensor]) -> tuple:
     """One step; its loss, and what `measured` needs."""
-    x, classes, hand, right = images
+    x, classes, hand, _ = images
     with torch.autocast("cpu", torch.bfloat16):
         logits, features = net(x)
     logits = logits.float()
     pixels = cross_entropy(logits, classes, ignore_index=-1)
     share, truth = logits.softmax(1)[:, HAND] * (classes >= 0), (classes == HAND).float()
-    said = net.frame([f.float() for f in features], share.detach()[:, None])
     overlap = (2 * (truth * share).sum((1, 2)) + 1) / (truth.sum((1, 2)) + share.sum((1, 2)) + 1)
     loss = 2 * pixels + 0.5 * (1 - overlap).mean()
-    for row, known in enumerate((hand, right)):
-        if (known >= 0).any():
-            loss = loss + 0.25 * binary_cross_entropy_with_logits(said[known >= 0, row], known[known >= 0].float())
+    said = torch.full(hand.shape, torch.nan)
+    if (hand >= 0).any():
+        said = net.judged([f.float() for f in features], share.detach()[:, None])
+        loss = loss + 0.25 * binary_cross_entropy_with_logits(said[hand >= 0], hand[hand >= 0].float())
     optimiser.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -286,72 +402,39 @@ def train_step(net: FinderNet, optimiser, images: list[torch.Tensor]) -> tuple:
 
 def measured(loss: float, share, said, images) -> list[float]:
     """`MEASURES` of a step."""
-    _, classes, hand, right = images
+    _, classes, hand, _ = images
     is_hand, says_hand = classes == HAND, share > 0.5
     iou = ((is_hand & says_hand).sum((1, 2)) / (is_hand | says_hand).sum((1, 2)))[hand == 1].mean()
-    rights = [((said[:, k] > 0) == (truth > 0))[truth >= 0].float().mean() for k, truth in ((0, hand), (1, right))]
-    return [loss, iou.item(), *(r.item() for r in rights)]
+    hands = ((said > 0) == (hand > 0))[hand >= 0].float().mean()
+    return [loss, iou.item(), hands.item(), float("nan")]
 
 
-def weights(net: FinderNet) -> dict[str, torch.Tensor]:
-    """Of an equal network without batch norms, in half precision."""
-    plain, trained = FinderNet(), dict(net.named_modules())
+def weights(net: nn.Module, plain: nn.Module) -> dict[str, torch.Tensor]:
+    """Of `plain`, made equal to `net` without its batch norms, in half precision."""
+    if isinstance(net, SideNet):
+        return {name: t.half() for name, t in net.state_dict().items()}
+    trained = dict(net.eval().named_modules())
     for name, layer in plain.named_modules():
         if isinstance(layer, nn.Sequential) and len(layer) == 1:
-            conv, norm = trained[name]
-            layer[0].load_state_dict(nn.utils.fuse_conv_bn_eval(conv.eval(), norm.eval()).state_dict())
-            trained[name].train()
+            layer[0].load_state_dict(nn.utils.fuse_conv_bn_eval(*trained[name]).state_dict())
         elif isinstance(layer, nn.Linear) or name == "classes":
             layer.load_state_dict(trained[name].state_dict())
     return {name: t.half().contiguous() for name, t in plain.state_dict().items()}
 
 
-# -- judging ------------------------------------------------------------------------------------------------------------
-
-
-def judge() -> dict:
-    """What the shipped network makes of the held-out scenes, at their full resolution."""
-    ious, hands, no_hands, sides = [], [], [], []
-    held_out = [(path, i) for path in shards("held-out") for i in range(SHARD)]
-    for one in tqdm(held_out, "judge"):
-        s = scene(*one)
-        found = find_hand(s.depth_mm, s.camera)
-        (hands if s.hand else no_hands).append(found.hand)
-        if s.hand:
-            truth = (s.label == HAND) & (s.depth_mm > 0)
-            ious.append((truth & found.mask).sum() / max(1, (truth | found.mask).sum()))
-        if s.hand and s.shows_side:
-            sides.append((found.right > 0.5) == s.right)
-    ious, hands, no_hands = np.array(ious), np.array(hands), np.array(no_hands)
-    return {
-        "scenes": len(held_out),
-        "with_a_hand": len(hands),
-        "iou_median": float(np.median(ious)),
-        "iou_mean": float(ious.mean()),
-        "iou_above_0.5": float((ious > 0.5).mean()),
-        "side_right": float(np.mean(sides)),
-        "side_scenes": len(sides),
-        "hand_auc": float((hands[:, None] > no_hands).mean()) if len(no_hands) else None,
-        "hands_refused": float((hands < 0.5).mean()),
-        "no_hands_refused": float((no_hands < 0.5).mean()) if len(no_hands) else None,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("draw", "train", "judge"))
-    parser.add_argument("--scenes", type=int, default=40000, help="for training")
-    parser.add_argument("--held-out", type=int, default=2000, help="scenes that the network is judged by")
-    parser.add_argument("--images", type=int, default=300000, help="seen in the training")
-    parser.add_argument("--out", type=Path, default=paths.RUNS / "finder", help="of the training's state")
+    parser.add_argument("what", choices=("draw", *PARTS, "assemble"))
+    parser.add_argument("--scenes", type=int, default=14000, help="to draw")
+    parser.add_argument("--images", type=int, default=200000, help="seen in the training")
+    parser.add_argument("--out", type=Path, default=paths.RUNS / "finder", help="of the trainings' states")
     arguments = parser.parse_args()
     if arguments.what == "draw":
-        draw(arguments.held_out, HELD_OUT_SEED, "held-out")
-        draw(arguments.scenes, 0, "training")
-    elif arguments.what == "train":
-        train(arguments.images, arguments.out)
+        draw(arguments.scenes)
+    elif arguments.what == "assemble":
+        assemble(arguments.out)
     else:
-        write_json(FIGURES, json.loads(FIGURES.read_text()) | {"held_out": judge()})
+        train(arguments.what, arguments.images, arguments.out)
 
 
 if __name__ == "__main__":

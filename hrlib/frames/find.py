@@ -8,12 +8,14 @@ from tqdm import tqdm
 
 from .crop import crop_hand
 from .crops import Crops, concatenate
+from .finder import find_hand
 from .frame import Frame
 from .recognise import looks_like_a_hand
 from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
 
 JUMP_MM = 60.0  # a hand moves less from one frame to the next
 MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
+LEAST_HAND = 0.5  # probability from which what the finder sees is taken for a hand
 GAP = 15  # frames, about half a second, within which others tell where the hand is
 
 
@@ -31,14 +33,14 @@ def crop_frames(
 def crop_found(
     frames: Iterable[Frame], cube_mm: float = 250.0, progress: bool = True
 ) -> tuple[Crops | None, list[Frame], dict[str, str]]:
-    """Segment and crop frames; leave out those without a usable hand. A known mask is not segmented again.
+    """Find the hand in frames and crop it; leave out those without a usable hand. A known mask is taken as it is.
 
     Frames of one folder (by their names) are a recording. A frame without a usable hand, or with one that is suddenly
     elsewhere, is searched again where its neighbours have the hand (`expected_places`).
     Returns the crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
-    seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "segment and crop", disable=not progress or len(frames) < 50)]
+    seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "find and crop", disable=not progress or len(frames) < 50)]
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
     folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)
@@ -55,7 +57,10 @@ def crop_found(
 def crop_frame(
     frame: Frame, cube_mm: float = 250.0, near_mm: Float[np.ndarray, "3"] | None = None
 ) -> tuple[Crops | None, str]:
-    """The crop of one frame, or None and the reason. Of two ends of an arm, take the one that looks more like a hand.
+    """The crop of one frame, or None and the reason.
+
+    The finder is asked first. Where it sees no hand, what is nearest is segmented by its geometry: hands before nothing are
+    found so, too, and of two ends of an arm, the one that looks more like a hand is taken.
 
     near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
@@ -71,6 +76,9 @@ def crop_frame(
 
 
 def _plausible_masks(frame, near_mm):
+    found = find_hand(frame.depth_mm, frame.camera, near_mm)
+    if found.hand >= LEAST_HAND and not check_mask(frame.depth_mm, frame.camera, found.mask).reason:
+        return [found.mask]
     masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)
     reasons = [check_mask(frame.depth_mm, frame.camera, mask).reason for mask in masks]
     if all(reasons):
@@ -79,10 +87,10 @@ def _plausible_masks(frame, near_mm):
 
 
 def expected_places(centre_mm: Float[np.ndarray, "B 3"], recordings: Sequence[str]) -> Float[np.ndarray, "B 3"]:
-    """Where the hand must be in frames whose segmentation failed or is implausible, mm; NaN for all other frames.
+    """Where the hand must be in frames where none was found or in an implausible place, mm; NaN for all other frames.
 
     A centre is implausible if it is farther than `JUMP_MM` from the median of its neighbours: hands do not jump, but
-    segmentation sometimes takes the arm for the hand. Places are interpolated from plausible frames at most `GAP` away.
+    an arm or a thing is sometimes taken for one. Places are interpolated from plausible frames at most `GAP` away.
 
     Args:
         centre_mm: the hand's centre in each frame; NaN where none was found.

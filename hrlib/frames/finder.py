@@ -1,17 +1,19 @@
-"""Where the hand is in a whole depth frame: a small network that has seen hands before tables, walls, bodies and other hands.
+"""Where the hand is in a whole depth frame: small networks that have seen hands before tables, walls, bodies and others.
 
-Everything happens on a small image of the frame, about 120x160 cells with the whole field of view:
+1. `shrink`: a small image of the frame, 60x80 cells with the whole field of view. The *locator* says of each cell: something
+   else, hand or forearm. Connected pieces of hand are places where a hand may be.
+2. `close_up`: around such a place, 64x64 cells of 4.5 mm, whatever the camera and the distance. The *segmenter* says the same
+   of these cells, and from them: a hand at all. The likeliest place is taken.
+3. `upright`: the hand alone, its wrist below. A third network says which hand it is, by comparing it with its mirror image.
+4. `_to_pixels`: pixels of the frame take the classes of the cells around them, by distance and by depth. Outlines are as sharp
+   as the sensor's.
 
-1. Each cell gets its depth, its size in mm, and its relief against its surroundings (`inputs`).
-2. The network says of each cell: something else, hand or forearm (`FinderNet`).
-3. Of the connected pieces of hand, the one with most of a hand is taken, or the one nearest to where it is expected.
-4. From the cells of that piece, the network says whether it is a hand at all, and which one.
-5. Pixels of the frame take the classes of the cells around them, by distance and by depth (`_to_pixels`): outlines are as
-   sharp as the sensor's.
-
-The network was trained on synthetic scenes alone (`data/finder/build.py`); its figures are in `data/finder/finder.json`.
+The first two see the same of a cell (`inputs`): its depth, its size in mm, its relief against its surroundings, and how much
+nearer or farther the surface is some millimetres to each side (Shotton et al. 2011, "Real-time human pose recognition in parts
+from single depth images"). All were trained on synthetic scenes alone (`data/finder/build.py`).
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -28,15 +30,31 @@ from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 from ..support.paths import FINDER
 from .camera import Camera
 
-SMALL = (
-    120,
-    160,
-)  # rows and columns of the small image, at least: a finger at 1 m is 2 to 3 cells wide before usual cameras
-FOCAL_MOST = 260.0  # px of the small image's focal length: images with a narrow view are not blown up beyond it
-MULTIPLE = 8  # the small image's sides are multiples of what the network shrinks it by
-CHANNELS = 6  # of a cell; `inputs` puts those of 2x2 cells together
+SMALL = 64, 80  # rows and columns of the small image, at least
+SMALL_CELLS = 60 * 80  # that a frame is shrunk to, about
+FOCAL_MOST = 130.0  # px of the small image's focal length: images with a narrow view are not blown up beyond it
+MULTIPLE = 8  # the sides are multiples of what the networks shrink images by
+CLOSE, CLOSE_MM = 64, 288.0  # cells and mm across a close-up: an open hand of a large man fits in
+PLACES = 3  # where a hand may be, at most
+NEAREST_CELLS, NEAREST_MM = (
+    10,
+    100.0,
+)  # the nearest surface, which often is a hand: so many cells may fly before it; its depth
+PLACE_SHARE = 0.3  # from this share of hand on, a cell of the small image is part of such a place
+SURE = 0.9  # a hand of this probability need not be compared with other places
+CENTRED_MM = 25.0  # a hand further from the middle of its close-up is looked at again
+UPRIGHT = 48  # cells across an upright hand, 216 mm
+ARM_CELLS, ARM_LEAST = (
+    35,
+    10,
+)  # the forearm's cells up to 160 mm from the hand's middle tell its direction, if there are so many
+RELIEF_CELLS = 7  # the relief of an upright hand is measured against squares of 32 mm
 OTHER, HAND, FOREARM = range(3)  # classes
 RELIEF_MM = 20.0, 80.0  # half the side of the two surroundings that a cell's relief is measured against
+PROBES_MM = 30.0, 80.0  # how far to each side the surface is compared
+PROBE_MM = 100.0  # differences of depth are told up to here
+WAYS = np.float64([[np.sin(t), np.cos(t)] for t in np.arange(8) * np.pi / 4])  # down, right
+CHANNELS = 6 + 16  # of a cell; `inputs` puts those of 2x2 cells together
 ALIKE_MM = 20.0  # pixels of one cell that differ by less lie on the same surface
 APART_MM = 80.0  # neighbouring cells further apart in depth are not connected
 TOGETHER_MM = 110.0  # pieces whose middle is this close to that of the hand are its fingers
@@ -45,15 +63,17 @@ FLYING_MM = 45.0  # pixels further from all cells around them belong to none
 
 
 class FinderNet(nn.Module):
-    """Images of `inputs`, at half the small image's size -> class logits [B, 3, h, w], and features for `frame`.
+    """Images of `inputs`, at half their size -> class logits [B, 3, h, w], and features for `judged`.
 
     Args:
+        widths: channels at a half, a quarter and an eighth of the resolution.
+        judges: whether it also says if marked cells are a hand.
         norm: with batch norms, to train it; the weights in the package have them folded in.
     """
 
-    WIDTHS = 16, 48, 96  # at a half, a quarter and an eighth of the resolution
+    LOCATE, SEGMENT = ((16, 32, 64), False), ((24, 48, 96), True)  # widths and `judges` of the two
 
-    def __init__(self, norm: bool = False):
+    def __init__(self, widths: tuple[int, int, int], judges: bool, norm: bool = False):
         super().__init__()
 
         def conv(before, width, kernel=3, stride=1, dilation=1):
@@ -61,17 +81,18 @@ class FinderNet(nn.Module):
             layer = nn.Conv2d(before, width, kernel, stride, padding, dilation, bias=not norm)
             return nn.Sequential(layer, nn.BatchNorm2d(width)) if norm else nn.Sequential(layer)
 
-        a, b, c = self.WIDTHS
+        a, b, c = widths
         self.fine = nn.ModuleList([conv(4 * CHANNELS, a), conv(a, a)])
         self.middle = nn.ModuleList([conv(a, b, stride=2), conv(b, b)])
         self.coarse = nn.ModuleList([conv(b, c, stride=2)] + [conv(c, c, dilation=d) for d in (1, 2, 4, 1)])
-        self.context = nn.Linear(2 * c, c)  # of the whole image, added to each cell of the eighth
+        self.context = nn.Linear(2 * c, c)  # of the whole image, added to each cell of the coarse ones
         self.from_coarse, self.from_middle = conv(c, b, 1), conv(b, a, 1)
         self.up_middle, self.up_fine = conv(b, b), conv(a, 2 * a)
         self.classes = nn.Conv2d(2 * a, 4 * 3, 1)
-        self.judge = nn.Sequential(nn.Linear(2 * b + 2 * c, 64), nn.ReLU(), nn.Linear(64, 2))
+        if judges:
+            self.judge = nn.Sequential(nn.Linear(2 * b + 2 * c, 64), nn.ReLU(), nn.Linear(64, 1))
 
-    def forward(self, fine: Float[Tensor, "B 24 H W"]) -> tuple[Float[Tensor, "B 3 h w"], tuple[Tensor, Tensor]]:
+    def forward(self, fine: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B 3 h w"], tuple[Tensor, Tensor]]:
         for layer in self.fine:
             fine = layer(fine).relu()
         middle = self.middle[0](fine).relu()
@@ -88,13 +109,13 @@ class FinderNet(nn.Module):
         fine = (fine + _doubled(self.from_middle(middle))).relu()
         return pixel_shuffle(self.classes(self.up_fine(fine).relu()), 2), (middle, coarse)
 
-    def frame(self, features: tuple[Tensor, Tensor], share: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 2"]:
-        """Logits of the cells marked by `share` in [0, 1]: a hand at all, and the right one."""
+    def judged(self, features: tuple[Tensor, Tensor], share: Float[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
+        """Logits that the cells marked by `share` in [0, 1] are a hand."""
         parts = []
         for feature, size in zip(features, (4, 8), strict=True):
             weight = avg_pool2d(share, size)
             parts += [(feature * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1), (feature * weight).amax((2, 3))]
-        return self.judge(torch.cat(parts, 1))
+        return self.judge(torch.cat(parts, 1))[:, 0]
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -103,53 +124,84 @@ def _doubled(x: Tensor) -> Tensor:
         return interpolate(x, scale_factor=2)
 
 
+class SideNet(nn.Module):
+    """Upright hands [B, 4, 48, 48] of `upright` -> logit [B], above 0 for a right one; of the mirror image the negative."""
+
+    def __init__(self):
+        super().__init__()
+        layers, before = [], 4
+        for width, stride in ((16, 2), (32, 2), (48, 1), (48, 2)):
+            layers += [nn.Conv2d(before, width, 3, stride, 1), nn.ReLU()]
+            before = width
+        layers += [nn.Conv2d(before, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * (UPRIGHT // 8) ** 2, 32), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
+
+    def forward(self, x: Float[Tensor, "B 4 48 48"]) -> Float[Tensor, " B"]:
+        return (self.layers(x) - self.layers(x.flip(-1)))[:, 0]
+
+
 @dataclass(frozen=True)
 class Found:
     """What the finder says of a frame."""
 
     mask: Bool[np.ndarray, "H W"]  # the hand's pixels, up to the wrist; empty if there is none
-    forearm: Bool[np.ndarray, "H W"]  # those of forearms
+    forearm: Bool[np.ndarray, "H W"]  # those of forearms near it
     hand: float  # in [0, 1]: that the mask shows a hand
     right: float  # in [0, 1]: that it is the right one
-    at_border: float  # in [0, 1]: that the image's border cuts the hand
+    at_border: float  # 1 where the image's border cuts the hand, else 0
 
 
 @dataclass(frozen=True)
-class Small:
-    """A frame at the network's resolution."""
+class Cells:
+    """A part of a frame as a network sees it."""
 
     z_mm: Float[np.ndarray, "h w"]  # depth of each cell, 0 where nothing was measured
-    step: float  # side of a cell in pixels of the frame
-    focal: float  # of the small image, px
-    rows: int  # of the frame, in cells; beyond it the small image is padded
+    top: float  # first row of the frame, px
+    left: float  # first column
+    step: float  # side of a cell, px of the frame
+    rows: int  # in the frame; beyond it there is nothing
     columns: int  # the same
+    middle_mm: float  # depth that others are compared with
+
+    def inputs(self, camera: Camera) -> Float[Tensor, "1 C H W"]:
+        """What a network sees of it."""
+        x = inputs(self.z_mm, focal_of(camera) / self.step, self.rows, self.columns, self.middle_mm)
+        return torch.from_numpy(x)[None].permute(0, 3, 1, 2)
+
+    def points_mm(self, camera: Camera, rows: np.ndarray, columns: np.ndarray) -> Float[np.ndarray, "N 3"]:
+        """Points of some cells in the camera frame."""
+        v, u = (first + (at + 0.5) * self.step - 0.5 for first, at in ((self.top, rows), (self.left, columns)))
+        return camera.unproject(u, v, self.z_mm[rows, columns])
 
 
 def find_hand(
     depth_mm: Real[np.ndarray, "H W"], camera: Camera, near_mm: Float[np.ndarray, "3"] | None = None
 ) -> Found:
-    """The hand of a frame, if it shows one; of several the one that is largest and clearest.
+    """The hand of a frame, if it shows one; of several the clearest.
 
     Args:
         depth_mm: 0 = no measurement.
         camera: of the frame.
-        near_mm: the hand's expected centre in the camera frame; of several hands the one nearest to it is taken.
+        near_mm: the hand's expected centre in the camera frame. Then it is searched there alone.
 
     Raises:
         ValueError: wrong shape, NaN or negative depth, or the weights cannot be read.
     """
     check_depth(depth_mm)
     depth_mm = np.ascontiguousarray(depth_mm, np.float32)
-    small = shrink(depth_mm, camera)
-    cells, right, hand = _classify(small, camera, near_mm)
-    if cells is None:
+    best = None
+    for place in _places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:
+        seen = _look(depth_mm, camera, place)
+        if seen is not None and (best is None or seen.hand > best.hand):
+            best = seen
+        if best is not None and best.hand > SURE:
+            break
+    if best is None:
         nothing = np.zeros(depth_mm.shape, bool)
         return Found(nothing, nothing, 0.0, 0.5, 0.0)
-    shares, piece = cells
-    mask, forearm = _to_pixels(depth_mm, small.z_mm, shares, small.step)
-    inside = piece[: small.rows, : small.columns]
-    border = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-    return Found(mask, forearm, hand, right, float(border.max()))
+    cells = best.cells
+    mask, forearm = _to_pixels(depth_mm, cells.z_mm, best.shares, cells.top, cells.left, cells.step)
+    return Found(mask, forearm, best.hand, _right(best), float(_at_border(best, depth_mm.shape)))
 
 
 def check_depth(depth_mm: np.ndarray) -> None:
@@ -161,26 +213,190 @@ def check_depth(depth_mm: np.ndarray) -> None:
 
 
 @lru_cache(1)
-def finder() -> FinderNet:
-    """The network that comes with the library."""
+def networks() -> tuple[FinderNet, FinderNet, SideNet]:
+    """Locator, segmenter and what tells sides, as they come with the library."""
+    nets = {"locate": FinderNet(*FinderNet.LOCATE), "segment": FinderNet(*FinderNet.SEGMENT), "side": SideNet()}
     try:
-        net = FinderNet()
-        net.load_state_dict({name: t.float() for name, t in load_file(FINDER).items()})
+        stored = load_file(FINDER)
+        for name, net in nets.items():
+            own = {key.removeprefix(f"{name}."): t.float() for key, t in stored.items() if key.startswith(f"{name}.")}
+            net.load_state_dict(own)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"{FINDER} cannot be read ({error}); install hrlib again") from error
-    return net.eval().to(memory_format=torch.channels_last)
+    return tuple(net.eval().to(memory_format=torch.channels_last) for net in nets.values())
 
 
-# -- the small image --------------------------------------------------------------------------------------------------
+@lru_cache(1)
+def weights_digest() -> str:
+    """Names the weights: what was found by others was found otherwise."""
+    return hashlib.sha256(FINDER.read_bytes()).hexdigest()[:16]
 
 
-def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Small:
-    """The frame in about as many cells as `SMALL` has, padded with nothing at its right and bottom."""
-    focal = np.sqrt(camera.fx * camera.fy)
-    step = max(np.sqrt(depth_mm.size / np.prod(SMALL)), focal / FOCAL_MOST)
+# -- where a hand may be ----------------------------------------------------------------------------------------------
+
+
+def focal_of(camera: Camera) -> float:
+    """One focal length of the camera, px."""
+    return float(np.sqrt(camera.fx * camera.fy))
+
+
+def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Cells:
+    """The whole frame in about `SMALL_CELLS` cells, padded with nothing at its right and bottom."""
+    step = float(max(np.sqrt(depth_mm.size / SMALL_CELLS), focal_of(camera) / FOCAL_MOST))
     rows, columns = (max(1, round(n / step)) for n in depth_mm.shape)
     size = tuple(max(least, -(-n // MULTIPLE) * MULTIPLE) for n, least in zip((rows, columns), SMALL, strict=True))
-    return Small(sampled(depth_mm, 0.0, 0.0, step, size), step, focal / step, rows, columns)
+    return Cells(sampled(depth_mm, 0.0, 0.0, step, size), 0.0, 0.0, step, rows, columns, 600.0)
+
+
+@torch.no_grad()
+def _places(depth_mm, camera: Camera) -> list[np.ndarray]:
+    """Centres [3] mm of the pieces that look most like a hand, the largest first, and of the nearest surface."""
+    cells = shrink(depth_mm, camera)
+    share = networks()[0](cells.inputs(camera))[0][0].softmax(0)[HAND].numpy()
+    places = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
+    z = cells.z_mm[cells.z_mm > 0]
+    if len(z):
+        near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
+        surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
+        places += _centres(cells, camera, surface.astype(np.float32))[:1]
+    return places
+
+
+def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
+    """Centres of the connected pieces of cells with a share above 0, the largest first."""
+    label, count = connected(cells.z_mm, share > 0)
+    v, u = np.nonzero(label)
+    of, weight, points = label[v, u] - 1, share[v, u], cells.points_mm(camera, v, u)
+    mass = np.bincount(of, weight * points[:, 2] ** 2, count)
+    centres = np.stack([np.bincount(of, weight * axis, count) for axis in points.T], 1)
+    return list((centres / np.bincount(of, weight, count)[:, None])[np.argsort(-mass)])
+
+
+@njit(cache=True)
+def connected(z, among):
+    """Pieces of the marked cells, neighbours no further than APART_MM in depth: labels [h, w] from 1 on, and their number."""
+    height, width = z.shape
+    label, count = np.zeros(z.shape, np.int32), 0
+    stack = np.empty((height * width, 2), np.int32)
+    for i in range(height):
+        for j in range(width):
+            if not among[i, j] or label[i, j] or z[i, j] <= 0:
+                continue
+            count += 1
+            label[i, j] = count
+            stack[0], top = (i, j), 1
+            while top:
+                top -= 1
+                v, u = stack[top]
+                for a in range(max(0, v - 1), min(height, v + 2)):
+                    for b in range(max(0, u - 1), min(width, u + 2)):
+                        if among[a, b] and not label[a, b] and z[a, b] > 0 and abs(z[a, b] - z[v, u]) < APART_MM:
+                            label[a, b] = count
+                            stack[top], top = (a, b), top + 1
+    return label, count
+
+
+# -- what is there ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the segmenter says of one place."""
+
+    cells: Cells
+    shares: np.ndarray  # [3, h, w] of the classes; those of other hands are taken off
+    centre_mm: np.ndarray  # [3] of the hand
+    hand: float
+
+
+def close_up(depth_mm: Float[np.ndarray, "H W"], camera: Camera, place_mm: Float[np.ndarray, "3"]) -> Cells:
+    """64x64 cells of the same size in mm around a place in the camera frame."""
+    step = float(focal_of(camera) * CLOSE_MM / CLOSE / place_mm[2])
+    u, v = camera.project(np.asarray(place_mm, float))
+    top, left = float(v + 0.5 - step * CLOSE / 2), float(u + 0.5 - step * CLOSE / 2)
+    z = sampled(depth_mm, top, left, step, (CLOSE, CLOSE))
+    return Cells(z, top, left, step, CLOSE, CLOSE, float(place_mm[2]))
+
+
+def _look(depth_mm, camera: Camera, place_mm) -> _Seen | None:
+    """The hand at a place: looked at twice if it is not in the middle. None if nothing there is a hand."""
+    seen = _segmented(close_up(depth_mm, camera, place_mm), camera, place_mm)
+    if seen is None or np.linalg.norm(seen.centre_mm - place_mm) < CENTRED_MM:
+        return seen
+    again = _segmented(close_up(depth_mm, camera, seen.centre_mm), camera, seen.centre_mm)
+    return seen if again is None or again.hand < seen.hand / 2 else again
+
+
+@torch.no_grad()
+def _segmented(cells: Cells, camera: Camera, place_mm) -> _Seen | None:
+    net = networks()[1]
+    logits, features = net(cells.inputs(camera))
+    shares = logits[0].softmax(0).numpy()
+    shares[:, cells.z_mm == 0] = 0
+    label, count = connected(cells.z_mm, (shares[HAND] >= shares.max(0)) & (cells.z_mm > 0))
+    if not count:
+        return None
+    v, u = np.nonzero(label)
+    of, points = label[v, u] - 1, cells.points_mm(camera, v, u)
+    size = np.bincount(of, minlength=count)
+    centres = np.stack([np.bincount(of, axis, count) for axis in points.T], 1) / size[:, None]
+    # the largest piece, which counts the less the farther away it is
+    best = np.argmax(size / (1 + np.linalg.norm(centres - place_mm, axis=1) / CENTRED_MM))
+    own = np.linalg.norm(centres - centres[best], axis=1) < TOGETHER_MM
+    piece = np.concatenate([[False], own])[label]
+    others = ~piece & ndimage.binary_dilation((label > 0) & ~piece)
+    shares[HAND, others] = 0
+    share = torch.from_numpy(shares[HAND] * piece)[None, None]
+    hand = net.judged(features, share).sigmoid().item()
+    return _Seen(cells, shares, points[own[of]].mean(0), hand)
+
+
+@torch.no_grad()
+def _right(seen: _Seen) -> float:
+    """Probability of a right hand."""
+    x = upright(seen.cells.z_mm, seen.shares[HAND] > 0.5, seen.shares[FOREARM] > 0.5)
+    return 0.5 if x is None else networks()[2](torch.from_numpy(x)[None]).sigmoid().item()
+
+
+def upright(
+    z: Float[np.ndarray, "h w"], hand: Bool[np.ndarray, "h w"], forearm: Bool[np.ndarray, "h w"]
+) -> Float[np.ndarray, "4 48 48"] | None:
+    """A close-up's hand in the middle of a smaller image, turned so that the forearm is below; None without a hand.
+
+    Channels: the hand's cells, the forearm's, depth against the hand's median, relief. If no forearm is seen, the hand's long
+    axis is upright.
+    """
+    cells = np.argwhere(hand)
+    if len(cells) < 2:
+        return None
+    middle, depth = cells.mean(0), np.median(z[hand])
+    arm = np.argwhere(forearm) - middle
+    arm = arm[np.linalg.norm(arm, axis=1) < ARM_CELLS]
+    if len(arm) >= ARM_LEAST:
+        down = arm.mean(0)
+    else:
+        down = np.linalg.eigh(np.cov((cells - middle).T))[1][:, -1]
+    down = down / max(np.linalg.norm(down), 1e-6)
+    at = np.arange(UPRIGHT) - (UPRIGHT - 1) / 2
+    v, u = (middle[k] + at[:, None] * down[k] + at * across for k, across in enumerate((-down[1], down[0])))
+    v, u = np.rint(v).astype(int), np.rint(u).astype(int)
+    inside = (v >= 0) & (u >= 0) & (v < z.shape[0]) & (u < z.shape[1])
+    v, u = v.clip(0, z.shape[0] - 1), u.clip(0, z.shape[1] - 1)
+    hand, forearm = (part[v, u] & inside for part in (hand, forearm))
+    apart = np.where(hand, z[v, u] - depth, 0).astype(np.float32)
+    share = ndimage.uniform_filter(hand.astype(np.float32), RELIEF_CELLS)
+    relief = np.where(hand, apart - ndimage.uniform_filter(apart, RELIEF_CELLS) / np.maximum(share, 1e-3), 0)
+    return np.stack([hand, forearm, (apart / 40).clip(-2, 2), (relief / 8).clip(-2, 2)]).astype(np.float32)
+
+
+def _at_border(seen: _Seen, size) -> bool:
+    """Whether cells of the hand lie at the border of the image, of size (H, W)."""
+    step, cells = seen.cells.step, np.nonzero(seen.shares[HAND] > 0.5)
+    starts = [first + at * step for first, at in zip((seen.cells.top, seen.cells.left), cells, strict=True)]
+    return any(((at < step) | (at > n - 2 * step)).any() for at, n in zip(starts, size, strict=True))
+
+
+# -- what the networks see --------------------------------------------------------------------------------------------
 
 
 @njit(cache=True)
@@ -212,11 +428,12 @@ def sampled(depth, top, left, step, size):
 
 
 @njit(cache=True)
-def inputs(z, focal, rows, columns):
-    """What the network sees of a small image, [h / 2, w / 2, 24]: `CHANNELS` of 2x2 cells each.
+def inputs(z, focal, rows, columns, middle):
+    """What a network sees of cells, [h / 2, w / 2, 88]: `CHANNELS` of 2x2 cells each.
 
-    They are: inside the frame, measured, log depth, log size of a cell, two reliefs. A relief is the depth minus the mean
-    depth of a square around the cell, in units of that square's half side.
+    They are: inside the frame, measured, depth against `middle`, log size of a cell, two reliefs, and the differences to the
+    surface at `PROBES_MM` to eight sides. A relief is the depth minus the mean depth of a square around the cell, in units of
+    that square's half side.
     """
     height, width = z.shape
     x = np.zeros((height // 2, width // 2, 4 * CHANNELS), np.float32)
@@ -232,8 +449,8 @@ def inputs(z, focal, rows, columns):
             if d <= 0:
                 continue
             cell[1] = 1
-            cell[2] = np.log(d / 600)
-            cell[3] = np.log(d / focal / 4)
+            cell[2] = min(max((d - middle) / PROBE_MM / 2, -2), 2)
+            cell[3] = np.log(d / focal / 5)
             for k in range(2):
                 r = max(1, int(np.rint(RELIEF_MM[k] * focal / d)))
                 a, b, e, f = max(0, i - r), min(height, i + r + 1), max(0, j - r), min(width, j + r + 1)
@@ -241,97 +458,39 @@ def inputs(z, focal, rows, columns):
                     count[b, f] - count[a, f] - count[b, e] + count[a, e]
                 )
                 cell[4 + k] = min(max((d - mean) / RELIEF_MM[k], -2), 2)
+                for way in range(8):
+                    v = i + int(np.rint(PROBES_MM[k] * WAYS[way, 0] * focal / d))
+                    u = j + int(np.rint(PROBES_MM[k] * WAYS[way, 1] * focal / d))
+                    there = v >= 0 and u >= 0 and v < height and u < width and z[v, u] > 0
+                    cell[6 + 8 * k + way] = min(max((z[v, u] - d) / PROBE_MM, -1), 1) if there else 1
     return x
-
-
-# -- one hand ---------------------------------------------------------------------------------------------------------
-
-
-@torch.no_grad()
-def _classify(small: Small, camera: Camera, near_mm):
-    """Class shares [3, h, w] with the other hands' taken off and the hand's own [h, w], the right and the hand's score."""
-    net = finder()
-    x = torch.from_numpy(inputs(small.z_mm, small.focal, small.rows, small.columns))[None]
-    logits, features = net(x.permute(0, 3, 1, 2))
-    shares = logits[0].softmax(0).numpy()
-    shares[:, small.z_mm == 0] = 0
-    piece = _piece(small, shares, camera, near_mm)
-    if piece is None:
-        return None, 0.5, 0.0
-    share = shares[HAND] * piece
-    hand, right = net.frame(features, torch.from_numpy(share)[None, None])[0].sigmoid().tolist()
-    other_hands = ~piece & (shares[HAND] > 0) & ndimage.binary_dilation(~piece & (shares.argmax(0) == HAND))
-    shares[:, other_hands] = np.float32([[1], [0], [0]])
-    return (shares, share), right, hand
-
-
-def _piece(small: Small, shares, camera: Camera, near_mm):
-    """Cells [h, w] of the hand that is taken; None without any."""
-    label, count = connected(small.z_mm, shares[HAND] >= shares.max(0))
-    if not count:
-        return None
-    v, u = np.nonzero(label)
-    of, z, score = label[v, u] - 1, small.z_mm[v, u], shares[HAND, v, u]
-    middle = (small.step - 1) / 2
-    points = camera.unproject(u * small.step + middle, v * small.step + middle, z)
-    area_mm2 = np.bincount(of, score * (z / small.focal) ** 2, count)
-    cells = np.bincount(of, minlength=count)
-    centres = np.stack([np.bincount(of, axis, count) for axis in points.T], 1) / cells[:, None]
-    if near_mm is None:
-        best = area_mm2.argmax()
-    else:
-        best = np.argmin(np.linalg.norm(centres - near_mm, axis=1) + 1e5 * (area_mm2 < area_mm2.max() / 8))
-    own = np.linalg.norm(centres - centres[best], axis=1) < TOGETHER_MM
-    return np.concatenate([[False], own])[label]
-
-
-@njit(cache=True)
-def connected(z, among):
-    """Pieces of the marked cells, neighbours no further than APART_MM in depth: labels [h, w] from 1 on, and their number."""
-    height, width = z.shape
-    label, count = np.zeros(z.shape, np.int32), 0
-    stack = np.empty((height * width, 2), np.int32)
-    for i in range(height):
-        for j in range(width):
-            if not among[i, j] or label[i, j] or z[i, j] <= 0:
-                continue
-            count += 1
-            label[i, j] = count
-            stack[0], top = (i, j), 1
-            while top:
-                top -= 1
-                v, u = stack[top]
-                for a in range(max(0, v - 1), min(height, v + 2)):
-                    for b in range(max(0, u - 1), min(width, u + 2)):
-                        if among[a, b] and not label[a, b] and z[a, b] > 0 and abs(z[a, b] - z[v, u]) < APART_MM:
-                            label[a, b] = count
-                            stack[top], top = (a, b), top + 1
-    return label, count
 
 
 # -- full resolution --------------------------------------------------------------------------------------------------
 
 
 @njit(cache=True)
-def _to_pixels(depth, z, shares, step):
+def _to_pixels(depth, z, shares, top, left, step):
     """Masks [H, W] of hand and forearm: a pixel takes the class of the 3x3 cells around it, weighed by depth and distance."""
     height, width = depth.shape
     rows, columns = z.shape
     hand, forearm = np.zeros(depth.shape, np.bool_), np.zeros(depth.shape, np.bool_)
     for i in range(rows):
         for j in range(columns):
-            least, most_arm = np.float32(0), np.float32(0)
+            most, most_arm = np.float32(0), np.float32(0)
             for a in range(max(0, i - 1), min(rows, i + 2)):
                 for b in range(max(0, j - 1), min(columns, j + 2)):
-                    least, most_arm = max(least, shares[1, a, b]), max(most_arm, shares[2, a, b])
-            if least + most_arm < 0.5:
+                    most, most_arm = max(most, shares[1, a, b]), max(most_arm, shares[2, a, b])
+            if most + most_arm < 0.5:
                 continue  # nothing of a hand or an arm around
-            for v in range(int(np.floor(i * step)), min(height, int(np.floor((i + 1) * step)))):
-                for u in range(int(np.floor(j * step)), min(width, int(np.floor((j + 1) * step)))):
+            first, last = int(np.floor(top + i * step)), int(np.floor(top + (i + 1) * step))
+            start, end = int(np.floor(left + j * step)), int(np.floor(left + (j + 1) * step))
+            for v in range(max(0, first), min(height, last)):
+                for u in range(max(0, start), min(width, end)):
                     d = depth[v, u]
                     if d <= 0:
                         continue
-                    y, x = (v + 0.5) / step - 0.5, (u + 0.5) / step - 0.5
+                    y, x = (v + 0.5 - top) / step - 0.5, (u + 0.5 - left) / step - 0.5
                     other, own, arm, nearest = np.float32(0), np.float32(0), np.float32(0), np.float32(1e6)
                     for a in range(max(0, i - 1), min(rows, i + 2)):
                         for b in range(max(0, j - 1), min(columns, j + 2)):

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..frames.find import crop_frames
+from ..frames.finder import weights_digest
 from ..frames.frame import Frame, Truth
 from ..frames.segment import SegmentSettings, check_mask
 from ..frames.wristband import mask_at_wristband
@@ -201,6 +202,7 @@ def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
         "hand": user._hand(template).fingerprint,
         "movement": (SEQUENCE, POSE_FRAMES, VIEW_FRAMES, BEND_FRAMES, BEND_RAD),
         "segmentation": asdict(SegmentSettings()),
+        "finder": weights_digest(),
     }
     if user.wristband:
         decides["wristband"] = BAND_FORMAT

@@ -30,6 +30,7 @@ from ..frames.camera import Camera
 from ..frames.crop import IMAGE_SIZE, POINTS, crop_hand
 from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_found
+from ..frames.finder import weights_digest
 from ..frames.frame import Frame
 from ..frames.segment import SegmentSettings
 from ..hand.gltf import WEBXR_BONES, load_gltf
@@ -474,7 +475,8 @@ def record_test_person(
 def _digest(person: TestPerson, folders: Mapping[str, Path]) -> str:
     """Names what decides a person's cropped frames, but their number and split: settings, data and how hands are found."""
     settings = {key: value for key, value in vars(person).items() if not callable(value)} | {"description": None}
-    decides = {"format": FORMAT, "segmentation": asdict(SegmentSettings()), "sensors": [D435, DS325, KINECT_V1]}
+    how = {"segmentation": asdict(SegmentSettings()), "finder": weights_digest()}
+    decides = how | {"format": FORMAT, "sensors": [D435, DS325, KINECT_V1]}
     digest = hashlib.sha256(json_bytes(plain(settings | decides, person.name)))
     files = [folders[name] / file for name in person.datasets for file in DATA_FILES[name]] or [CHILD_HAND]
     for file in files:

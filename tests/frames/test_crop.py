@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from core_fixtures import template
+from finder_fixtures import blocks, by_depth  # noqa: F401
 from scipy.spatial import cKDTree
 
+from hrlib.frames import find
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import IMAGE_SIZE, POINTS, crop_batch, crop_hand, crop_images
 from hrlib.frames.crops import Crops, concatenate
 from hrlib.frames.find import crop_frame, crop_frames, expected_places
+from hrlib.frames.finder import Found
 from hrlib.frames.frame import Frame
-from hrlib.frames.segment import possible_hands
-from hrlib.synthetic.people import USERS
 
 OFF_CENTRE = Camera(475.0, 470.0, 250.0, 130.0)
 
@@ -259,28 +259,24 @@ def test_a_hand_does_not_jump_and_neighbours_tell_where_it_is():
     assert np.isnan(expected_places(np.full((3, 3), np.nan), ["one"] * 3)).all()
 
 
+@pytest.mark.usefixtures("by_depth")
 def test_crop_frames_looks_again_where_neighbours_have_the_hand():
     camera = Camera(400.0, 400.0, 159.5, 119.5)
-    v, u = np.mgrid[0:240, 0:320]
-    fist, elbow = np.hypot(u - 160, v - 60) < 28, np.hypot(u - 160, v - 190) < 32
-    arm = elbow | ((abs(u - 160) < 17) & (v > 60) & (v < 190))
-    palm = fist * np.float32(600)
-    long = Frame("one/2", np.where(fist, palm, arm * np.float32(585)), camera)
-    frames = [Frame("one/1", palm, camera), long, Frame("one/3", palm, camera)]
-    alone = crop_frames([long], progress=False)[0]
+    own, other = (slice(40, 120), slice(40, 120), 450.0), (slice(120, 220), slice(200, 310), 480.0)
+    alone, both = blocks(own, size=(240, 320)), blocks(own, other, size=(240, 320))
+    frames = [Frame(f"one/{i}", depth, camera) for i, depth in enumerate((alone, both, alone))]
+    larger = crop_frames(frames[1:2], progress=False)[0]
     crops, kept, left_out = crop_frames(frames, progress=False)
     assert len(kept) == 3 and not left_out
     off = (crops.centre_mm - crops.centre_mm[0]).norm(dim=1)
-    assert off[1] < 30 < (alone.centre_mm[0] - crops.centre_mm[0]).norm()
+    assert off[1] < 1 < 100 < (larger.centre_mm[0] - crops.centre_mm[0]).norm()
 
 
-def test_of_two_free_ends_the_one_that_looks_like_a_hand():
-    frame = USERS["C"].frames(template(), 48, "test")[
-        47
-    ]  # the arm ends in the image, nearer to the camera than the hand
-    first, second = possible_hands(frame.depth_mm, frame.camera)
-    hand_mm = frame.truth.joints_mm.mean(0)
-    away_mm = [np.linalg.norm(frame.camera.cloud(frame.depth_mm, mask).mean(0) - hand_mm) for mask in (first, second)]
-    assert away_mm[0] > 150 and away_mm[1] < 50
-    crop, _ = crop_frame(frame)
-    assert np.linalg.norm(crop.centre_mm[0].numpy() - hand_mm) < 50
+def test_where_the_finder_sees_no_hand_the_nearest_is_segmented(by_depth, monkeypatch):  # noqa: F811
+    camera = Camera(400.0, 400.0, 159.5, 119.5)
+    frame = Frame("one", blocks((slice(60, 140), slice(60, 130), 450.0), size=(240, 320), background=0), camera)
+    found, _ = crop_frame(frame)
+    nothing = Found(np.zeros((240, 320), bool), np.zeros((240, 320), bool), 0.0, 0.5, 0.0)
+    monkeypatch.setattr(find, "find_hand", lambda *_: nothing)
+    segmented, reason = crop_frame(frame)
+    assert not reason and (segmented.centre_mm - found.centre_mm).norm() < 5

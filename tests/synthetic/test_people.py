@@ -121,6 +121,8 @@ def test_whatever_decides_the_frames_has_a_file_of_its_own(cached, monkeypatch):
     assert cached(others[2])[0].wrist_mm[:, 2].max() <= 420
     monkeypatch.setattr(people, "SegmentSettings", partial(SegmentSettings, cell_mm=4.0))
     assert len(cached(user)[1]) == 1, "frames segmented otherwise are other frames"
+    monkeypatch.setattr(people, "weights_digest", lambda: "others")
+    assert len(cached(user)[1]) == 1, "frames found by another finder, too"
 
 
 @pytest.mark.slow
