@@ -140,7 +140,7 @@ def judged(name: str, frames: Sequence[Frame]) -> tuple[dict, Figure]:
                 from_centre = np.abs(frames.joints_mm[i] - crop.centre_mm[0].numpy())
                 lost += (from_centre < crop.cube_mm / 2).all(-1).mean() < LEAST_INSIDE
         if i in shown:
-            seen.append((tinted(frame, found), "" if crop is None else f"{found.hand:.2f}", reason))
+            seen.append((tinted(frame, found), "refused" if crop is None else f"{found.hand:.2f}"))
     result = {
         "frames": len(frames), "found": len(right), "share": len(right) / len(frames),
         "something_else": int(lost) if isinstance(frames, RealJoints) else None,
@@ -150,9 +150,9 @@ def judged(name: str, frames: Sequence[Frame]) -> tuple[dict, Figure]:
     figure, axes = grid(-(-len(seen) // COLUMNS), min(COLUMNS, len(seen)), 1.3)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, (picture, score, reason) in zip(axes.flat, seen, strict=False):
+    for axis, (picture, score) in zip(axes.flat, seen, strict=False):
         show_picture(axis, picture)
-        axis.set_title(score or "refused", fontsize=6, pad=2)
+        axis.set_title(score, fontsize=6, pad=2)
     return result, figure
 
 
