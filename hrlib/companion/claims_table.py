@@ -110,20 +110,27 @@ def as_headline(results: Sequence[Mapping]) -> str:
     """README's headline numbers: test people and real people first, then the development people, in mm.
 
     Args:
-        results: as `results.read_results` has them; without "evaluate", "users" and "refine" the table is empty.
+        results: as `results.read_results` has them; without "evaluate", "users" and "people" the table is empty.
     """
     metrics = {result["name"]: result["metrics"] for result in results}
     people = {}
     if "sets" in metrics.get("evaluate", {}):
         people |= evaluated_rows(metrics["evaluate"]["sets"])
-    if {"users", "refine"} <= set(metrics):
-        people |= development_rows(metrics["users"]["users"], metrics["refine"]["users"])
+    if {"users", "people"} <= set(metrics):
+        people |= development_rows(metrics["users"]["users"], metrics["people"]["users"])
     rows = []
-    for row in people.values():
+    for name, row in people.items():
         found, *_ = row["counts"]
+        share = "-" if name in metrics.get("people", {}).get("users", {}) else f"{found / sum(row['counts']):.0%}"
         cells = [" / ".join(f"{mm:.1f}" for mm in row["mm"][model]) for model in ("base", "best", "best fitted")]
-        rows.append((row["label"].replace("\n", " "), f"{found / sum(row['counts']):.0%}", *cells))
-    head = ("mean error of 16 joints, mm", "hand found", "base model", "refined, no labels", "and fitted to each frame")
+        rows.append((row["label"].replace("\n", " "), share, *cells))
+    head = (
+        "mean error of 16 joints, mm",
+        "hand found",
+        "base model",
+        "shape fitted, no labels",
+        "and pose to each frame",
+    )
     return _table(head, rows)
 
 
