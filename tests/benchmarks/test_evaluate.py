@@ -21,7 +21,7 @@ def test_a_test_person_without_a_frame_fails_the_claims():
     row |= {"found": 450, "lost": 10, "half_covered": 25, "frames": 500, "offset_mm": {"base": [1.0]}}
     none = row | {"models": dict.fromkeys(evaluate.MODELS, {"found": None}), "found": 0, "lost": 0, "half_covered": 0}
     real = row | {"kind": "real people", "offset_mm": {}}
-    sets = {"E": row, "F": row, "G": row, "handpose_x_plus": real, "d435_table": real}
+    sets = {"E": row, "F": row, "G": row, "handpose_x_plus": real, "d435_table": real, "d435_table, free": real}
     values = evaluate.values_of(sets)
     assert values["test-found"] == 0.85 and values["test-base"] == 9.0 and values["test-gain"] == 0.0
     for missing in (none, row | {"offset_mm": {}}):  # nothing found; too few training frames for an offset

@@ -98,18 +98,19 @@ def test_nothing_left_is_no_number(toy):
 @pytest.mark.parametrize(
     ("arguments", "counts", "base_mm", "fitted_mm"),
     [
-        (("handpose_x_plus",), (35, 0, 0), (16.3, 11.0), (12.7, 9.7)),
-        (("d435_table",), (5, 33, 4), (395, 164), (370, 164)),
+        (("handpose_x_plus",), (35, 0, 0), (16.7, 11.9), (13.1, 10.1)),
+        (("d435_table",), (26, 12, 1), (90.0, 65.5), (84.7, 72.5)),
         (("d435_table", True, True), (16, 0, 0), (33.3, 16.2), (27.0, 9.8)),
     ],
 )
 def test_real_hands(arguments, counts, base_mm, fitted_mm):
-    """An independent script had 16.3 (11.2) and 12.5 (9.7); 395; with masks by hand 33.9 (16.1) and 29.4 (8.4)."""
+    """The model of one hand. With masks by hand, an independent script had 33.9 (16.1) and 29.4 (8.4)."""
     from hrlib.datasets.real_joints import RealJoints
     from hrlib.network.checkpoint import load_network
+    from hrlib.support.paths import ONE_HAND_MODEL
 
     hand = load_hand()
-    net, _ = load_network(hand)
+    net, _ = load_network(hand, ONE_HAND_MODEL)
     found = find_real(RealJoints(*arguments), progress=False)
     models = {
         name: points_of(poses(net, hand, found, name == "fitted", progress=False), hand, found.crops)

@@ -17,6 +17,7 @@ from hrlib.refine import Refined
 from hrlib.refine.explain import ExplainSettings, fit_hand
 from hrlib.refine.own_hand import OwnHand, compare_hands, judge, with_hand
 from hrlib.refine.saved import load_refined, save_refined
+from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.synthetic.frames import Synthesiser
 
 FOUND = HandShape.of_numbers(torch.tensor([-0.12, 0.02, 0.0, -0.01, 0.01, 0.03, -0.02, 0.04]))
@@ -31,7 +32,7 @@ def small():
 
 def network(seen: HandShape | None = None) -> PoseNet:
     """The base model's weights in a network that can be told a shape, which changes what it votes, and that sees `seen`."""
-    one = load_network(template())[0]
+    one = load_network(template(), ONE_HAND_MODEL)[0]
     net = PoseNet(replace(one.settings, shape=True))
     net.load_state_dict(one.state_dict(), strict=False)
     with torch.no_grad():
@@ -52,12 +53,12 @@ def test_a_told_network_is_a_copy_with_the_hand_of_the_shape():
     assert torch.equal(hand.joints_mm, shaped(template(), FOUND).joints_mm) and hand.name.endswith("adapted")
     forgot, same = with_hand(known, template(), None)
     assert forgot.known is None and same is template()
-    one = load_network(template())[0]
+    one = load_network(template(), ONE_HAND_MODEL)[0]
     assert with_hand(one, template(), FOUND)[0].known is None, "a network that knows one hand is told nothing"
 
 
 def test_a_fit_begins_where_it_is_told(small):
-    net, settings = load_network(template())[0], ExplainSettings(iterations=1, points=64)
+    net, settings = load_network(template(), ONE_HAND_MODEL)[0], ExplainSettings(iterations=1, points=64)
     guess = predict(net, small)
     near, far = (fit_hand(template(), small, guess, settings, start).log_scale for start in (FOUND, None))
     assert (near - FOUND.log_scale).abs() < 0.04 and far.abs() < 0.04  # three steps of 0.01
@@ -87,7 +88,7 @@ def test_hands_are_judged_by_what_the_told_network_predicts(small):
     for own in hands.values():
         assert own.surprise == judge(*with_hand(net, template(), own.shape), small[8:], SHORT.find)
     assert len({own.surprise for own in hands.values()}) == 3
-    one = compare_hands(load_network(template())[0], template(), some, small[8:], SHORT.find)
+    one = compare_hands(load_network(template(), ONE_HAND_MODEL)[0], template(), some, small[8:], SHORT.find)
     assert [own.name for own in one] == ["template", "fitted"]
 
 
@@ -99,8 +100,8 @@ def test_by_default_a_network_learns_only_if_it_cannot_be_told(small, monkeypatc
     short = replace(SHORT, steps=1, explain=replace(BEST.explain, iterations=1))
     learned = run(net, small, replace(short, rounds=1))
     assert steps(learned) == 1 and [row["round"] for row in learned.curve if "round" in row] == [0, 1]
-    assert steps(run(load_network(template())[0], small, replace(short, rounds=0))) == 0
-    assert steps(run(load_network(template())[0], small, short)) == 2
+    assert steps(run(load_network(template(), ONE_HAND_MODEL)[0], small, replace(short, rounds=0))) == 0
+    assert steps(run(load_network(template(), ONE_HAND_MODEL)[0], small, short)) == 2
 
 
 def test_a_told_network_is_saved_and_exported_with_its_shape(tmp_path):

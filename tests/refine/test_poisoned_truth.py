@@ -5,7 +5,6 @@ camera and the colour image may tell where the hand ends.
 """
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +94,9 @@ def all_that_follows(frames: list[Frame], folder: Path, wristband: bool) -> dict
 def test_refinement_fits_and_predictions_read_no_truth(wristband, poisons, tmp_path, monkeypatch):
     monkeypatch.setattr(people, "SEQUENCE", FRAMES)
     monkeypatch.setattr(run, "write_all", without_pictures)
-    monkeypatch.setattr(tracking, "explain", partial(explain, settings=QUICK))
+    monkeypatch.setattr(
+        tracking, "explain", lambda hand, crops, start, settings, **more: explain(hand, crops, start, QUICK, **more)
+    )
     honest = replace(USERS["B"], wristband=wristband).recording(template(), "train", 0)
     ground_truth.forget()
     before = all_that_follows(honest, tmp_path / "honest", wristband)

@@ -1,14 +1,15 @@
 """Depth sensors in numbers: noise, grain, steps, shadows, outlines, holes; and sensors drawn at random for training.
 
 Sources of the kinds and of their ranges in `random_sensor`:
-    Kinect v1: Nguyen, Izadi, Lovell 2012; Khoshelham and Elberink 2012 (steps). See the package.
-    Structured light near (SR300, SR305, phones' face cameras): Zabatani et al. 2020.
-    Stereo: Keselman et al., "Intel RealSense stereoscopic depth cameras" (CVPR workshop 2017): baselines of 18 to 95 mm,
-        windows of matching, 1/32 px as the finest step. Grunnet-Jepsen, Sweetser, Woodfill, "Best-known methods for tuning
-        Intel RealSense D400" (2018): the error's standard deviation is sigma z^2 / (f b), sigma about 0.08 px.
-        Scharstein and Szeliski 2002: foreground fattening.
-    Time of flight: Toelgyessy et al. 2021 (Azure Kinect and Kinect v2: noise, flying pixels, multipath). Reynolds et al. 2011
-        (flying pixels). Fuchs 2010 (multipath makes concave places too far). Lachat et al. 2015 (Kinect v2: noise of range).
+
+- Kinect v1: Nguyen, Izadi, Lovell 2012; Khoshelham and Elberink 2012 (steps). See the package.
+- Structured light near (SR300, SR305, phones' face cameras): Zabatani et al. 2020.
+- Stereo: Keselman et al., "Intel RealSense stereoscopic depth cameras" (CVPR workshop 2017): baselines of 18 to 95 mm,
+  windows of matching, 1/32 px as the finest step. Grunnet-Jepsen, Sweetser, Woodfill, "Best-known methods for tuning
+  Intel RealSense D400" (2018): the error's standard deviation is sigma z^2 / (f b), sigma about 0.08 px.
+  Scharstein and Szeliski 2002: foreground fattening.
+- Time of flight: Toelgyessy et al. 2021 (Azure Kinect and Kinect v2: noise, flying pixels, multipath). Reynolds et al. 2011
+  (flying pixels). Fuchs 2010 (multipath makes concave places too far). Lachat et al. 2015 (Kinect v2: noise of range).
 """
 
 import math
