@@ -76,7 +76,7 @@ def crop_frame(
 
 
 def _plausible_masks(frame, near_mm):
-    found = find_hand(frame.depth_mm, frame.camera, near_mm)
+    found = find_hand(frame.depth_mm, frame.camera, near_mm, False)
     if found.hand >= LEAST_HAND and not check_mask(frame.depth_mm, frame.camera, found.mask).reason:
         return [found.mask]
     masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)

@@ -31,3 +31,11 @@ class Frame:
     camera: Camera
     mask: Bool[np.ndarray, "H W"] | None = None  # the hand's pixels, where they are known
     truth: Truth | None = None
+
+
+def check_depth(depth_mm: np.ndarray) -> None:
+    """Raise ValueError if this is no depth image."""
+    if getattr(depth_mm, "ndim", None) != 2:
+        raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
+    if not (depth_mm.min(initial=0) >= 0 and depth_mm.max(initial=0) < np.inf):  # NaN is neither
+        raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")

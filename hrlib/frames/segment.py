@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from . import surface
 from .camera import Camera
+from .frame import check_depth
 
 HAND_ELSEWHERE = "the hand is not where the frames before and after have it"
 
@@ -150,10 +151,7 @@ def possible_hands(
         NoHandFound: (a ValueError) nothing can be a hand.
         ValueError: wrong shape, NaN or negative depth.
     """
-    if getattr(depth_mm, "ndim", None) != 2:
-        raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
-    if not (depth_mm.min(initial=0) >= 0 and depth_mm.max(initial=0) < np.inf):  # NaN is neither
-        raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")
+    check_depth(depth_mm)
     depth_mm = depth_mm.astype(np.float32, copy=False)
     stride, part = _nearest_part(depth_mm, camera, settings, near_mm)
     keeps = _without_forearm(part, settings) if near_mm is None else [_hand_at(part, settings, np.asarray(near_mm))]

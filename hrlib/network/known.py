@@ -11,7 +11,8 @@ from ..hand.shape import HandShape, shaped
 from .posenet import PoseNet
 from .predict import predict
 
-FRAMES = 100  # evenly spread, from which the shape is told; more change it by less than fingers of two people differ
+# every so many from the first on, from which the shape is told; more change it by less than fingers of two people differ
+FRAMES = 100
 
 
 def seen_shape(net: PoseNet, crops: Crops) -> Float[Tensor, "8"] | None:

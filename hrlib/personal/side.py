@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..frames.crops import Crops
+from ..frames.find import LEAST_HAND
 from ..frames.finder import find_hand
 from ..frames.frame import Frame
 from ..frames.turn import in_mirror, resized
@@ -12,7 +13,6 @@ from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from ..refine.explain import evenly
-from ..support.paths import FINDER
 from .size import apparent_size
 from .stream import some_crops
 
@@ -95,10 +95,10 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
 def finder_right(frames: Sequence[Frame]) -> float | None:
     """The mean probability that some of the frames show a right hand, by the finder, which knows both; None without a hand."""
     found = []
-    for i in evenly(len(frames), LOOKS).tolist() if FINDER.is_file() else []:
+    for i in evenly(len(frames), LOOKS).tolist():
         frame = frames[i]
         seen = find_hand(frame.depth_mm, frame.camera) if frame.mask is None else None
-        if seen is not None and seen.hand >= 0.5:
+        if seen is not None and seen.hand >= LEAST_HAND:
             found.append(seen.right)
     right = sum(found) / len(found) if found else None
     return right if right is None or read_as(frames) == "right" else 1 - right

@@ -31,7 +31,7 @@ from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
 from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth
-from .own_hand import compare_hands, judge, with_hand
+from .own_hand import compare_hands, judge, tell, with_hand
 from .state import Refined, State
 
 FEW_FRAMES = 200  # fewer frames of a user do not tell the hand's shape from the poses (notebook 10)
@@ -124,7 +124,7 @@ def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: in
     """The rounds of learning that are still to do; `best` gets the weights of the best one."""
     net, hand, s, state = explainer.net, explainer.hand, explainer.settings, learner.state
     first = _shape_of(_rounds(state)[0], hand)
-    _tell(net, first)
+    tell(net, first)
     if state.done < s.prepare:
         learner.learn(hand if first is None else shaped(hand, first), None, PREPARATION)
         state.save()
@@ -132,7 +132,7 @@ def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: in
     for number in range(len(_rounds(state)) - 1, rounds):
         if state.extra.get("round") != number:
             known = HandShape(*state.extra["shape"]) if "shape" in state.extra else first
-            _tell(net, known)
+            tell(net, known)
             shape, fits = explainer.explain(known)
             fitted = {"rotations": fits.prediction.rotations, "loss": fits.loss}
             state.extra = {"round": number, "shape": shape.parts()} | fitted
@@ -140,7 +140,7 @@ def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: in
             state.save()
         shape = HandShape(*state.extra["shape"])
         own = shaped(hand, shape)
-        _tell(net, shape)
+        tell(net, shape)
         learner.learn(own, state.extra["rotations"], number)
         row = {"round": number + 1, "surprise": judge(net, own, judged, s.explain)}
         if row["surprise"] < min(earlier["surprise"] for earlier in _rounds(state)):
@@ -148,11 +148,6 @@ def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: in
         row["fitted_surprise"] = state.extra["loss"].median().item()
         state.curve.append(row | {name: part.tolist() for name, part in vars(shape).items()})
         state.save()
-
-
-def _tell(net: PoseNet, shape: HandShape | None) -> None:
-    if net.told is not None:
-        net.tell(None if shape is None else shape.numbers())
 
 
 def _shape_of(row: dict, hand: HandRig) -> HandShape | None:

@@ -30,6 +30,12 @@ class OwnHand:
         return {"hand": self.name, "surprise": self.surprise} | parts
 
 
+def tell(net: PoseNet, shape: HandShape | None) -> None:
+    """Tell the network the shape, or to forget it, if it can be told any."""
+    if net.told is not None:
+        net.tell(None if shape is None else shape.numbers())
+
+
 def with_hand(net: PoseNet, hand: HandRig, shape: HandShape | None) -> tuple[PoseNet, HandRig]:
     """The network, told the shape if it can be, and the hand of that shape; weights are shared. None is the template.
 
@@ -39,8 +45,7 @@ def with_hand(net: PoseNet, hand: HandRig, shape: HandShape | None) -> tuple[Pos
         shape: of the user's hand.
     """
     net = copy.copy(net)
-    if net.told is not None:
-        net.tell(None if shape is None else shape.numbers())
+    tell(net, shape)
     return net, hand if shape is None else shaped(hand, shape, name=f"{hand.name}, adapted")
 
 

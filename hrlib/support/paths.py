@@ -26,9 +26,8 @@ FIGURES = ROOT / "figures"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 CLAIMS = ROOT / "claims.toml"  # what is claimed, without values
 DATA = ROOT / "data"
-ONE_HAND_MODEL = (
-    DATA / "base" / "one_hand.safetensors"
-)  # knows the template's hand alone: what one person's frames teach it
+# knows the template's hand alone: what one person's frames teach it is measured from here
+ONE_HAND_MODEL = DATA / "base" / "one_hand.safetensors"
 PAPER_MODEL = DATA / "base" / "alexnet.safetensors"  # the paper's network
 BUILD = ROOT / "build" if IN_REPOSITORY else user_cache_path("hrlib")  # what can be made again in minutes
 FETCHED = DATA / "cache" if IN_REPOSITORY else user_cache_path("hrlib") / "data"

@@ -58,7 +58,7 @@ class Memory:
         if not self.capacity:
             return
         image, *others = tensors(batch)
-        parts = [image.half(), *others]  # a batch of many hands has two more, as each of its kind has
+        parts = [image.half(), *others]
         self.ring = self.ring or [part.new_empty(self.capacity, *part.shape[1:]) for part in parts]
         first = step * len(batch) % self.capacity
         for kept, part in zip(self.ring, parts, strict=True):

@@ -1,13 +1,11 @@
 """The hand finder: its images, the choice of one hand, sharp masks; what it finds in unseen scenes and in real frames."""
 
-import gzip
-
 import numpy as np
 import pytest
 import torch
 from finder_fixtures import blocks, by_depth  # noqa: F401
+from real_fixtures import nyu_frame, nyu_labels, sr305
 
-from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.real_joints import RealJoints
 from hrlib.frames import finder
 from hrlib.frames.camera import Camera
@@ -24,7 +22,6 @@ from hrlib.frames.finder import (
     shrink,
     upright,
 )
-from hrlib.frames.folder import DepthFolder
 from hrlib.frames.segment import check_mask
 from hrlib.synthetic.scenes import draw_scenes
 
@@ -222,7 +219,7 @@ def require_sane(frame):
 
 @pytest.mark.mirror
 def test_sr305_masks_are_hands():
-    frames = DepthFolder(dataset_folder("sr305"), Camera(476.007, 476.007, 313.683, 242.755), unit_mm=0.125)
+    frames = sr305()
     for frame in frames[:6] + frames[10:16]:
         mask = require_sane(frame)
         assert not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()), frame.name
@@ -230,17 +227,12 @@ def test_sr305_masks_are_hands():
 
 @pytest.mark.mirror
 def test_labelled_joints_of_the_nyu_frame_lie_in_its_mask():
-    frame = DepthFolder(dataset_folder("nyu_frame"), Camera(588.03, 587.07, 320, 240), encoding="nyu")[0]
+    frame = nyu_frame()
     mask = require_sane(frame)
-    u, v, d = (_first_row(f"joint_1_{axis}.csv.gz") for axis in "uvd")
+    u, v, d = nyu_labels()
     hand = mask[np.rint(v).astype(int), np.rint(u).astype(int)]
     assert hand[:30].mean() > 0.9  # fingers and thumb
     assert abs(np.median(frame.depth_mm[mask]) - np.median(d)) < 20
-
-
-def _first_row(name):
-    with gzip.open(dataset_folder("published") / "nyu" / name, "rt") as file:
-        return np.array(file.readline().split(","), float)
 
 
 @pytest.mark.mirror

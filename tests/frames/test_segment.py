@@ -1,17 +1,17 @@
 """The hand's mask: recovered on depth frames drawn here from a disc, capsules and rectangles; sane on real frames."""
 
-import gzip
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from core_fixtures import template
+from real_fixtures import nyu_frame, nyu_labels, sr305
 
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
 from hrlib.frames.camera import Camera
-from hrlib.frames.folder import DepthFolder, read_depth
+from hrlib.frames.folder import read_depth
 from hrlib.frames.segment import NoHandFound, SegmentSettings, check_mask, possible_hands, segment_hand
 from hrlib.synthetic.people import USERS
 
@@ -262,7 +262,7 @@ def test_fingerspelling_masks_are_hands():
 
 @pytest.mark.mirror
 def test_sr305_masks_are_hands():
-    frames = DepthFolder(dataset_folder("sr305"), Camera(476.007, 476.007, 313.683, 242.755), unit_mm=0.125)
+    frames = sr305()
     assert len(frames) == 19
     for frame in frames:
         mask = require_sane(frame)
@@ -271,20 +271,15 @@ def test_sr305_masks_are_hands():
 
 @pytest.mark.mirror
 def test_labelled_joints_of_the_nyu_frame_lie_in_its_mask():
-    frame = DepthFolder(dataset_folder("nyu_frame"), Camera(588.03, 587.07, 320, 240), encoding="nyu")[0]
+    frame = nyu_frame()
     mask = require_sane(frame)
-    u, v, d = (_first_row(f"joint_1_{axis}.csv.gz") for axis in "uvd")
+    u, v, d = nyu_labels()
     hand = mask[np.rint(v).astype(int), np.rint(u).astype(int)]
     assert hand[:30].all()  # fingers and thumb
     assert hand.sum() >= 35  # palm and wrist; the label at the wrist's edge may lie beside it
     assert abs(np.median(frame.depth_mm[mask]) - np.median(d)) < 20
     below = np.nonzero(mask)[0].max()
     assert below - v.max() < 25  # the wrist's labels are the last thing kept: 25 px are 32 mm
-
-
-def _first_row(name):
-    with gzip.open(dataset_folder("published") / "nyu" / name, "rt") as file:
-        return np.array(file.readline().split(","), float)
 
 
 @pytest.mark.mirror

@@ -41,7 +41,6 @@ def test_the_finder_counts_beside_the_comparison(tmp_path, monkeypatch):
     none = np.zeros((60, 80), bool)
     answers = iter([Found(none, none, hand, right, 0.0) for hand, right in ((0.9, 0.8), (0.1, 0.0), (0.9, 0.6))] * 2)
     monkeypatch.setattr("hrlib.personal.side.find_hand", lambda *_: next(answers))
-    monkeypatch.setattr("hrlib.personal.side.FINDER", tmp_path / "0.png")
     assert finder_right(DepthFolder(tmp_path, (100.0, 100.0))) == pytest.approx(0.7), (
         "frames without a hand do not count"
     )
