@@ -27,7 +27,7 @@ CUBE_PX = (
 )  # pixels across the crop's cube: 320x240 pixels at half a metre, 640x480 and an arm half stretched
 WINDOW = 1.2  # side of the window that is drawn, in such spans: a hand, and as much arm as the cube holds
 NEAR_AND_FAR = 0.15  # a group's distances are within this share of their middle
-FROM_ANYWHERE = 0.25  # share of the frames whose hand points anywhere in the image, as from above a table
+FROM_ANYWHERE = 0.4  # share of the frames whose hand points anywhere in the image, as from above a table
 ANY_PITCH_DEG = 50.0  # standard deviation of their tilt towards the camera
 HIDDEN, BESIDE, THINNED = (
     0.25,
