@@ -37,6 +37,11 @@ class Crops:
         return Crops(*(part.to(device) for part in parts), self.cube_mm)
 
 
+def evenly(total: int, count: int) -> Int[Tensor, " N"]:
+    """At most `count` of `total` indices, evenly spread."""
+    return torch.linspace(0, total - 1, min(count, total)).round().long()
+
+
 def concatenate(crops: list[Crops]) -> Crops:
     """Batches of crops of one cube size joined into one."""
     cubes = {c.cube_mm for c in crops}

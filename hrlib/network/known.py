@@ -5,13 +5,13 @@ import copy
 from jaxtyping import Float
 from torch import Tensor
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from .posenet import PoseNet
 from .predict import predict
 
-# every so many from the first on, from which the shape is told; more change it by less than fingers of two people differ
+# evenly spread, from which the shape is told; more change it by less than fingers of two people differ
 FRAMES = 100
 
 
@@ -22,8 +22,7 @@ def seen_shape(net: PoseNet, crops: Crops) -> Float[Tensor, "8"] | None:
     """
     if net.shape is None:
         return None
-    step = max(1, len(crops) // FRAMES)
-    return predict(net, crops[::step][:FRAMES]).shape.median(0).values
+    return predict(net, crops[evenly(len(crops), FRAMES)]).shape.median(0).values
 
 
 def told(net: PoseNet, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple[PoseNet, HandRig]:

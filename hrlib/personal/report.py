@@ -17,11 +17,11 @@ from .. import __version__
 from ..drawing import mesh, plots
 from ..drawing.page import embedded_picture, html_page
 from ..drawing.style import ACCENT, GOOD, INK, MUTED
+from ..frames.crops import evenly
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..refine.best import FEW_FRAMES, rounds_of
-from ..refine.explain import evenly
 from ..support.files import write_bytes_atomically
 from .check import LIKE_A_HAND, Check, summary
 from .result import PersonalResult

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..frames.find import LEAST_HAND
 from ..frames.finder import find_hand
 from ..frames.frame import Frame
@@ -12,7 +12,6 @@ from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
-from ..refine.explain import evenly
 from .size import apparent_size
 from .stream import some_crops
 

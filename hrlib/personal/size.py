@@ -5,14 +5,13 @@ The frames are tried in other sizes, and the size in which the model explains th
 
 from collections.abc import Callable
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..frames.turn import resized
 from ..hand.rig import HandRig
 from ..network.known import told_template
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
-from ..refine.explain import evenly
 
 LOOKS = 10  # frames that are tried
 STEP = 1.25  # factor from one size to the next

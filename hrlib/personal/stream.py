@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from ..frames.crops import Crops, concatenate
+from ..frames.crops import Crops, concatenate, evenly
 from ..frames.find import crop_found
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
-from ..refine.explain import evenly
 from ..support.parallel import in_processes
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..frames.turn import rotated, turned
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
@@ -30,7 +30,7 @@ from ..support.checks import require_at_least
 from ..support.parallel import add_gradients, any_of, finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
-from .explain import Explained, ExplainSettings, evenly, explain, fit_hand, fit_to_depth
+from .explain import Explained, ExplainSettings, explain, fit_hand, fit_to_depth
 from .own_hand import compare_hands, judge, tell, with_hand
 from .state import Refined, State
 

@@ -14,7 +14,7 @@ from numba import njit, prange
 from torch import Tensor
 from tqdm import tqdm
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
@@ -108,11 +108,6 @@ def fit_hand(
         best = fitted.loss.argsort()[: max(1, round(keep * len(crops)))]
         crops, prediction = crops[best], fitted.prediction[best]
     return shape.detach()
-
-
-def evenly(total: int, count: int) -> Int[Tensor, " N"]:
-    """At most `count` of `total` indices, evenly spread."""
-    return torch.linspace(0, total - 1, min(count, total)).round().long()
 
 
 def explain(

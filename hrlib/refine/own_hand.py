@@ -7,13 +7,13 @@ predictions explain held-out frames best is kept.
 import copy
 from dataclasses import dataclass, replace
 
-from ..frames.crops import Crops
+from ..frames.crops import Crops, evenly
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..network.known import seen_shape
 from ..network.posenet import PoseNet
 from ..network.predict import predict
-from .explain import ExplainSettings, evenly, fit_hand, surprise
+from .explain import ExplainSettings, fit_hand, surprise
 
 
 @dataclass(frozen=True)

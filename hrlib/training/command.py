@@ -17,7 +17,7 @@ Flat = tyro.conf.OmitArgPrefixes  # --steps, not --settings.steps
 
 def pretrain(
     out: Path,
-    start: Path | None = None,
+    start: Annotated[Path | None, tyro.conf.arg(aliases=["--begin-with"])] = None,
     device: str | None = None,
     settings: Annotated[training.PretrainSettings, Flat] = training.PretrainSettings(),
     network: Annotated[NetworkSettings, Flat] = NetworkSettings(
@@ -30,7 +30,8 @@ def pretrain(
     The network is by default that of the shipped base model, which knows a population. One that knows the template's hand alone
     is --no-shape --batch-norm, the paper's also --backbone alexnet --keep-probability 0.75.
 
-    Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR
+    Several processes share each batch: torchrun --nproc-per-node 2 -m hrlib pretrain --out DIR. There --start is called
+    --begin-with, since torchrun would take the former for an option of its own.
 
     Args:
         out: folder for base.safetensors (the model), training.json (settings and curve) and state.pt (to go on).

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ...drawing import mesh, plots
 from ...drawing.style import ACCENT, GOOD, MUTED
+from ...frames.crops import evenly
 from ...hand.rig import HandRig
 from ...personal.track import Tracked
-from ...refine.explain import evenly
 from .panels import as_rows
 
 
