@@ -278,6 +278,8 @@ def test_random_sensors_are_of_all_kinds_and_within_their_ranges():
         assert set(asdict(sensor)) == {"name", *RANGES[kind]}
     assert min(counts.values()) > 30, counts
     assert 60 < sum(sensor.baseline_mm > 0 for sensor in sensors) < 140, "either side"
+    more = [random_sensor(torch.Generator().manual_seed(seed), stereo=0.2) for seed in range(200)]
+    assert 60 < sum(isinstance(sensor, Stereo) for sensor in more) < 100, "a quarter, and a fifth of the others"
 
 
 def test_random_sensors_see_most_of_a_hand():

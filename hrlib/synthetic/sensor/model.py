@@ -143,10 +143,15 @@ RANGES = {
 }  # fmt: skip
 
 
-def random_sensor(generator: Generator) -> DepthSensor:
-    """A sensor of a random kind with strengths uniform in `RANGES`, on either side of its projector or other camera."""
+def random_sensor(generator: Generator, stereo: float = 0.0) -> DepthSensor:
+    """A sensor of a random kind with strengths uniform in `RANGES`, on either side of its projector or other camera.
+
+    stereo: share of the sensors that are stereo cameras whatever the kind drawn.
+    """
     device = generator.device
     kind = list(RANGES)[int(torch.randint(len(RANGES), (1,), generator=generator, device=device))]
+    if stereo and float(torch.rand((), generator=generator, device=device)) < stereo:
+        kind = Stereo
     left, *shares = torch.rand(1 + len(RANGES[kind]), generator=generator, device=device).tolist()
     values = {}
     for (name, (low, high)), share in zip(RANGES[kind].items(), shares, strict=True):
