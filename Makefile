@@ -5,6 +5,9 @@ PROFILE ?= quick
 ONLY ?=
 ARGS ?=
 
+# threads that wait sleep: see hrlib/__init__.py; here for notebooks and tests that import torch first
+export OMP_WAIT_POLICY ?= PASSIVE
+
 BIN := .venv/bin
 STAMP := .venv/.set-up
 SYSTEM_LIBRARIES := libusb-1.0-0 libegl1 libgl1 libx11-6 libgomp1

@@ -18,6 +18,12 @@ The rooms in the order in which data flows: frames (camera, hand finder, crop), 
 frames), datasets, evaluation, personal (your own camera), drawing and companion (the notebooks). Below all is support.
 """
 
+import os
+
+# Threads that wait sleep. By default they spin, and where another program has one of their cores, everything takes ten times
+# as long (benchmarks/bench_load.py). OpenMP reads this when torch loads it, so that a program's own setting comes first.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 __version__ = "0.1.0"
 
 # name -> module; imported when first asked for, so that `hrlib --help` does not wait for torch

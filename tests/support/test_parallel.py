@@ -1,6 +1,9 @@
-"""Work shared by processes: results in order, errors as they were raised."""
+"""Work shared by processes and threads: results in order, errors as they were raised, waiting that costs others nothing."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -16,3 +19,12 @@ def test_several_processes_keep_the_order():
 
 def test_one_process_starts_no_other():
     assert list(in_processes(math.sqrt, [0, 4, 9], 1)) == [0, 2, 3]
+
+
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise():
+    """Spinning takes the cores that other programs and our own other threads need."""
+    code = "import hrlib, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    for own, expected in (({}, "PASSIVE False"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+        environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | own
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

@@ -1,0 +1,100 @@
+"""What other programs on the same cores cost: commands and notebooks alone, and beside busy processes.
+
+    python benchmarks/bench_load.py       # some minutes; needs idle cores; writes results/load.json
+
+Each runs in a process of its own: alone, beside `--busy` processes that compute all the time, and beside them with threads that
+spin while they wait, which is OpenMP's default. Fair shares of two cores among three processes make 1.5 times as long; two
+threads that wait for each other, at least 2.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from bench_personal import WORDS, recorded
+from tqdm import tqdm
+
+from hrlib.companion import results
+from hrlib.hand.rig import load_hand
+from hrlib.support import paths
+
+BUSY = "while True: pass"
+# of both ways: processor time of threads that spin is burned, and the others wait for it
+SLEEP, SPIN = {"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}
+SMOKE = ("reproduce", "--profile", "smoke", "--only")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--busy", type=int, default=2, help="processes that compute all the time")
+    parser.add_argument("--frames", type=int, default=150, help="frames of the folder")
+    parser.add_argument("--only", nargs="+", help="some of the commands")
+    parser.add_argument("--out", type=Path, default=paths.BENCHMARKS / "load.json")
+    arguments = parser.parse_args()
+    folder = recorded(arguments.frames, load_hand())
+    rows = {}
+    with TemporaryDirectory() as out:
+        commands = commands_of(folder, out)
+        for name in tqdm(arguments.only or commands, "load"):
+            words = commands[name]
+            seconds(words, SLEEP)  # kernels compile, files are read into memory
+            row = {"alone_s": seconds(words, SLEEP), "alone_spinning_s": seconds(words, SPIN)}
+            with busy(arguments.busy):
+                row |= {"busy_s": seconds(words, SLEEP), "busy_spinning_s": seconds(words, SPIN)}
+            row["slower"] = row["busy_s"] / row["alone_s"]
+            row["slower_spinning"] = row["busy_spinning_s"] / row["alone_spinning_s"]
+            rows[name] = row
+            tqdm.write(f"{name}: {row['slower']:.2f} times as long; spinning {row['slower_spinning']:.2f}")
+    parameters = {key: value for key, value in vars(arguments).items() if key not in ("only", "out")}
+    parameters |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    made = results.provenance(parameters, 0, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
+    values = {"load-slower": max(row["slower"] for row in rows.values())}
+    results.write_result(arguments.out, "load", {"commands": rows}, values, made, "full")
+
+
+def commands_of(folder, out: str) -> dict[str, tuple]:
+    """What is run, by name: words after `hrlib`."""
+    return {
+        "predict": ("predict", folder, *WORDS, "--out", f"{out}/joints.csv"),
+        "predict --fit": ("predict", folder, *WORDS, "--fit", "--out", f"{out}/fitted.csv"),
+        "refine": ("refine", folder, *WORDS, "--out", f"{out}/refined"),
+        "notebook 01": (*SMOKE, "01"),
+        "notebook 03": (*SMOKE, "03"),
+        "notebook 04": (*SMOKE, "04"),
+    }
+
+
+def seconds(words: tuple, environment: dict[str, str]) -> float:
+    """Of a command on the wall, start included."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "hrlib", *map(str, words)]
+    # the last run's result would be gone on with
+    with TemporaryDirectory() as fresh:
+        command = [fresh if word.endswith("/refined") else word for word in command]
+        subprocess.run(
+            command, check=True, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    return time.perf_counter() - began
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """While `count` processes compute."""
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()
