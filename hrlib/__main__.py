@@ -3,7 +3,9 @@
 Its signature and docstring are its options and help (tyro). Imports stay inside the functions: help is instant.
 """
 
+import io
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -13,6 +15,8 @@ from typing import Annotated, Literal
 import tyro
 
 from .personal.folder import UserFolder
+from .support.files import printable
+from .support.stops import signals_as_ctrl_c
 
 Flat = tyro.conf.OmitArgPrefixes  # --camera, not --source.camera
 
@@ -151,25 +155,26 @@ def refine(
     from .personal.side import find_side, settle_side
     from .refine import check_run
     from .support import paths
-    from .support.parallel import cores
+    from .support.parallel import alone_in, cores
 
     settings = learning.settings(source.masks is not None or source.colour is not None)
     hand, start = load_hand(), learning.model or paths.BASE_MODEL
     net, training = load_network(hand, start)
     source.frames(limit=learning.frames)  # says what is wrong with the options, before anything takes time
-    if not check_only:
-        check_run(net, hand, settings, out)
-    if side is None:  # a wrong one is answered by the check
-        side, doubts = settle_side(
-            None, training.get("side"), find_side(source.frames(limit=learning.frames), net, hand)
-        )
-        _warn(doubts)
-    frames = source.frames(side, learning.frames)
-    run = RunOptions(side, {"recipe": learning.recipe, "start": start.name}, anyway, processes=cores())
-    check = checked(frames, net, hand, out, f"{source.folder}", run)
-    if check_only:
-        return int(bool(check.refusals))
-    result = refine_checked(check, net, hand, settings, out, run)
+    with alone_in(out):
+        if not check_only:
+            check_run(net, hand, settings, out)
+        if side is None:  # a wrong one is answered by the check
+            side, doubts = settle_side(
+                None, training.get("side"), find_side(source.frames(limit=learning.frames), net, hand)
+            )
+            _warn(doubts)
+        frames = source.frames(side, learning.frames)
+        run = RunOptions(side, {"recipe": learning.recipe, "start": start.name}, anyway, processes=cores())
+        check = checked(frames, net, hand, out, f"{source.folder}", run)
+        if check_only:
+            return int(bool(check.refusals))
+        result = refine_checked(check, net, hand, settings, out, run)
     if result is not None:
         for text in (*(f"warning: {warning}" for warning in result.refined.warnings), *result.notes):
             print(text)
@@ -238,7 +243,7 @@ def predict(
 
 def _warn(doubts: Iterable[str]) -> None:
     for doubt in doubts:
-        print(f"warning: {doubt}", file=sys.stderr)
+        print(f"warning: {printable(doubt)}", file=sys.stderr)
 
 
 def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
@@ -290,22 +295,38 @@ COMMANDS = {f.__name__: f for f in (reproduce, claims, fetch, pretrain, refine, 
 
 def main() -> int:
     """Run a command. Errors that the user can mend are one line and status 2; HRLIB_DEBUG=1 shows the traceback."""
-    commands = dict(COMMANDS)
-    try:
-        if sys.argv[1:2] == ["pretrain"]:
-            from .training.command import pretrain
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another, and stops nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with signals_as_ctrl_c() as signals:
+        try:
+            return _run(dict(COMMANDS))
+        except KeyboardInterrupt:
+            number = signals[0] if signals else signal.SIGINT
+            how = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+            print(f"hrlib: stopped by {how}", file=sys.stderr)
+            return 128 + number
+        except (ValueError, OSError, MemoryError) as error:
+            if os.environ.get("HRLIB_DEBUG") == "1":
+                raise
+            print(f"hrlib: {printable(_in_words(error))}", file=sys.stderr)
+            return 2
 
-            commands["pretrain"] = pretrain
-        return tyro.extras.subcommand_cli_from_dict(commands, prog="hrlib", description="Refine 3D hand poses.") or 0
-    except KeyboardInterrupt:
-        print("hrlib: stopped by Ctrl-C", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        if os.environ.get("HRLIB_DEBUG") == "1":
-            raise
-        text = error.strerror if isinstance(error, OSError) and error.filename is None and error.strerror else error
-        print(f"hrlib: {text}", file=sys.stderr)
-        return 2
+
+def _run(commands: dict) -> int:
+    if sys.argv[1:2] == ["pretrain"]:
+        from .training.command import pretrain
+
+        commands["pretrain"] = pretrain
+    return tyro.extras.subcommand_cli_from_dict(commands, prog="hrlib", description="Refine 3D hand poses.") or 0
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}); close other programs, or give fewer or smaller frames"
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return error.strerror
+    return str(error)
 
 
 if __name__ == "__main__":

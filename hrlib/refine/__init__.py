@@ -5,6 +5,7 @@ and the points P. `best` (`hrlib.refine.best`): explain the frames, adapt the ha
 """
 
 import copy
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from ..hand.rig import HandRig
 from ..method import PipelineSettings
 from ..network.known import told_template
 from ..network.posenet import PoseNet
-from ..support.parallel import workers
+from ..support.parallel import alone_in, workers
 from .best import BestSettings, refine_best
 from .paper import PaperSettings, refine_paper
 from .state import Processes, Refined, State
@@ -46,7 +47,7 @@ def refine(
 
     Raises:
         ValueError: there are no frames, a frame has no depth, or `out` holds a run of other settings or frames.
-        OSError: the state cannot be written.
+        OSError: the state cannot be written, or another run writes into `out`.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
     if not len(crops):
@@ -54,10 +55,8 @@ def refine(
     if not torch.isfinite(crops.centre_mm).all():
         bad = int((~torch.isfinite(crops.centre_mm).all(1)).nonzero()[0])
         raise ValueError(f"frame {bad} has no measured depth (its centre is NaN); leave it out, as crop_frames does")
-    with workers(device or "cpu") as (rank, world, device):
-        out = None if out is None else Path(out)
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+    out = None if out is None else Path(out)
+    with workers(device or "cpu") as (rank, world, device), alone_in(out) if out else nullcontext():
         state = State(net, hand, crops, settings, out, Processes(rank, world, device, progress and rank == 0))
         own = copy.deepcopy(net)
         if isinstance(settings, PaperSettings):

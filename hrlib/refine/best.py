@@ -27,7 +27,8 @@ from ..method import predicted_joints, voted_joints, wrist_position
 from ..network.posenet import PoseNet, Prediction
 from ..network.predict import predict
 from ..support.checks import require_at_least
-from ..support.parallel import add_gradients, any_of, finish_the_step
+from ..support.parallel import add_gradients, any_of
+from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
 from .explain import Explained, ExplainSettings, explain, fit_hand, fit_to_depth
@@ -311,6 +312,7 @@ class Learner:
                     bar.set_postfix(loss=f"{loss.item():.3f}")
                 if any_of(interrupted, world, hand.vertices_mm):
                     state.stop()
+                state.save_at_times()
 
     def loss(self, batch: SyntheticBatch, hand: HandRig, generator: Generator) -> tuple[Tensor, Tensor]:
         """Loss of a step, and mean joint error (mm) on its synthetic frames."""

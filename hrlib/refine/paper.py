@@ -17,7 +17,8 @@ from ..method import PipelineSettings, evaluate_step, splat_target, without_fore
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..support.checks import require_at_least
-from ..support.parallel import add_gradients, add_numbers, any_of, finish_the_step
+from ..support.parallel import add_gradients, add_numbers, any_of
+from ..support.stops import finish_the_step
 from .single_frame import bounded
 from .state import Refined, State
 
@@ -91,6 +92,7 @@ def refine_paper(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings, st
                 state.stop()
             if state.done % batches == 0:
                 state.save()
+            state.save_at_times()
     moved_mm = bounded(free.detach(), s.reach_mm)
     return Refined(net.eval(), hand, hand.cloud_mm + moved_mm, state.curve, _warnings(moved_mm))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
 from ..support.state_files import cannot_save, read_state, write_state
+
+SAVE_EVERY_S = 60.0  # a state of 50 MB is written in less than a second
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class State:
         if crops is not None:
             self.config["frames"] = [len(crops), frames_digest(crops)]
         self.done, self.curve = 0, []
+        self._saved_at = time.monotonic()
         self.parts, self.extra = {}, {}
 
     def stored(self) -> dict | None:
@@ -91,10 +95,16 @@ class State:
             return
         parts = {k: part.detach() if isinstance(part, Tensor) else part.state_dict() for k, part in self.parts.items()}
         stored = {"config": self.config, "done": self.done, "curve": self.curve, "parts": parts, "extra": self.extra}
+        self._saved_at = time.monotonic()
         try:
             write_state(self.file, stored)
         except OSError as error:
             raise cannot_save(error, f"the refinement to {self.file.parent}", "what was saved before") from error
+
+    def save_at_times(self) -> None:
+        """Save after `SAVE_EVERY_S`: what is lost where a process is killed."""
+        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+            self.save()
 
     def stop(self) -> None:
         """Save, say how to go on, and raise KeyboardInterrupt."""

@@ -1,18 +1,26 @@
-"""What a long training needs of its surroundings: processes that share it, and a stop that breaks no step."""
+"""Processes that share a long run, and the folder that it has alone."""
 
+import errno
 import os
 import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from pathlib import Path
 
 import numba
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from .files import lock, naming
+from .stops import STOPS
+
+_ours: set[str] = set()  # folders that this process holds for a run
 
 
 @contextmanager
@@ -73,19 +81,32 @@ def any_of(interrupted: list[int], world: int, like: Tensor) -> bool:
 
 
 @contextmanager
-def finish_the_step() -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM only fill the yielded list, so that a step is never left half done."""
-    interrupted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupted  # only the main thread hears of signals
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Have an output folder, which is made, for this run alone: two in one folder would each write half of its files.
+
+    Within a process it may be entered again. The lock ends with the process, however that ends. Of torchrun's processes the
+    first one takes it. Windows cannot lock a folder.
+
+    Raises:
+        OSError: another run writes there, or the folder cannot be made.
+    """
+    with naming(Path(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    place = os.path.realpath(folder)
+    if place in _ours or not first_process() or os.name == "nt":
+        yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda number, _: interrupted.append(number)) for number in signals]
+    descriptor = os.open(place, os.O_RDONLY)
     try:
-        yield interrupted
+        if not lock(descriptor):
+            raise OSError(
+                errno.EBUSY, f"another run is writing into {folder}; wait for its end, or choose another folder"
+            )
+        _ours.add(place)
+        yield
     finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+        _ours.discard(place)
+        os.close(descriptor)
 
 
 def cores() -> int:
@@ -106,15 +127,27 @@ def in_processes(function: Callable, items: Iterable, processes: int) -> Iterato
         yield from map(function, items)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (pickle.dumps(function),)) as pool:
-        # as bytes: each tensor that a pool hands over takes a file descriptor
-        yield from map(pickle.loads, pool.map(_call, items))
+        try:
+            # as bytes: each tensor that a pool hands over takes a file descriptor
+            yield from map(pickle.loads, pool.map(_call, items))
+        except BrokenProcessPool as error:
+            text = "one of several processes was killed, maybe for want of memory; OMP_NUM_THREADS=1 takes one process"
+            raise OSError(errno.ECHILD, f"{text}. Run it again") from error
 
 
 def _begin(packed: bytes):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which then stops the others
+    for number in STOPS:  # a terminal sends them to all; they are for the first process, which then stops the others
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     _begin.function = pickle.loads(packed)
+
+
+def _end_with_parent():
+    """A first process that was killed cannot stop the others, which would wait for work for ever."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _call(item) -> bytes:

@@ -18,7 +18,8 @@ from ..hand.joints import JOINT_NAMES
 from ..hand.rig import HandRig
 from ..network.checkpoint import load_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
-from ..support.parallel import finish_the_step, workers
+from ..support.parallel import alone_in, workers
+from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
 from ..synthetic.many_hands import ManyHands
 from .batches import MAX_LANES, Batches, PretrainSettings, ahead, step_seed
@@ -61,14 +62,13 @@ def pretrain(
     Raises:
         ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet,
             or more processes than lanes of a batch.
-        OSError: a checkpoint cannot be written; the one before is kept.
+        OSError: a checkpoint cannot be written (the one before is kept), or another run writes into `out`.
         FloatingPointError: the loss is no number; nothing of that step is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is done and saved.
     """
     settings, out = settings or PretrainSettings(), Path(out)
     _check_limits(hand, frames)
-    with workers(device) as (rank, world, device):
-        out.mkdir(parents=True, exist_ok=True)
+    with workers(device) as (rank, world, device), alone_in(out):
         maker = ManyHands if network.shape else Synthesiser
         synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
         batches = Batches(synthesiser, settings, rank, world)

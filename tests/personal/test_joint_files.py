@@ -79,7 +79,7 @@ def test_a_full_disk_is_named_and_keeps_the_old_files(tmp_path, monkeypatch, whe
         if not str(file).endswith(".partial") or ".a.json" not in str(file):
             return real(file, mode, *arguments, **options)
         real(file, mode).close()
-        return real("/dev/full", mode, buffering=0 if when == "while frames are added" else 2**20)
+        return real("/dev/full", "wb", buffering=0 if when == "while frames are added" else 2**20)
 
     real = builtins.open
     monkeypatch.setattr(builtins, "open", full)

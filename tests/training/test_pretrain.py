@@ -271,7 +271,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_what_to_do(hand, tmp_pat
         def refuse(*arguments, **options):
             if broken.endswith("model") and not str(arguments[-1]).endswith("base.safetensors"):
                 return openers[name](*arguments, **options)
-            if name == "open" and "w" not in str(arguments[1:]):
+            if name == "open" and "xb" not in str(arguments[1:]):
                 return openers[name](*arguments, **options)
             raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -1,0 +1,46 @@
+"""What asks a program to stop, and where it stops: at once, or when a step of a training is done."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# Ctrl-C, a system that shuts down, a terminal that closes (not on Windows)
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextmanager
+def signals_as_ctrl_c() -> Iterator[list[int]]:
+    """Let SIGTERM (of a system that shuts down) and SIGHUP (of a closed terminal) raise KeyboardInterrupt, as Ctrl-C does.
+
+    Yields a list that the signal's number goes to. A signal that is ignored, as nohup asks for, stays so.
+    """
+    arrived: list[int] = []
+
+    def stop(number, _):
+        arrived.append(number)
+        raise KeyboardInterrupt
+
+    with _handled(stop):
+        yield arrived
+
+
+@contextmanager
+def _handled(handler: Callable) -> Iterator[None]:
+    """The signals that stop a program go to `handler`; only the main thread hears of signals."""
+    heard = threading.current_thread() is threading.main_thread()
+    numbers = [number for number in STOPS if heard and signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = [signal.signal(number, handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in zip(numbers, before, strict=True):
+            signal.signal(number, old)
+
+
+@contextmanager
+def finish_the_step() -> Iterator[list[int]]:
+    """Let Ctrl-C, SIGTERM and SIGHUP only fill the yielded list, so that a step is never left half done."""
+    interrupted: list[int] = []
+    with _handled(lambda number, _: interrupted.append(number)):
+        yield interrupted
