@@ -46,6 +46,7 @@ from hrlib.frames.finder import (
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
+from hrlib.support.tensor_files import tensor_bytes
 from hrlib.synthetic.scenes import draw_scenes
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
@@ -338,7 +339,7 @@ def assemble(out: Path) -> None:
         net.load_state_dict(state["net"])
         tensors |= {f"{part}.{name}": t for name, t in weights(net, make(False)).items()}
         made[part] = {"images": state["curve"][-1]["images"], "seconds": state["seconds"], "curve": state["curve"]}
-    write_bytes_atomically(paths.FINDER, save(tensors))
+    write_bytes_atomically(paths.FINDER, tensor_bytes(tensors, {}))
     write_json(FIGURES, made)
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from hrlib.hand.joints import JOINT_NAMES
 from hrlib.hand.rig import HAND_ASSET, HandRig, asset_tensors, build_rig, load_hand
 from hrlib.hand.shape import KNUCKLES
 from hrlib.support.paths import DATA, POPULATION
+from hrlib.support.tensor_files import tensor_bytes
 
 ANNY_VERSION = "0.6.2"
 CLOUD_POINTS = 2048
@@ -191,13 +191,13 @@ def main():
     if options.population:
         out, tensors = options.out or POPULATION, build_population(load_hand(dtype=torch.float64))
         meta = {"source": source, "unit": "mm", "local": list(NEAR_WRIST)}
-        out.write_bytes(save(tensors, {"population": json.dumps(meta)}))
+        out.write_bytes(tensor_bytes(tensors, {"population": json.dumps(meta)}))
         print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(tensors['person/vertices_mm'])} people")
         return
     out = options.out or (CHILD_ASSET if options.child else HAND_ASSET)
     hand = build(options.child)
     meta = {"name": hand.name, "source": source, "unit": "mm"}
-    out.write_bytes(save(asset_tensors(hand), {"hand": json.dumps(meta)}))
+    out.write_bytes(tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
     print(f"{out}: {out.stat().st_size / 1024:.0f} kB, {len(hand.vertices_mm)} vertices, {len(hand.cloud_face)} points")
 
 

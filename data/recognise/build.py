@@ -16,7 +16,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from things import HELD_OUT, TRAINED
 from torch.nn.functional import avg_pool2d, binary_cross_entropy_with_logits, max_pool2d
 from tqdm import tqdm
@@ -34,6 +33,7 @@ from hrlib.network.predict import predict
 from hrlib.refine.confidence import confidence
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
+from hrlib.support.tensor_files import tensor_bytes
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
@@ -204,7 +204,7 @@ def built(n: int, epochs: int) -> dict:
     images = torch.cat([inputs(first(n, crops), SEEDS[f"spoilt {name}"]) for name, crops in images.items()])
     net = train(images, (torch.arange(2 * n) < n).float(), epochs)
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in net.state_dict().items()}
-    write_bytes_atomically(paths.RECOGNISER, save(tensors))
+    write_bytes_atomically(paths.RECOGNISER, tensor_bytes(tensors, {}))
     return {"images": 2 * n, "epochs": epochs, "seeds": SEEDS}
 
 

@@ -13,8 +13,6 @@ import numpy as np
 import roma
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -26,6 +24,7 @@ from ..hand.rig import HandRig
 from ..support import paths
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted
+from ..support.tensor_files import read_tensors, tensor_bytes
 from ..synthetic.frames import Synthesiser, SyntheticSettings
 from ..synthetic.sensor.model import KINECT_V1, SR300, DepthSensor
 from .published import TEST_SETS, read_labels, read_nyu_36, subset
@@ -92,18 +91,18 @@ def save_poses(file: Path, poses: FittedPoses, template: HandRig, origin: dict[s
     turns = (roma.unitquat_to_rotvec(poses.rotations) / STEP_RAD).round().to(torch.int16)  # pi is 31,416 steps
     table = {"rotations": turns, "subject": poses.subject.to(torch.int8)}
     table |= {name: getattr(poses, name).contiguous() for name in ("wrist_mm", "offsets_mm", "log_length")}
-    write_bytes_atomically(file, save(table, origin | {"hand": template.geometry_fingerprint}))
+    write_bytes_atomically(file, tensor_bytes(table, origin | {"hand": template.geometry_fingerprint}))
 
 
 def load_poses(file: Path, template: HandRig) -> FittedPoses | None:
     """Read what `save_poses` wrote; None if it is of another hand. Raises ValueError for a damaged file."""
     try:
-        with safe_open(file, "pt") as table:
-            if table.metadata()["hand"] != template.geometry_fingerprint:
-                return None
-            names = ("rotations", "subject", "wrist_mm", "offsets_mm", "log_length")
-            turns, subject, wrist, offsets, log_length = map(table.get_tensor, names)
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        meta, table = read_tensors(file)
+        if meta["hand"] != template.geometry_fingerprint:
+            return None
+        names = ("rotations", "subject", "wrist_mm", "offsets_mm", "log_length")
+        turns, subject, wrist, offsets, log_length = (table[name] for name in names)
+    except (OSError, ValueError, KeyError) as error:
         remedy = "restore it (git checkout -- data/pseudo_nyu)" if file == NYU_POSES else "delete it"
         raise ValueError(f"{file} is no table of poses ({error!r}); {remedy}") from error
     rotations, subject, joints = roma.rotvec_to_unitquat(turns * STEP_RAD), subject.long(), len(offsets)

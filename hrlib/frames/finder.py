@@ -21,13 +21,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Real
 from numba import njit
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
 from ..support.paths import FINDER
+from ..support.tensor_files import read_tensors
 from .camera import Camera
 from .frame import check_depth
 
@@ -211,11 +210,11 @@ def networks() -> tuple[FinderNet, FinderNet, SideNet]:
     """Locator, segmenter and what tells sides, as they come with the library."""
     nets = {"locate": FinderNet(*FinderNet.LOCATE), "segment": FinderNet(*FinderNet.SEGMENT), "side": SideNet()}
     try:
-        stored = load_file(FINDER)
+        _, stored = read_tensors(FINDER)
         for name, net in nets.items():
             own = {key.removeprefix(f"{name}."): t.float() for key, t in stored.items() if key.startswith(f"{name}.")}
             net.load_state_dict(own)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{FINDER} cannot be read ({error}); install hrlib again") from error
     return tuple(net.eval().to(memory_format=torch.channels_last) for net in nets.values())
 

@@ -1,6 +1,8 @@
 """A folder of depth images as frames: 16-bit PNG, .npy, or NYU's RGB-packed PNG. Each is read when it is asked for."""
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from jaxtyping import Float
 from natsort import natsorted, ns
 from PIL import Image
 
+from ..support.decoding import read_array, read_image
+from ..support.files import printable
 from .camera import Camera
 from .frame import Frame
 
@@ -48,8 +52,7 @@ class DepthFolder(Sequence):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
         if not self.folder.is_dir():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
-        files = [path for path in self.folder.rglob("[!.]*") if path.suffix.lower() in (".png", ".npy")]
-        self.names = natsorted((path.relative_to(self.folder).as_posix() for path in files), alg=ns.PRESORT)
+        self.names = natsorted(_images_below(self.folder), alg=ns.PRESORT)
         if not self.names:
             raise ValueError(f"{self.folder} holds no .png and no .npy file, in no folder below it either")
 
@@ -61,19 +64,39 @@ class DepthFolder(Sequence):
             return [self[i] for i in range(*index.indices(len(self)))]
         path = self.folder / self.names[index]
         depth_mm = read_depth(path, self.unit_mm, self.encoding)
-        if isinstance(self.camera, Camera) and depth_mm.shape != self._first_shape:
-            (height, width), (first_height, first_width) = depth_mm.shape, self._first_shape
+        if isinstance(self.camera, Camera) and depth_mm.shape != self._first[1]:
+            (height, width), (first, (first_height, first_width)) = depth_mm.shape, self._first
             raise ValueError(
-                f"{path}: {width}x{height} px, but {self.names[0]} has {first_width}x{first_height}, and one principal "
+                f"{path}: {width}x{height} px, but {first} has {first_width}x{first_height}, and one principal "
                 "point cannot fit both: split the folder by size, or leave the principal point out (then each image's "
                 "centre is taken)"
             )
-        frame = Frame(self.names[index], depth_mm, camera_for(depth_mm.shape, self.camera))
+        frame = Frame(printable(self.names[index]), depth_mm, camera_for(depth_mm.shape, self.camera))
         return mirrored(frame) if self.side == "left" else frame
 
     @cached_property
-    def _first_shape(self):
-        return read_depth(self.folder / self.names[0], self.unit_mm, self.encoding).shape
+    def _first(self) -> tuple[str, tuple[int, int]]:
+        """Name and shape of the first frame that can be read."""
+        for name in self.names:
+            with suppress(ValueError, OSError):
+                return name, read_depth(self.folder / name, self.unit_mm, self.encoding).shape
+        raise ValueError(f"{self.folder}: none of its {len(self.names)} images can be read")
+
+
+def _images_below(folder: Path) -> Iterator[str]:
+    """Relative paths of the images in a folder and those below it; what cannot be listed is an error, not left out."""
+
+    def fail(error: OSError):
+        raise ValueError(f"{error.filename}: cannot be listed ({error.strerror}); allow reading, or move it away")
+
+    seen = {os.path.realpath(folder)}  # a link may lead back
+    for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        below = {os.path.realpath(Path(place) / name): name for name in sorted(folders) if not name.startswith(".")}
+        folders[:] = [name for real, name in below.items() if real not in seen]
+        seen |= set(below)
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in (".png", ".npy"):
+                yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def camera_for(shape: tuple[int, int], camera: Camera | tuple[float, float]) -> Camera:
@@ -94,22 +117,11 @@ def mirrored(frame: Frame) -> Frame:
 def read_depth(path: str | Path, unit_mm: float = 1.0, encoding: str = "depth") -> Float[np.ndarray, "H W"]:
     """One depth image as float32 in mm, 0 = no measurement. ValueError names the file and the remedy."""
     path = Path(path)
-    is_npy = path.suffix.lower() == ".npy"
-    try:
-        stored = np.load(path, allow_pickle=False) if is_npy else _load_png(path)
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
-        kind, remedy = (".npy", "save it again with numpy.save") if is_npy else ("a PNG", "copy it again, or remove it")
-        raise ValueError(f"{path}: cannot be read as {kind} ({error}); {remedy}") from error
-    counts = _counts_of_array(path, stored) if is_npy else _counts_of_image(path, stored, encoding)
+    if path.suffix.lower() == ".npy":
+        counts = _counts_of_array(path, read_array(path))
+    else:
+        counts = _counts_of_image(path, read_image(path), encoding)
     return counts.astype(np.float32) * np.float32(unit_mm)
-
-
-def _load_png(path):
-    with Image.open(path) as image:
-        image.load()
-    return image
 
 
 def _counts_of_image(path, image, encoding):

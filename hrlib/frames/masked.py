@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from ..support.decoding import read_image
 from .folder import DepthFolder
 from .frame import Frame
 from .wristband import mask_at_wristband
@@ -38,6 +38,11 @@ class MaskedFolder(Sequence):
         return len(self.frames)
 
     @property
+    def names(self) -> list[str]:
+        """Of the depth images, below their folder."""
+        return self.frames.names
+
+    @property
     def side(self) -> str:
         """Which hand the frames are read as."""
         return self.frames.side
@@ -46,7 +51,7 @@ class MaskedFolder(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         frame = self.frames[index]
-        path = self._beside(frame.name)
+        path = self._beside(self.frames.names[index])
         image = _read(path, "L" if self.is_mask else "RGB")
         if image.shape[:2] != frame.depth_mm.shape:
             wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, image.shape))
@@ -66,9 +71,6 @@ class MaskedFolder(Sequence):
 
 
 def _read(path: Path, mode: str) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            as_stored = mode == "L" and image.mode.startswith("I")  # conversion to 8 bits would clip a 16-bit mask
-            return np.asarray(image if as_stored else image.convert(mode))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); copy it again") from error
+    image = read_image(path)
+    as_stored = mode == "L" and image.mode.startswith("I")  # conversion to 8 bits would clip a 16-bit mask
+    return np.asarray(image if as_stored else image.convert(mode))

@@ -9,12 +9,11 @@ from functools import lru_cache
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from ..support.paths import RECOGNISER
+from ..support.tensor_files import read_tensors
 
 
 class HandOrNot(nn.Module):
@@ -48,10 +47,10 @@ def small(image: Float[Tensor, "B 120 120"]) -> Float[Tensor, "B 3 60 60"]:
 def recogniser() -> HandOrNot:
     """The network that comes with the library."""
     try:
-        stored = load_file(RECOGNISER)
+        _, stored = read_tensors(RECOGNISER)
         net = HandOrNot()
         net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in stored.items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{RECOGNISER} cannot be read ({error}); install hrlib again") from error
     return net.eval()
 

@@ -15,13 +15,16 @@ import numpy as np
 import roma
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..support.paths import HAND_ASSET
+from ..support.tensor_files import read_tensors
 from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, limits_rad
 
 SHORTEST_BONE_MM = 1e-6  # a shorter one has no direction
+MORPHED = ("vertices_mm", "joints_mm", "tips_mm")  # what morphs move
+PALM_MM = (30.0, 300.0)  # from the wrist to the middle finger's base: a newborn's has 40 mm, a giant's 200 mm
+MOST_MM = 1000.0  # of any point from the wrist, the morphs' ways included
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +168,7 @@ class HandRig:
             raise ValueError(f"scale must be positive (1 = this hand's size), got {scale}")
         changed = {
             key: scale * (getattr(self, key) + sum(a * self.morphs[m][key] for m, a in amounts.items()))
-            for key in ("vertices_mm", "joints_mm", "tips_mm")
+            for key in MORPHED
         }
         return replace(self, name=name or f"{self.name}, morphed", **changed)
 
@@ -274,13 +277,47 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
             f"no hand asset at {path}; the template is part of the package (hrlib/assets): install hrlib again"
         )
     try:
-        with safe_open(path, "pt") as file:
-            meta, stored = file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}
+        meta, stored = read_tensors(path)
         stored = {key: x.to(dtype) if x.is_floating_point() else x.long() for key, x in stored.items()}
         morphs: dict[str, dict[str, Tensor]] = {}
         for key in [key for key in stored if key.startswith("morph/")]:
             _, morph, part = key.split("/")
             morphs.setdefault(morph, {})[part] = stored.pop(key)
-        return HandRig(name=json.loads(meta["hand"])["name"], morphs=morphs, **stored)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        hand = HandRig(name=json.loads(meta["hand"])["name"], morphs=morphs, **stored)
+        check_hand(hand)
+        return hand
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is not a hand asset ({error}); restore it with git or rebuild it") from error
+
+
+def check_hand(hand: HandRig) -> None:
+    """Look at the values of a hand that comes from a file; `HandRig` itself looks at shapes.
+
+    Raises:
+        ValueError: indices that point nowhere, numbers that are not finite, axes that are no rotations, shares that do not sum
+            to one, a size that no hand has, or morphs of another hand.
+    """
+    tensors = {f.name: getattr(hand, f.name) for f in fields(hand) if f.name not in ("name", "morphs")}
+    tensors |= {f"morph {name} {key}": part for name, parts in hand.morphs.items() for key, part in parts.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinite numbers")
+        if ("_mm" in name) and tensor.abs().max() > MOST_MM:
+            raise ValueError(f"{name} is up to {tensor.abs().max():g} mm from the wrist; lengths are in millimetres")
+    if hand.faces.shape[1:] != (3,) or hand.cloud_bary.shape != (len(hand.cloud_face), 3):
+        raise ValueError("faces must be [F, 3], cloud_bary must be [N, 3] for cloud_face [N]")
+    for name, index, count in (("faces", hand.faces, hand.vertices_mm), ("cloud_face", hand.cloud_face, hand.faces)):
+        if not index.numel() or index.min() < 0 or index.max() >= len(count):
+            raise ValueError(f"{name} must be indices from 0 to {len(count) - 1}")
+    for name, shares in (("weights", hand.weights), ("cloud_bary", hand.cloud_bary)):
+        if shares.min() < -1e-3 or (shares.sum(1) - 1).abs().max() > 1e-3:
+            raise ValueError(f"{name} must be shares of one")
+    R = hand.R_wrist_rest
+    if (R.mT @ R - torch.eye(3).to(R)).abs().max() > 1e-3 or torch.linalg.det(R).min() < 0:
+        raise ValueError("R_wrist_rest must be rotations")
+    palm_mm = hand.bones_mm[JOINT_NAMES.index("middle_base")].norm().item()
+    if not PALM_MM[0] < palm_mm < PALM_MM[1]:
+        raise ValueError(f"the palm is {palm_mm:g} mm long, between {PALM_MM[0]:g} and {PALM_MM[1]:g} mm is a hand's")
+    for name, parts in hand.morphs.items():
+        if {key: part.shape for key, part in parts.items()} != {key: getattr(hand, key).shape for key in MORPHED}:
+            raise ValueError(f"the morph {name} is of another hand")

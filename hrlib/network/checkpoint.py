@@ -5,13 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from ..hand.rig import HandRig
 from ..support.files import write_bytes_atomically
 from ..support.paths import BASE_MODEL
+from ..support.tensor_files import read_tensors, tensor_bytes
 from .posenet import NetworkSettings, PoseNet
+
+MOST_WEIGHT = 100.0  # of a layer; those of trained networks are below 6
 
 
 def save_network(
@@ -26,7 +27,7 @@ def save_network(
         training: how the network came about, as plain JSON.
         dtype: of the stored weights, by default their own; float16 halves the file.
     """
-    tensors = {name: (t.to(dtype) if dtype else t).contiguous() for name, t in net.state_dict().items()}
+    tensors = {name: t.to(dtype) if dtype else t for name, t in net.state_dict().items()}
     meta = {
         "format": "hrlib PoseNet 1",
         "network": json.dumps(asdict(net.settings)),
@@ -36,7 +37,7 @@ def save_network(
     }
     if net.known is not None:
         meta["shape"] = json.dumps(net.known.tolist())
-    write_bytes_atomically(path, save(tensors, meta))
+    write_bytes_atomically(path, tensor_bytes(tensors, meta))
 
 
 def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet, dict]:
@@ -44,23 +45,35 @@ def load_network(hand: HandRig, path: str | Path = BASE_MODEL) -> tuple[PoseNet,
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no PoseNet, or belongs to another hand, on which its rotations would be silently wrong.
+        ValueError: the file is no PoseNet, was changed, cannot come from a training, or belongs to another hand, on which its
+            rotations would be silently wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; the shipped one is part of the package (hrlib/assets)")
     try:
-        with safe_open(path, "pt") as file:
-            meta, tensors = file.metadata() or {}, {k: file.get_tensor(k) for k in file.keys()}
+        meta, tensors = read_tensors(path)
         net = PoseNet(NetworkSettings(**json.loads(meta["network"])))
         training, trained_with = json.loads(meta["training"]), meta["hand"]
         net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
         net.tell(torch.tensor(json.loads(meta["shape"])) if "shape" in meta else None)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: other weights
+        _check(net.eval(), training)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RuntimeError: other weights
         raise ValueError(f"{path} is not a PoseNet checkpoint ({error!r}); restore it or train one anew") from error
     if not hand.has_fingerprint(trained_with):
         raise ValueError(
             f"checkpoint {path} was trained with the hand '{meta.get('hand_name')}' ({trained_with}), "
             f"not with '{hand.name}' ({hand.fingerprint}); load that hand or train a network for this one"
         )
-    return net.eval(), training
+    return net, training
+
+
+def _check(net: PoseNet, training: dict) -> None:
+    """Raise ValueError for what no training leaves; NaN and infinite numbers `read_tensors` has refused."""
+    if not isinstance(training, dict) or training.get("side", "right") not in ("right", "left"):
+        raise ValueError("the record of its training is none")
+    if net.known is not None and not (net.known.shape == (8,) and (net.known.abs() < 2).all()):
+        raise ValueError("the hand's shape that it knows is none: eight logarithms of factors")
+    for name, weight in net.named_parameters():
+        if weight.abs().max() > MOST_WEIGHT:
+            raise ValueError(f"{name} has weights up to {weight.abs().max():g}, a trained network's are below 10")

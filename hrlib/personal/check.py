@@ -113,19 +113,19 @@ def look_over(
         processes: see `stream.over_chunks`.
 
     Raises:
-        ValueError: a file cannot be used; the message names it.
+        ValueError: no file can be used; the message names one.
     """
     parts, names, left_out, measured, depths, camera_advice = [], [], {}, [], [np.zeros(0, np.float32)], ()
     with tqdm(total=len(frames), desc="find the hand", disable=not progress or len(frames) < 50) as bar:
-        for looked in over_chunks(partial(_looked, net, template), frames, processes):
+        for looked, unreadable in over_chunks(partial(_looked, net, template), frames, processes):
             if looked.crops is not None:
                 parts.append(looked.crops)
                 measured.append(looked.columns)
             names += looked.names
-            left_out |= looked.left_out
+            left_out |= unreadable | looked.left_out
             depths.append(looked.depths_mm)
-            camera_advice = looked.camera_doubts
-            bar.update(len(looked.names) + len(looked.left_out))
+            camera_advice = looked.camera_doubts or camera_advice
+            bar.update(len(looked.names) + len(looked.left_out) + len(unreadable))
     depths = np.concatenate(depths)
     depth_mm = tuple(np.percentile(depths, (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
     crops, measures = concatenate(parts) if parts else None, None
@@ -158,8 +158,8 @@ def _looked(net: PoseNet, template: HandRig, frames: list[Frame]) -> _Looked:
     if crops is not None:
         columns = (*_outlines(crops, kept), likeness(net, template, crops), relief_mm(crops))
     some = (frame.depth_mm[::7, ::7] for frame in frames)
-    depths_mm = np.concatenate([depth_mm[depth_mm > 0][::11] for depth_mm in some])
-    doubts = tuple(camera_doubts(frames[-1].camera, frames[-1].depth_mm.shape))
+    depths_mm = np.concatenate([np.zeros(0, np.float32), *(depth_mm[depth_mm > 0][::11] for depth_mm in some)])
+    doubts = tuple(camera_doubts(frames[-1].camera, frames[-1].depth_mm.shape)) if frames else ()
     return _Looked(crops, [frame.name for frame in kept], lost, columns, depths_mm, doubts)
 
 

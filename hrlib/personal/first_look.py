@@ -16,7 +16,7 @@ from ..network.posenet import PoseNet
 from .check import camera_doubts
 from .side import LOOKS, compare_sides, finder_right, read_as, settle_side
 from .size import apparent_size, size_doubt
-from .stream import some_crops
+from .stream import some_crops, some_frames
 
 FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
 
@@ -71,7 +71,7 @@ def first_look(
         model: the side of which a personal model is; None for the base model.
 
     Raises:
-        ValueError: a file cannot be used; the message names it.
+        ValueError: no file can be used; the message names one.
     """
     tells_shape = net.shape is not None and net.known is None
     crops = some_crops(frames, FRAMES if tells_shape else LOOKS)
@@ -84,5 +84,6 @@ def first_look(
     crops = crops if side == read_as(frames) else in_mirror(crops)
     shape = seen_shape(net, crops) if tells_shape and len(crops) >= FEWEST_TOLD else None
     own = size_doubt(size)
-    doubts += (*camera_doubts(frames[0].camera, frames[0].depth_mm.shape), *([own] if own else []))
+    first = some_frames(frames, LOOKS)[0]
+    doubts += (*camera_doubts(first.camera, first.depth_mm.shape), *([own] if own else []))
     return FirstLook(side, doubts, len(crops), shape)

@@ -13,7 +13,7 @@ from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from .size import apparent_size
-from .stream import some_crops
+from .stream import some_crops, some_frames
 
 LOOKS = 20  # frames, evenly taken, tell the side of a folder
 # The two hands' confidences in a frame differ by an amount that scatters by this much from frame to frame (users A-D)
@@ -82,7 +82,7 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
         net, hand: a model.
 
     Raises:
-        ValueError: a file cannot be used; the message names it.
+        ValueError: no file can be used; the message names one.
     """
     crops = some_crops(frames, LOOKS)
     if crops is None:
@@ -94,8 +94,7 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
 def finder_right(frames: Sequence[Frame]) -> float | None:
     """The mean probability that some of the frames show a right hand, by the finder, which knows both; None without a hand."""
     found = []
-    for i in evenly(len(frames), LOOKS).tolist():
-        frame = frames[i]
+    for frame in some_frames(frames, LOOKS):
         seen = find_hand(frame.depth_mm, frame.camera) if frame.mask is None else None
         if seen is not None and seen.hand >= LEAST_HAND:
             found.append(seen.right)

@@ -1,20 +1,26 @@
 """Frames of a folder, a few at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from ..frames.crops import Crops, concatenate, evenly
 from ..frames.find import crop_found
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
+from ..support.files import printable
 from ..support.parallel import in_processes
 
 CHUNK = 64  # frames in memory at a time; within them, neighbours help to find the hand
 MANY = 200  # frames from which on a second process is worth the seconds that its start takes
 
 
-def over_chunks(function: Callable, frames: Sequence[Frame], processes: int = 1, size: int = CHUNK) -> Iterator:
-    """function(frames) of each `size` frames in their order; they are read when it is their turn, and forgotten.
+def over_chunks(
+    function: Callable, frames: Sequence[Frame], processes: int = 1, size: int = CHUNK
+) -> Iterator[tuple[Any, dict[str, str]]]:
+    """function(frames) of each `size` frames in their order, and {name: reason} of those that cannot be read.
+
+    Frames are read when it is their turn, and forgotten.
 
     Args:
         function: takes a list of frames; with its results, it is pickled for other processes.
@@ -27,13 +33,33 @@ def over_chunks(function: Callable, frames: Sequence[Frame], processes: int = 1,
 
 
 def _of_chunk(function: Callable, frames: Sequence[Frame], size: int, first: int):
-    return function([frames[i] for i in range(first, min(first + size, len(frames)))])
+    readable, unreadable = read_frames(frames, range(first, min(first + size, len(frames))))
+    return function(readable), unreadable
+
+
+def read_frames(frames: Sequence[Frame], indices: Iterable[int]) -> tuple[list[Frame], dict[str, str]]:
+    """Some of the frames, and {name: reason} of those whose file is damaged or gone: one never costs the others."""
+    readable, unreadable = [], {}
+    for i in indices:
+        try:
+            readable.append(frames[i])
+        except (ValueError, OSError) as error:
+            unreadable[printable(frames.names[i])] = printable(error)
+    return readable, unreadable
+
+
+def some_frames(frames: Sequence[Frame], count: int) -> list[Frame]:
+    """At most `count` frames, evenly taken, less those that cannot be read. Raises ValueError if that are all."""
+    readable, unreadable = read_frames(frames, evenly(len(frames), count).tolist())
+    if not readable:
+        raise ValueError(next(iter(unreadable.values())))
+    return readable
 
 
 def some_crops(frames: Sequence[Frame], count: int) -> Crops | None:
     """The crops of at most `count` frames, evenly taken; None if none of them has something of a hand's size."""
     # one by one: frames that are far apart in time say nothing of where the hand is in the others
-    found = (crop_chunk([frames[i]])[0] for i in evenly(len(frames), count).tolist())
+    found = (crop_chunk([frame])[0] for frame in some_frames(frames, count))
     crops = [crop for crop in found if crop is not None]
     return concatenate(crops) if crops else None
 

@@ -64,9 +64,10 @@ def track(
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
     """The hand in each frame, `chunk` frames in memory at a time, and the reason for each frame left out.
 
-    processes: see `stream.over_chunks`. Raises ValueError where a file cannot be used; the message names it.
+    processes: see `stream.over_chunks`.
     """
-    yield from over_chunks(partial(_tracked_chunk, net, hand, fit), frames, processes, chunk)
+    for (shots, left_out), unreadable in over_chunks(partial(_tracked_chunk, net, hand, fit), frames, processes, chunk):
+        yield shots, unreadable | left_out
 
 
 def _tracked_chunk(

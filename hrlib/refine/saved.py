@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
 from ..hand.files import as_glb, as_ply
 from ..hand.rig import HandRig, asset_tensors, load_hand
 from ..network.checkpoint import load_network, save_network
 from ..network.posenet import PoseNet
 from ..support.files import write_bytes_atomically, write_json
+from ..support.tensor_files import read_tensors, tensor_bytes
 from .state import Refined
 
 NETWORK, HAND = "model.safetensors", "hand.safetensors"
@@ -39,7 +38,7 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     # recipe `paper` moves the points P alone: its network goes with the template
     hand = template.to("cpu") if hand.fingerprint == template.fingerprint else hand
     meta = {"name": hand.name, "source": f"adapted from '{template.name}'", "unit": "mm"}
-    write_bytes_atomically(out / HAND, save(asset_tensors(hand), {"hand": json.dumps(meta)}))
+    write_bytes_atomically(out / HAND, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
     arrays = {name: getattr(hand, name) for name in ("vertices_mm", "faces", "joints_mm", "tips_mm", "weights")}
     arrays["cloud_mm"] = refined.cloud_mm
     buffer = io.BytesIO()
@@ -81,5 +80,5 @@ def load_refined(folder: str | Path, template: HandRig) -> tuple[PoseNet, HandRi
 
 def refined_side(folder: str | Path) -> str:
     """Which hand a refinement in a folder is of, "right" or "left"."""
-    with safe_open(Path(folder) / NETWORK, "pt") as file:
-        return json.loads(file.metadata()["training"]).get("side", "right")
+    meta, _ = read_tensors(Path(folder) / NETWORK)
+    return json.loads(meta["training"]).get("side", "right")

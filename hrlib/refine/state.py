@@ -82,12 +82,15 @@ class State:
         self.parts, stored = parts, self.stored()
         if stored is None:
             return
-        self.done, self.curve, self.extra = stored["done"], stored["curve"], stored["extra"]
-        for name, part in parts.items():
-            if isinstance(part, Tensor):
-                part.data.copy_(stored["parts"][name])
-            else:
-                part.load_state_dict(stored["parts"][name])
+        try:
+            self.done, self.curve, self.extra = stored["done"], stored["curve"], stored["extra"]
+            for name, part in parts.items():
+                if isinstance(part, Tensor):
+                    part.data.copy_(stored["parts"][name])
+                else:
+                    part.load_state_dict(stored["parts"][name])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(f"{self.file} is damaged ({error!r}); delete it to begin anew") from error
 
     def save(self) -> None:
         """Write the file. Raises OSError if that fails; the file from before stays."""

@@ -1,13 +1,15 @@
 """The state of a long run on disk, with which a stopped run goes on: a .pt file of tensors and plain values."""
 
 import errno
+import hashlib
 import io
-import pickle
 from pathlib import Path
 
 import torch
 
-from .files import write_bytes_atomically
+from .files import read_whole, write_bytes_atomically
+
+MARK = b"hrlib SHA-256 of what is before:"  # 32 bytes, then the digest; older files have neither
 
 
 def read_state(path: Path, run: str, device: str | torch.device = "cpu") -> dict:
@@ -22,10 +24,17 @@ def read_state(path: Path, run: str, device: str | torch.device = "cpu") -> dict
         ValueError: the file is damaged or holds something else.
     """
     try:
-        state = torch.load(path, device, weights_only=True)
+        content = read_whole(path)
+        if content[-len(MARK) - 32 : -32] == MARK:
+            if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+                raise ValueError("it was changed after it was written: its SHA-256 differs")
+            content = content[: -len(MARK) - 32]
+        state = torch.load(io.BytesIO(content), device, weights_only=True)
         if not isinstance(state["config"], dict):
             raise TypeError("its config is no dict")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch passes on whatever it stumbles over in damaged files
         raise ValueError(f"{path} is no state of {run} ({error!r}); delete it to begin anew") from error
     return state
 
@@ -34,6 +43,8 @@ def write_state(path: Path, state: dict) -> None:
     """Write a dict of tensors and plain values to `path`, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
+    buffer.write(MARK)
+    buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
     write_bytes_atomically(path, buffer.getvalue())
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ..hand.rig import HandRig, load_hand
 from ..hand.shape import BASES, KNUCKLES, HandShape, from_the_wrist, nearest_shape, stretched
 from ..support.paths import POPULATION
+from ..support.tensor_files import read_tensors
 
 KINDS = ("person", "local")  # of fields: whole people, and changes near the wrist
 PARTS = ("vertices_mm", "joints_mm")
@@ -78,8 +77,8 @@ class Population:
         if not path.is_file():
             raise FileNotFoundError(f"no population at {path}; it is part of the package: install hrlib again")
         try:
-            return cls(load_hand(), load_file(path), settings)
-        except (SafetensorError, KeyError, RuntimeError) as error:
+            return cls(load_hand(), read_tensors(path)[1], settings)
+        except (KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is not a population ({error}); restore it with git or rebuild it") from error
 
     def hand(self, seed: int) -> tuple[HandRig, HandShape]:

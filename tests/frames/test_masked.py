@@ -81,7 +81,7 @@ def test_what_is_missing_or_misfits_is_named(seen, tmp_path):
     with pytest.raises(ValueError, match="masks/1.png: 239x200 px, but its depth image has 240x200"):
         MaskedFolder(frames, masks=tmp_path / "masks")[0]
     (tmp_path / "masks/1.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="masks/1.png: cannot be read as an image"):
+    with pytest.raises(ValueError, match="masks/1.png: cannot be read as a PNG"):
         MaskedFolder(frames, masks=tmp_path / "masks")[0]
     with pytest.raises(FileNotFoundError, match="none is no folder: name the folder that holds the colour images"):
         MaskedFolder(frames, colour=tmp_path / "none")

@@ -161,7 +161,7 @@ def test_few_frames_are_in_memory_at_a_time():
             held.add(index)
             return super().__getitem__(index)
 
-    for length in over_chunks(len, Counted(frames_of(film(THINGS["ball of a fist's size"], 7))), size=3):
+    for length, _ in over_chunks(len, Counted(frames_of(film(THINGS["ball of a fist's size"], 7))), size=3):
         most.append(len(held))
         held.clear()
         assert length == most[-1]

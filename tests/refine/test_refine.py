@@ -491,7 +491,7 @@ def test_a_folder_whose_network_has_the_older_fingerprint_loads(tmp_path):
     hand, file = template().morphed({}, 0.9), tmp_path / "model.safetensors"
     save_refined(tmp_path, Refined(PoseNet(NetworkSettings()).eval(), hand, hand.cloud_mm, [], ()), template(), {})
     with safe_open(file, "pt") as stored:
-        meta = stored.metadata()
+        meta = {key: value for key, value in stored.metadata().items() if key != "sha256"}  # as older files are
     save_file(load_file(file), file, meta | {"hand": hand.geometry_fingerprint})
     assert load_refined(tmp_path, template())[1].fingerprint == hand.fingerprint != template().fingerprint
 
