@@ -210,7 +210,7 @@ def sources() -> list[Path]:
 def is_kernel(function: ast.FunctionDef) -> bool:
     names = {name.id for d in function.decorator_list for name in ast.walk(d) if isinstance(name, ast.Name)}
     attributes = {name.attr for d in function.decorator_list for name in ast.walk(d) if isinstance(name, ast.Attribute)}
-    return bool({"njit", "jit"} & (names | attributes))
+    return bool({"compiled", "jit"} & (names | attributes))
 
 
 def functions() -> list[tuple[str, ast.FunctionDef]]:

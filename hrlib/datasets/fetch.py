@@ -6,17 +6,19 @@ are kept compressed. Large archives, and data sets behind a form, are listed wit
 
 import gzip
 import hashlib
+import io
 import json
 import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pooch
 from tqdm import tqdm
 
 from ..support import paths
-from ..support.files import write_bytes_atomically
+from ..support.files import read_whole, unzipped, write_bytes_atomically
+
+PATIENCE_S = 60.0  # without a word from the server
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Entry:
     url: str
     sha256: str  # before compression
     bytes: int  # before compression
+
+    def __post_init__(self):
+        place = PurePosixPath(self.path)
+        if place.is_absolute() or ".." in place.parts or "\\" in self.path or ":" in self.path:
+            raise ValueError(f"the registry puts a file at {self.path!r}, outside of the folder; restore the registry")
 
 
 @dataclass(frozen=True)
@@ -110,24 +117,40 @@ def fetch(name: str, out: Path | None = None, progress: bool = True, known: dict
 def _checked(file: Path, entry: Entry) -> bytes | None:
     """The file's content, uncompressed; None if it is missing or not the registry's."""
     try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if file.suffix == ".gz" else content
-    except (OSError, EOFError):
+        content = read_whole(file, 2 * entry.bytes + 1024)  # compressed noise is a little larger
+        content = unzipped(content, entry.bytes, file) if file.suffix == ".gz" else content
+    except (OSError, ValueError):
         return None
     return content if hashlib.sha256(content).hexdigest() == entry.sha256 else None
 
 
 def _download(entry: Entry) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            file = pooch.retrieve(entry.url, f"sha256:{entry.sha256}", "file", folder, progressbar=False)
-        except ValueError as error:  # of pooch, for a wrong hash
-            raise ValueError(
-                f"{entry.url} is not the file of the registry (SHA-256 {entry.sha256[:12]}...): it was changed or cut "
-                f"short; try again, or get it from another place ({error})"
-            ) from error
-        except OSError as error:
-            raise OSError(
-                f"cannot fetch {entry.url}: {error}; what was fetched before is kept, run it again"
-            ) from error
-        return Path(file).read_bytes()
+    """The content of an address, which may not be larger than the registry says."""
+    content = _Bounded(entry)
+    try:
+        pooch.HTTPDownloader(timeout=PATIENCE_S)(entry.url, content, None)
+    except OSError as error:
+        raise OSError(f"cannot fetch {entry.url}: {error}; what was fetched before is kept, run it again") from error
+    if hashlib.sha256(content.getvalue()).hexdigest() != entry.sha256:
+        raise ValueError(_changed(entry))
+    return content.getvalue()
+
+
+def _changed(entry: Entry) -> str:
+    return (
+        f"{entry.url} is not the file of the registry (SHA-256 {entry.sha256[:12]}..., {entry.bytes:,} bytes): it was changed "
+        "or cut short; try again, or get it from another place"
+    )
+
+
+class _Bounded(io.BytesIO):
+    """Takes the bytes of a file up to the number that the registry names."""
+
+    def __init__(self, entry: Entry):
+        super().__init__()
+        self._entry = entry
+
+    def write(self, data: bytes) -> int:
+        if self.tell() + len(data) > self._entry.bytes:
+            raise ValueError(_changed(self._entry))
+        return super().write(data)

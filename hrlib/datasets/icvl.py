@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.folder import read_depth
+from ..support.files import read_whole
 from .labelled import LabelledFrames, label_of
 from .published import ICVL_CAMERA
 
@@ -31,7 +32,7 @@ class ICVL(LabelledFrames):
             file = folder / name
             if not file.is_file():
                 raise FileNotFoundError(f"{file} not found: name the folder that holds ICVL's Training/ and Testing/")
-            lines = file.read_text(encoding="ascii", errors="replace").splitlines()
+            lines = read_whole(file).decode("ascii", errors="replace").splitlines()
             for number, words in enumerate(map(str.split, lines), 1):
                 joints = label_of(words[1:], 16)
                 if joints is not None:

@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.camera import Camera
+from ..support.files import read_whole
 from .labelled import LabelledFrames, label_of
 
 MSRA_CAMERA = Camera(241.42, 241.42, 160.0, 120.0)
 SUBJECTS = tuple(f"P{i}" for i in range(9))
 CUBE_MM = dict(zip(SUBJECTS, (200, 200, 200, 180, 180, 180, 170, 160, 150), strict=True))  # as others crop them
 SIZE = (240, 320)
+MOST_BYTES = 24 + 4 * SIZE[0] * SIZE[1] + 1  # of an image's file; one more is too long
 
 
 class MSRA(LabelledFrames):
@@ -45,7 +47,7 @@ class MSRA(LabelledFrames):
         self.left_out = left_out
 
     def read(self, path: Path) -> Float[np.ndarray, "240 320"]:
-        data = path.read_bytes()
+        data = read_whole(path, MOST_BYTES)
         head = np.frombuffer(data[:24].ljust(24, b"\0"), "<i4")
         width, height, left, top, right, bottom = head.tolist()
         if (height, width) != SIZE or not (0 <= left < right <= width and 0 <= top < bottom <= height):
@@ -61,7 +63,7 @@ class MSRA(LabelledFrames):
 def _labels(path: Path, at: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """{name of the image: [21, 3]}, and the reasons of what cannot be used."""
     try:
-        count, *lines = path.read_text(encoding="ascii").splitlines()
+        count, *lines = read_whole(path).decode("ascii").splitlines()
         count = int(count)
     except (OSError, ValueError) as error:
         return {}, {f"{at}/joint.txt": f"cannot be read ({error}); unpack it again"}

@@ -5,7 +5,6 @@ subjects; the second has a hand one sixth smaller. ICVL: 16 joints, two sequence
 from: `published` in the registry (`hrlib.datasets.fetch`).
 """
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..frames.camera import Camera
 from ..hand.joints import JOINT_COUNTS, NYU_SUBSETS
+from ..support.decoding import read_table
 from ..support.ground_truth import note
 from .fetch import dataset_folder
 
@@ -144,13 +144,7 @@ def _read(test: TestSet, stem: str) -> np.ndarray:
 
 
 def _table(path: Path, columns: int, delimiter: str | None = None) -> np.ndarray:
-    try:
-        with gzip.open(path, "rt") as file:
-            values = np.loadtxt(file, delimiter=delimiter, ndmin=2)
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a gzipped table of numbers ({error}); fetch it again") from error
+    values = read_table(path, delimiter)
     if values.shape[1] != columns or not np.isfinite(values).all():
         raise ValueError(f"{path}: wanted {columns} finite numbers a row, got {values.shape[1]}; fetch it again")
     return values

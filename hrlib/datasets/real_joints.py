@@ -10,7 +10,6 @@ constant offset (`hrlib.evaluation.joint_errors`, "hand"). They are development 
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,6 +18,7 @@ from ..frames.camera import Camera
 from ..frames.folder import read_depth
 from ..frames.frame import Frame
 from ..hand.joints import POINT_PARENTS
+from ..support.decoding import read_arrays
 from ..support.ground_truth import note
 from .fetch import dataset_folder
 from .labelled import LabelledFrames, within
@@ -99,10 +99,10 @@ def _labels(path: Path) -> tuple[np.ndarray, np.ndarray, Camera, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name the folder that holds frames/ and joints.npz")
     try:
-        with np.load(path) as data:
-            names, joints_mm, camera = data["names"], data["joints_mm"], Camera(*map(float, data["camera"]))
-            free = data["free_hand"] if "free_hand" in data else np.ones(len(names), bool)
-    except (BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
+        data = read_arrays(path)
+        names, joints_mm, camera = data["names"], data["joints_mm"], Camera(*map(float, data["camera"]))
+        free = data.get("free_hand", np.ones(len(names), bool))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); copy it again") from error
     if joints_mm.shape != (len(names), 21, 3) or free.shape != names.shape or not np.isfinite(joints_mm).all():
         raise ValueError(

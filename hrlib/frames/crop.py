@@ -10,9 +10,10 @@ outlines halve the image error at the true pose.
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Real
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 
+from ..support.compiled import compiled
 from .camera import Camera
 from .crops import Crops
 from .segment import NoHandFound
@@ -110,13 +111,13 @@ def crop_images(depth_mm: Float[Tensor, "B H W"], intrinsics: Float[Tensor, "B 4
     return Crops(image, image.new_zeros(len(us), 0, 3), centre, torch.zeros_like(known), float(cube_mm))
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _crop_all(depth, intrinsics, centre, find, cube, image, points, count):
     for b in prange(len(depth)):
         count[b] = _crop_one(depth[b], intrinsics[b], centre[b], find, cube, image[b], points[b])
 
 
-@njit(cache=True)
+@compiled()
 def _crop_one(depth, intrinsics, centre, find, cube, image, points):
     """Fill image [120, 120], points [1280, 3] and, with `find`, centre [3] mm; returns the number of distinct points."""
     if find:
@@ -165,7 +166,7 @@ def _crop_one(depth, intrinsics, centre, find, cube, image, points):
     return n
 
 
-@njit(cache=True)
+@compiled()
 def _mean_point(depth, intrinsics, centre):
     """Mean of the measured points [3] mm, NaN without any."""
     fx, fy, cx, cy = intrinsics
@@ -180,7 +181,7 @@ def _mean_point(depth, intrinsics, centre):
     centre[2] = z / n if n else np.nan
 
 
-@njit(cache=True)
+@compiled()
 def _on_grid_or_edge(image, i, j, step):
     value = image[i, j]
     if value == 0:

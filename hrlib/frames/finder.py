@@ -20,11 +20,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Real
-from numba import njit
 from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
+from ..support.compiled import compiled
 from ..support.paths import FINDER
 from ..support.tensor_files import read_tensors
 from .camera import Camera
@@ -265,7 +265,7 @@ def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
     return list((centres / np.bincount(of, weight, count)[:, None])[np.argsort(-mass)])
 
 
-@njit(cache=True)
+@compiled()
 def connected(z, among):
     """Pieces of the marked cells, neighbours no further than APART_MM in depth: labels [h, w] from 1 on, and their number."""
     height, width = z.shape
@@ -392,7 +392,7 @@ def _at_border(seen: _Seen, size) -> bool:
 # -- what the networks see --------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled()
 def sampled(depth, top, left, step, size):
     """Depth [h, w] of cells of `step` px from (top, left) on: the mean of the surface in the cell's middle, 0 = nothing."""
     height, width = depth.shape
@@ -420,7 +420,7 @@ def sampled(depth, top, left, step, size):
     return z
 
 
-@njit(cache=True)
+@compiled()
 def inputs(z, focal, rows, columns, middle):
     """What a network sees of cells, [h / 2, w / 2, 88]: `CHANNELS` of 2x2 cells each.
 
@@ -462,7 +462,7 @@ def inputs(z, focal, rows, columns, middle):
 # -- full resolution --------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True)
+@compiled()
 def _to_pixels(depth, z, shares, top, left, step):
     """Masks [H, W] of hand and forearm: a pixel takes the class of the 3x3 cells around it, weighed by depth and distance."""
     height, width = depth.shape

@@ -5,13 +5,14 @@ scipy's sparse graphs a segmentation takes half as long again (9 ms instead of 6
 """
 
 import numpy as np
-from numba import njit
+
+from ..support.compiled import compiled
 
 # rows down, columns right; the last two with one cell missing between
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 
 
-@njit(cache=True)
+@compiled()
 def edges(grid_mm, usable, join_mm):
     """Neighbours less than join_mm apart in depth: node, node and length along the surface in mm, [E] each.
 
@@ -46,7 +47,7 @@ def edges(grid_mm, usable, join_mm):
     return i[:found], j[:found], length_mm[:found]
 
 
-@njit(cache=True)
+@compiled()
 def pieces(i, j, among):
     """Connected pieces of the nodes marked in among [N] bool by the edges i, j [E]: label [N] from 0 on, -1 elsewhere.
 
@@ -74,7 +75,7 @@ def pieces(i, j, among):
     return label
 
 
-@njit(cache=True)
+@compiled()
 def distances(i, j, length_mm, start, count):
     """Length in mm of the shortest path from any of the nodes `start` [S] to each of `count` nodes; inf without one.
 

@@ -22,10 +22,11 @@ from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
-from ..support.files import write_bytes_atomically
+from ..support.files import read_whole, write_bytes_atomically
 from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 
 OPSET = 17  # the oldest that has all operators used here
+CUBES_MM = (50.0, 1000.0)  # edges of cubes that hold a hand, and not more than a room's corner
 FORMAT = "hrlib PoseNet and kinematics 1"
 
 
@@ -62,8 +63,10 @@ def export_bytes(net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> bytes:
         cube_mm: edge of the crops' cube, which the graph needs to place the hand.
 
     Raises:
-        ValueError: the package onnx is not installed.
+        ValueError: the package onnx is not installed, or a cube that holds no hand.
     """
+    if not CUBES_MM[0] <= cube_mm <= CUBES_MM[1]:  # refuses NaN as well
+        raise ValueError(f"cube_mm must be {CUBES_MM[0]:g} to {CUBES_MM[1]:g} mm, about a hand's size, got {cube_mm}")
     onnx, graph, image = _package("onnx"), _Graph(net, hand, float(cube_mm)), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
@@ -116,7 +119,7 @@ class OnnxPredictor:
         if not isinstance(source, bytes):
             if not Path(source).is_file():
                 raise FileNotFoundError(f"no ONNX model at {source}; write one with hrlib export --out {source}")
-            source = Path(source).read_bytes()
+            source = read_whole(source)
         try:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has no common class of its errors

@@ -207,7 +207,8 @@ def _rows(index: Int[Tensor, " K"], models: dict[str, tuple[Tracked, HandRig]], 
 
 
 def _short(name: str, most: int = 17) -> str:
-    return name if len(name) <= most else "…" + name[1 - most :]
+    short = name if len(name) <= most else "…" + name[1 - most :]
+    return short.replace("$", "\\$")  # between two of them matplotlib expects a formula
 
 
 def figure_hand(template: HandRig, hand: HandRig, side: str) -> Figure:

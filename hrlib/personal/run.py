@@ -98,7 +98,7 @@ def refuse(check: Check, anyway: bool = False) -> None:
 def write_all(out: Path, result: PersonalResult, progress: bool = True) -> PersonalResult:
     """Write joints, videos and the report into the folder `out`; returns the result with its files and notes."""
     from .report import write_report  # here: `hrlib predict` needs no matplotlib
-    from .video import NoEncoder, gif_bytes, mp4_bytes, pictures
+    from .video import NoEncoder, gif_bytes, pictures, write_mp4
 
     after, hand, side, notes = result.after, result.refined.hand, result.side, ()
     files = {name: out / name for name in ("joints.csv", "joints.json", "tracked.mp4", "tracked.gif", "report.html")}
@@ -107,9 +107,7 @@ def write_all(out: Path, result: PersonalResult, progress: bool = True) -> Perso
         joints.leave_out(result.check.left_out)
     long, short = (after[in_runs(len(after), most, RUN)] for most in (VIDEO_FRAMES, GIF_FRAMES))
     try:
-        write_bytes_atomically(
-            files["tracked.mp4"], mp4_bytes(pictures(long, hand, side), len(long), progress=progress)
-        )
+        write_mp4(files["tracked.mp4"], pictures(long, hand, side), len(long), progress=progress)
     except NoEncoder as error:
         del files["tracked.mp4"]
         notes = (f"tracked.mp4 is left out: {error}",)

@@ -1,7 +1,12 @@
 """A tracked sequence to look at: depth, skeleton and posed hand side by side, as MP4 and GIF."""
 
+import errno
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,6 +16,7 @@ from tqdm import tqdm
 from ..drawing.mesh import predicted_hands, with_skeleton
 from ..hand.rig import HandRig
 from ..method import to_crop
+from ..support.files import naming, printable, whole_files
 from .track import Tracked
 
 PANEL, STRIP, GAP = 240, 44, 8  # px: a panel's side, the strip with the name below, between panels
@@ -77,11 +83,14 @@ def _page(panels, titles, name: str, confidence: float) -> np.ndarray:
     return np.asarray(page)
 
 
-def mp4_bytes(frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True) -> bytes:
-    """RGB pictures as an MP4 (H.264) that every browser plays.
+def write_mp4(
+    path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True
+) -> None:
+    """Write RGB pictures as an MP4 (H.264) that every browser plays, whole or not at all.
 
     Args:
-        frames: go to the encoder one by one.
+        path: the file.
+        frames: of one even size; they go to the encoder one by one.
         total: how many they are.
         rate: pictures a second.
         progress: show a bar.
@@ -89,19 +98,41 @@ def mp4_bytes(frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: in
     Raises:
         NoEncoder: the extra `video` is not installed.
         ValueError: there are no frames.
+        OSError: the encoder failed, as on a full disk; the old file is kept.
     """
     try:
-        import imageio.v2 as imageio
-        import imageio_ffmpeg  # noqa: F401, imageio's encoder
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        program = get_ffmpeg_exe()
     except ImportError as error:
         raise NoEncoder(f"the package {error.name} is not installed; pip install 'hrlib[video]' brings it") from error
+    except RuntimeError as error:
+        raise NoEncoder(f"imageio-ffmpeg finds no encoder ({error}); pip install 'hrlib[video]' brings it") from error
     if total < 1:
         raise ValueError("a video needs at least one frame, got none")
-    buffer, encoder = io.BytesIO(), {"fps": rate, "codec": "libx264", "macro_block_size": 4, "output_params": X264}
-    with imageio.get_writer(buffer, format="mp4", mode="I", **encoder) as writer:
-        for picture in tqdm(frames, "video", total, disable=not progress or total < 50):
-            writer.append_data(picture)
-    return buffer.getvalue()
+    frames = iter(tqdm(frames, "video", total, disable=not progress or total < 50))
+    first = next(frames)
+    size = f"{first.shape[1]}x{first.shape[0]}"
+    come = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(rate), "-i", "-"]
+    go = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", *X264, "-f", "mp4"]
+    with whole_files(path) as (file,), naming(path):
+        _encode([program, "-y", "-loglevel", "error", *come, *go, file.name], chain([first], frames))
+
+
+def _encode(command: list[str], frames: Iterable[UInt8[np.ndarray, "H W 3"]]) -> None:
+    """Run an encoder on pictures; raises OSError where it fails."""
+    with Popen(command, stdin=PIPE, stderr=PIPE) as encoder:
+        try:
+            with suppress(BrokenPipeError):  # it ended early, as its exit status says
+                for picture in frames:
+                    encoder.stdin.write(np.ascontiguousarray(picture).data)
+            _, said = encoder.communicate()
+        except BaseException:
+            encoder.kill()
+            raise
+    if encoder.returncode:
+        reason = said.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {encoder.returncode}"]
+        raise OSError(errno.EIO, f"the video's encoder failed ({printable(reason[0])})")
 
 
 def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: int = 8, width: int = 480) -> bytes:

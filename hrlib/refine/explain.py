@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
 from tqdm import tqdm
 
@@ -30,6 +30,7 @@ from ..method import (
 )
 from ..network.posenet import Prediction
 from ..support.checks import require_at_least
+from ..support.compiled import compiled
 
 CHUNK = 100  # frames that are worked on together
 SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on
@@ -305,7 +306,7 @@ def nearest_points(data: Float[Tensor, "B M 3"], model: Float[Tensor, "B N 3"]) 
     return torch.from_numpy(index)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@compiled(parallel=True, fastmath=True)
 def _nearest(data, model, index):
     for b in prange(len(data)):
         x, y, z = model[b, :, 0].copy(), model[b, :, 1].copy(), model[b, :, 2].copy()

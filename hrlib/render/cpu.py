@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from ..support.compiled import compiled
+
 LANES = 16  # pixels per step along a row: a constant, so that the step becomes vectors (fewer are merely unrolled)
 SIGN = np.int32(31)  # shifted by so many bits, an integer is all ones where it was negative, else zero
 ONE, TWO = np.float32(1), np.float32(2)
@@ -56,7 +58,7 @@ class _Splat(torch.autograd.Function):
         return grad, None, None, None
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _forward(points, radius, depth, winners, threads):
     batch, height, width = depth.shape
     bands = max(1, -(-threads // max(1, batch)))  # bands of rows per image, so that no thread is left idle
@@ -68,7 +70,7 @@ def _forward(points, radius, depth, winners, threads):
             _splat_rows(points[image], radius, depth[image], winners[image], top, bottom)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _splat_rows(points, radius, depth, winners, top, bottom):
     """Rows top <= i < bottom of one image. The rows kept are longer, for the last step may pass the image's edge."""
     width = depth.shape[1]
@@ -108,7 +110,7 @@ def _splat_rows(points, radius, depth, winners, top, bottom):
             winners[i, j] = winner[(i - top) * stride + j]
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _backward(points, radius, winners, grad_depth, grad, threads):
     """Add each pixel's gradient to its winner: the derivatives of Eq. 4 and 5."""
     batch, height, width = winners.shape

@@ -4,7 +4,6 @@ A pose is 16 unit quaternions. The wrist's is the view; the others depend on no 
 are drawn on their generator's device, where the hand must be as well.
 """
 
-import gzip
 import json
 import math
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig, neutral_rotations
 from ..hand.rotations import euler_angles, from_euler, rotation_matrix
 from ..losses import collision_loss
+from ..support.decoding import read_table
 
 MAX_COLLISION_MM = 0.1  # of Eq. 7; poses with more are drawn again
 MAX_PITCH_RAD = 1.4  # a raised hand is not seen along its fingers
@@ -153,12 +153,10 @@ def read_tracked_poses(pose_file: Path, skeleton_file: Path) -> Float[Tensor, "K
         ValueError: files of another skeleton, or broken ones.
     """
     try:
-        open_text = gzip.open if Path(pose_file).suffix == ".gz" else open
-        with open_text(pose_file, "rt") as file:
-            poses = np.loadtxt(file, ndmin=2)
+        poses = read_table(Path(pose_file))
         skeleton = json.loads(Path(skeleton_file).read_text())
         bones = [(j["rbi0"], j["rbi1"], np.array(j["p0"], float)) for j in skeleton["joints"]]
-    except (ValueError, KeyError, TypeError, gzip.BadGzipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{pose_file} and {skeleton_file} are no tracked poses ({error!r}); fetch them again"
         ) from error

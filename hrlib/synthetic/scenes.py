@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from numba import njit
 from torch import Generator
 
 from ..hand.joints import limits_rad
@@ -23,6 +22,7 @@ from ..hand.named_poses import LETTERS, PRESETS, pose
 from ..hand.rig import HandRig
 from ..hand.rotations import euler_angles, from_euler
 from ..hand.skinning import skin, skinning_transforms
+from ..support.compiled import compiled
 from .arms import Arm, forearm
 from .frames import wrist_loop
 from .population import Population
@@ -578,7 +578,7 @@ def _holes(
     return depth, label, second & ~lost
 
 
-@njit(cache=True)
+@compiled()
 def labels_of(clean, label, measured):
     """The label of each measured pixel: of the surface that the sensor saw there, which may be a neighbour's.
 

@@ -7,7 +7,8 @@ nearer of two images is one z-buffer.
 
 import numpy as np
 from jaxtyping import Float, Real
-from numba import njit
+
+from ..support.compiled import compiled
 
 ELLIPSOID, BOX, ROOM, CYLINDER, CUP, CONE = range(6)
 NUMBERS = 16  # of a solid: its kind, then 15 numbers
@@ -62,7 +63,7 @@ def cast(solids: Float[np.ndarray, "K 16"], intrinsics: Float[np.ndarray, "4"], 
     return np.where(np.isfinite(depth), depth, np.float32(0))
 
 
-@njit(cache=True)
+@compiled()
 def _cast(solids, intrinsics, depth):
     height, width = depth.shape
     for k in range(len(solids)):
@@ -76,7 +77,7 @@ def _cast(solids, intrinsics, depth):
                     depth[v, u] = z
 
 
-@njit(cache=True)
+@compiled()
 def _window(row, intrinsics):
     """(left, right, top, bottom) px: outside of it the solid is not seen. Whole if it reaches behind the camera."""
     fx, fy, cx, cy = intrinsics
@@ -99,7 +100,7 @@ def _window(row, intrinsics):
     return max(left, -1.0), min(right, WHOLE), max(top, -1.0), min(bottom, WHOLE)
 
 
-@njit(cache=True)
+@compiled()
 def _meet_solid(row, ray_x, ray_y):
     """z where the ray (ray_x, ray_y, 1) from the camera meets the solid first; infinite if it does not."""
     # origin and direction in the solid's axes, in units of its half sizes
@@ -131,7 +132,7 @@ def _meet_solid(row, ray_x, ray_y):
     return enter
 
 
-@njit(cache=True)
+@compiled()
 def _slab(origin, direction):
     """Where a ray is between -1 and 1 along one axis."""
     if direction == 0:
@@ -140,7 +141,7 @@ def _slab(origin, direction):
     return min(one, two), max(one, two)
 
 
-@njit(cache=True)
+@compiled()
 def _roots(a, b, c):
     """Both solutions of a t^2 + 2 b t + c = 0, the lower first; infinite if there are none."""
     inside = b * b - a * c
@@ -150,7 +151,7 @@ def _roots(a, b, c):
     return (-b - root) / a, (-b + root) / a
 
 
-@njit(cache=True)
+@compiled()
 def _meet_cone(row, ray_x, ray_y):
     """z where the ray meets two balls or the cone between them first; infinite if it does not.
 

@@ -5,12 +5,12 @@ an image from the wrist outwards, and the gradient back. A hundred hands take 0.
 With skinning 5.8 times as fast as smplx's `lbs` forward and 9.4 times backward (benchmarks/results/skinning.json).
 """
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...support.compiled import compiled
 from ..joints import PARENTS
 
 BEFORE = np.array(PARENTS)  # a joint comes after its parent; the wrist's is -1, the last place of an array: the camera
@@ -41,7 +41,7 @@ class _Kinematics(torch.autograd.Function):
         return None, grad_rotations, grad_wrist_mm
 
 
-@numba.njit(cache=True)
+@compiled()
 def _forward(neutral, rotations, wrist_mm, before, T):
     R, A = np.empty((16, 3, 3), np.float32), np.empty((17, 3, 4), np.float32)
     F = np.empty((17, 3, 4), np.float32)
@@ -50,7 +50,7 @@ def _forward(neutral, rotations, wrist_mm, before, T):
         T[b, :, :3], T[b, :, 3, :3], T[b, :, 3, 3] = F[:16], 0, 1
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _walk(neutral, rotations, wrist_mm, before, R, A, F):
     """One image: R(q) of each joint, its frame F before that (A, at angles of zero) and with it; rows 0 to 2 of all."""
     F[-1, :, :3], F[-1, :, 3] = CAMERA_AXES, wrist_mm
@@ -71,7 +71,7 @@ def _walk(neutral, rotations, wrist_mm, before, R, A, F):
             F[j, r, 3] = A[j, r, 3]
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _backward(neutral, rotations, wrist_mm, before, grad_T, grad_rotations, grad_wrist_mm):
     """What reaches a joint's frame goes on to its rotation and to its parent's frame, the last joint first."""
     R, A = np.empty((16, 3, 3), np.float32), np.empty((17, 3, 4), np.float32)

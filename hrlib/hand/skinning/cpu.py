@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ...support.compiled import compiled
+
 BLOCK = 32  # points that are kept before they are written: a point's places in the batch's images are far apart
 ALONE = 2**16  # points of all images that one thread poses by itself: it takes a tenth of a millisecond
 
@@ -100,14 +102,14 @@ def bonds_of(weights: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return bonds
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _forward(points, first, joint, weight, columns, posed, threads):
     for part in numba.prange(threads):
         begin, end = len(points) * part // threads, len(points) * (part + 1) // threads
         _pose(points, first, joint, weight, columns, posed, begin, end)
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _pose(points, first, joint, weight, columns, posed, begin, end):
     """Points begin <= i < end of every image: sum_j M_j (w_ij p_i)."""
     lanes = columns.shape[2]
@@ -133,14 +135,14 @@ def _pose(points, first, joint, weight, columns, posed, begin, end):
                     posed[image, block + n, c] = moved[n, 3 * image + c]
 
 
-@numba.njit(cache=True, parallel=True)
+@compiled(parallel=True)
 def _backward(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns, threads):
     for part in numba.prange(threads):
         begin, end = len(points) * part // threads, len(points) * (part + 1) // threads
         _pull_back(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns[part], begin, end)
 
 
-@numba.njit(cache=True, fastmath={"contract", "reassoc"})
+@compiled(fastmath={"contract", "reassoc"})
 def _pull_back(points, first, joint, weight, columns, grad_posed, grad_points, grad_columns, begin, end):
     """The gradient of `_pose` in the same points, and their share of that in the columns of M."""
     lanes = columns.shape[2]
@@ -171,7 +173,7 @@ def _pull_back(points, first, joint, weight, columns, grad_posed, grad_points, g
             grad_points[i, 0], grad_points[i, 1], grad_points[i, 2] = gx, gy, gz
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _product(T, constant):
     """T [B, J, 4, 4] times a matrix [4, 4] of each joint."""
     M = np.empty_like(T)

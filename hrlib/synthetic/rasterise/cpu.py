@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from torch import Tensor
+
+from ...support.compiled import compiled
 
 
 def draw(vertices: Tensor, faces: Tensor, intrinsics: Tensor, size: tuple[int, int], closed: bool) -> Tensor:
@@ -13,7 +15,7 @@ def draw(vertices: Tensor, faces: Tensor, intrinsics: Tensor, size: tuple[int, i
     return torch.from_numpy(depth)
 
 
-@njit(parallel=True, cache=True, fastmath={"contract", "arcp", "nsz"})
+@compiled(parallel=True, fastmath={"contract", "arcp", "nsz"})
 def _rasterise(vertices, faces, intrinsics, depth, closed):
     height, width = depth.shape[1:]
     for b in prange(len(vertices)):

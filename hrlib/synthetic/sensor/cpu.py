@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit, prange
+from numba import prange
 
+from ...support.compiled import compiled
 from .model import (
     BEHIND_MM,
     BLUR_PX,
@@ -46,7 +47,7 @@ def measure(
     return noisy
 
 
-@njit(cache=True)
+@compiled()
 def _uniform(number):
     """A uniform number in [0, 1) from a 64-bit key: splitmix64 (Steele et al. 2014)."""
     z = number * np.uint64(0x9E3779B97F4A7C15)
@@ -55,14 +56,14 @@ def _uniform(number):
     return ((z ^ (z >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0
 
 
-@njit(cache=True)
+@compiled()
 def _normal(key):
     """A standard normal number from a 64-bit key, by Box-Muller."""
     first, second = _uniform(key * np.uint64(2) + np.uint64(1)), _uniform(key * np.uint64(2) + np.uint64(2))
     return math.sqrt(-2 * math.log(first + 1e-300)) * math.cos(2 * math.pi * second)
 
 
-@njit(cache=True)
+@compiled()
 def _lattice(height, width, grain, stream, box):
     """Normal numbers on a grid `grain` pixels apart that covers the image; only those around `box` are filled in."""
     top, bottom, left, right = box
@@ -73,7 +74,7 @@ def _lattice(height, width, grain, stream, box):
     return values
 
 
-@njit(cache=True)
+@compiled()
 def _weights(grain):
     """[grain, grain, 4]: weights of the four nodes around a pixel by its place between them. Their squares sum to 1."""
     weights = np.empty((grain, grain, 4))
@@ -85,14 +86,14 @@ def _weights(grain):
     return weights
 
 
-@njit(cache=True)
+@compiled()
 def _smooth(lattice, weights, i, y, j, x):
     """The lattice between its nodes, of variance 1 everywhere. (i, y), (j, x): as `_nodes` has them of a row, a column."""
     above = weights[y, x, 0] * lattice[i, j] + weights[y, x, 1] * lattice[i, j + 1]
     return above + weights[y, x, 2] * lattice[i + 1, j] + weights[y, x, 3] * lattice[i + 1, j + 1]
 
 
-@njit(cache=True)
+@compiled()
 def _nodes(length, grain):
     """[length, 2]: the node before each row or column, and how many pixels it is away."""
     nodes = np.empty((length, 2), np.int64)
@@ -101,7 +102,7 @@ def _nodes(length, grain):
     return nodes
 
 
-@njit(cache=True)
+@compiled()
 def _lit_by_projector(depth, fx, baseline):
     """The image without the pixels that a nearer surface hides from the projector.
 
@@ -121,7 +122,7 @@ def _lit_by_projector(depth, fx, baseline):
     return lit
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy):
     axial, growth, grazing, lateral, lateral_growth, step_mm, step_growth = numbers
     baseline, steepest = limits
@@ -163,7 +164,7 @@ def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy
                 noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
 
 
-@njit(cache=True)
+@compiled()
 def _box(image, reach):
     """(top, bottom, left, right): rows and columns outside of which no measurement is within `reach` pixels."""
     height, width = image.shape
@@ -175,7 +176,7 @@ def _box(image, reach):
     return max(top - reach, 0), min(bottom + reach, height), max(left - reach, 0), min(right + reach, width)
 
 
-@njit(cache=True)
+@compiled()
 def _tangents(depth, fx):
     """Tangent of the angle between each pixel's surface and the image plane; outlines do not count."""
     height, width = depth.shape
@@ -201,7 +202,7 @@ def _tangents(depth, fx):
 # -- stereo -----------------------------------------------------------------------------------------------------------
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
     noise, step, unit, smear, threshold, gap, fray, lost = numbers
     baseline, steepest = limits
@@ -258,7 +259,7 @@ def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
                     noisy[b, v, u] = np.rint(scale / d / unit) * unit
 
 
-@njit(cache=True)
+@compiled()
 def _matched(own, near, far, over):
     """The disparity that a window finds: that of the pixel, of a near surface that outweighs it, or of a far one."""
     if over > 0:
@@ -266,14 +267,14 @@ def _matched(own, near, far, over):
     return own if 2 * own <= near + far else far
 
 
-@njit(cache=True)
+@compiled()
 def _behind(image, stream):
     """How far (mm) the wall is that outlines mix with where the image is empty."""
     low, high = BEHIND_MM
     return image.max() + low + (high - low) * _uniform(stream << np.uint64(20))
 
 
-@njit(cache=True)
+@compiled()
 def _mean(image, reach):
     """Each pixel's mean over the square that reaches `reach` pixels from it, as far as that lies in the image."""
     height, width = image.shape
@@ -298,7 +299,7 @@ def _mean(image, reach):
     return mean
 
 
-@njit(cache=True)
+@compiled()
 def _greatest(image, reach):
     """Each pixel's greatest value over the square that reaches `reach` pixels from it."""
     height, width = image.shape
@@ -322,7 +323,7 @@ def _greatest(image, reach):
 # -- time of flight ---------------------------------------------------------------------------------------------------
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, noisy):
     noise, growth, grazing, step, multipath = numbers
     blur, edge, dropped, lost = edges
@@ -369,7 +370,7 @@ def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, nois
                 noisy[b, v, u] = np.rint(z / step) * step
 
 
-@njit(cache=True)
+@compiled()
 def _blurred(image, sigma):
     """The image blurred by a Gauss kernel of `sigma` px, cut off at BLUR_PX; beyond its border lie its outermost pixels."""
     height, width = image.shape

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
+
+from ...support.compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _windowed(random: np.random.Generator, shape: tuple[int, int], side_px: int)
     return side_px * uniform_filter(random.standard_normal(shape, np.float32), side_px, mode="wrap")
 
 
-@njit(cache=True)
+@compiled()
 def _seen_by_both(disparity):
     """The disparities without those of pixels that a nearer surface hides from the right camera.
 
@@ -102,7 +103,7 @@ def _matched(
     return matched
 
 
-@njit(cache=True)
+@compiled()
 def _match_at_outlines(disparity, nearest, one_surface, nearer_share, numbers, matched):
     half, alike, doubt, known_share = numbers
     height, width = disparity.shape

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
 from scipy.ndimage import gaussian_filter
 
 from ...frames.camera import Camera
+from ...support.compiled import compiled
 
 LIGHT_MM_MHZ = 299792.458  # speed of light, mm times MHz
 PATCH_PX = 4  # light between places of the surface is counted on every fourth row and column
@@ -117,7 +117,7 @@ def multipath_mm(
     return np.divide(total, count, out=np.zeros_like(total), where=count > 1e-3)
 
 
-@njit(cache=True)
+@compiled()
 def _one_bounce(p, n, facing, area, albedo):
     """[N] mm: mean error of the range over all light that reaches a patch directly or over one other."""
     r = np.sqrt((p**2).sum(1))
