@@ -32,6 +32,8 @@ class Entry:
 
     def __post_init__(self):
         place = PurePosixPath(self.path)
+        if not isinstance(self.bytes, int) or not isinstance(self.sha256, str) or not isinstance(self.url, str):
+            raise TypeError(f"the entry of {self.path} lacks size, SHA-256 or address")
         if place.is_absolute() or ".." in place.parts or "\\" in self.path or ":" in self.path:
             raise ValueError(f"the registry puts a file at {self.path!r}, outside of the folder; restore the registry")
 
@@ -50,11 +52,14 @@ class DataSet:
 
 
 def registry(file: Path = paths.REGISTRY) -> dict[str, DataSet]:
-    """Every known data set, by name."""
+    """Every known data set, by name. Raises ValueError for a damaged file."""
     known = {}
-    for name, entry in json.loads(file.read_text(encoding="utf-8")).items():
-        files = tuple(Entry(**one) for one in entry.get("files", ()))
-        known[name] = DataSet(name, **{"bytes": sum(one.bytes for one in files)} | entry | {"files": files})
+    try:
+        for name, entry in json.loads(read_whole(file)).items():
+            files = tuple(Entry(**one) for one in entry.get("files", ()))
+            known[name] = DataSet(name, **{"bytes": sum(one.bytes for one in files)} | entry | {"files": files})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is no registry of data sets ({error}); restore it, or install hrlib again") from error
     return known
 
 

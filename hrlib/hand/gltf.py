@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from pygltflib import GLTF2, TRIANGLES, Mesh, Skin
 
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
-from .rig import HandRig, build_rig
+from .rig import HandRig, build_rig, check_hand
 
 # The thumb has no bone before its metacarpal; the other fingers' metacarpals are the palm, which moves with the wrist.
 WEBXR_BONES = {
@@ -71,6 +71,22 @@ def load_gltf(
         )
     bones = {point: (named,) if isinstance(named, str) else tuple(named) for point, named in bones.items()}
     gltf = _open(path)
+    try:
+        hand = _hand_of(gltf, path, bones, unit_mm, cloud_points, side)
+        check_hand(hand)
+    except Exception as error:  # a damaged file's indices and numbers lead anywhere
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        text = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f"{path}: no hand can be made of its parts ({text}); check unit_mm, or export it again"
+        ) from error
+    return hand.to(dtype)
+
+
+def _hand_of(
+    gltf: GLTF2, path: Path, bones: Mapping[str, tuple[str, ...]], unit_mm: float, cloud_points: int, side: str
+) -> HandRig:
     mesh, skin = _skinned_mesh(gltf, path, [bone for named in bones.values() for bone in named])
     vertices, faces, bone_weights = _read_mesh(gltf, path, mesh, len(skin.joints))
     heads = _bone_heads(gltf, path, skin)
@@ -85,7 +101,7 @@ def load_gltf(
     joints = np.array([ends[joint] for joint in JOINT_NAMES])
     tips = _tips_on_skin(path, vertices, weights, joints, ends)
     cloud = sample_surface(vertices, faces, cloud_points)
-    return build_rig(path.stem, (vertices, faces.copy(), weights), joints, tips, cloud).to(dtype)
+    return build_rig(path.stem, (vertices, faces.copy(), weights), joints, tips, cloud)
 
 
 def sample_surface(

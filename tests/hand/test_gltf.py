@@ -140,8 +140,8 @@ def test_left_hand_without_side_is_refused(tmp_path):
 def test_unit_and_several_bones_of_one_joint(tmp_path):
     path = write_stick_glb(tmp_path / "stick.glb")
     metres = load_stick(path)
-    in_mm = load_stick(path, unit_mm=1.0)
-    torch.testing.assert_close(in_mm.bones_mm * 1000, metres.bones_mm, rtol=0, atol=1e-6)
+    halved = load_stick(path, unit_mm=500.0)
+    torch.testing.assert_close(halved.bones_mm * 2, metres.bones_mm, rtol=0, atol=1e-6)
     to_wrist = load_gltf(path, STICK_JOINTS | STICK_TIPS | {"wrist": ("bone wrist", "extra")}, cloud_points=10)
     assert to_wrist.weights[80:88, 0].mean().item() == pytest.approx(0.4, abs=1e-6)
 
