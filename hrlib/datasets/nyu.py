@@ -5,15 +5,28 @@ Images are depth_<view>_<7 digits>.png, numbered from 1, 640x480, depth mm = G *
 a second person with a smaller hand. All are right hands. The three views are of the same moment.
 """
 
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from scipy.io import loadmat
 
 from ..frames.folder import read_depth
+from ..support.files import printable
 from .labelled import LabelledFrames
 from .published import NYU_CAMERA
+
+# in a process of its own: a damaged file makes scipy end the process that reads it
+READ = """
+import io, sys
+import numpy as np
+from scipy.io import loadmat
+file = io.BytesIO()
+np.save(file, np.asarray(loadmat(sys.argv[1], variable_names=["joint_uvd"])["joint_uvd"], np.float64))
+sys.stdout.buffer.write(file.getbuffer())
+"""
 
 
 class NYU(LabelledFrames):
@@ -42,10 +55,11 @@ class NYU(LabelledFrames):
 def _joint_uvd(path: Path) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: name the folder that holds NYU's train/ and test/")
-    try:
-        uvd = np.asarray(loadmat(path, variable_names=["joint_uvd"])["joint_uvd"], np.float64)
-    except Exception as error:  # scipy has no error of its own for a damaged file
-        raise ValueError(f"{path}: cannot be read ({error!r}); unpack the data set again") from error
+    read = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True)
+    if read.returncode:
+        said = read.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {read.returncode}"]
+        raise ValueError(f"{path}: cannot be read ({printable(said[0])}); unpack the data set again")
+    uvd = np.load(io.BytesIO(read.stdout), allow_pickle=False)
     if uvd.ndim != 4 or uvd.shape[0] != 3 or uvd.shape[2:] != (36, 3) or not np.isfinite(uvd).all():
         raise ValueError(f"{path}: wanted finite joint_uvd [3, F, 36, 3], got {list(uvd.shape)}; unpack it again")
     return uvd
