@@ -33,11 +33,11 @@ def over_chunks(
 
 
 def _of_chunk(function: Callable, frames: Sequence[Frame], size: int, first: int):
-    readable, unreadable = read_frames(frames, range(first, min(first + size, len(frames))))
+    readable, unreadable = _read_frames(frames, range(first, min(first + size, len(frames))))
     return function(readable), unreadable
 
 
-def read_frames(frames: Sequence[Frame], indices: Iterable[int]) -> tuple[list[Frame], dict[str, str]]:
+def _read_frames(frames: Sequence[Frame], indices: Iterable[int]) -> tuple[list[Frame], dict[str, str]]:
     """Some of the frames, and {name: reason} of those whose file is damaged or gone: one never costs the others."""
     readable, unreadable = [], {}
     for i in indices:
@@ -50,7 +50,7 @@ def read_frames(frames: Sequence[Frame], indices: Iterable[int]) -> tuple[list[F
 
 def some_frames(frames: Sequence[Frame], count: int) -> list[Frame]:
     """At most `count` frames, evenly taken, less those that cannot be read. Raises ValueError if that are all."""
-    readable, unreadable = read_frames(frames, evenly(len(frames), count).tolist())
+    readable, unreadable = _read_frames(frames, evenly(len(frames), count).tolist())
     if not readable:
         raise ValueError(next(iter(unreadable.values())))
     return readable
