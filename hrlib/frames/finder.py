@@ -126,11 +126,17 @@ class SideNet(nn.Module):
     def __init__(self):
         super().__init__()
         layers, before = [], 4
-        for width, stride in ((16, 2), (32, 2), (48, 1), (48, 2)):
+        for width, stride in ((32, 2), (64, 2), (96, 1), (96, 2)):
             layers += [nn.Conv2d(before, width, 3, stride, 1), nn.ReLU()]
             before = width
-        layers += [nn.Conv2d(before, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * (UPRIGHT // 8) ** 2, 32), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
+        layers += [
+            nn.Conv2d(before, 16, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(16 * (UPRIGHT // 8) ** 2, 64),
+            nn.ReLU(),
+        ]
+        self.layers = nn.Sequential(*layers, nn.Linear(64, 1))
 
     def forward(self, x: Float[Tensor, "B 4 48 48"]) -> Float[Tensor, " B"]:
         return (self.layers(x) - self.layers(x.flip(-1)))[:, 0]
@@ -190,7 +196,7 @@ def find_hand(
     check_depth(depth_mm)
     depth_mm = np.ascontiguousarray(depth_mm, np.float32)
     best = None
-    for place in _places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:
+    for place in places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:
         seen = _look(depth_mm, camera, place)
         if seen is not None and (best is None or seen.hand > best.hand):
             best = seen
@@ -242,17 +248,17 @@ def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Cells:
 
 
 @torch.no_grad()
-def _places(depth_mm, camera: Camera) -> list[np.ndarray]:
-    """Centres [3] mm of the pieces that look most like a hand, the largest first, and of the nearest surface."""
+def places(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> list[Float[np.ndarray, "3"]]:
+    """Where a hand may be, mm: the pieces that look most like one, the largest first, and the nearest surface."""
     cells = shrink(depth_mm, camera)
     share = networks()[0](cells.inputs(camera))[0][0].softmax(0)[HAND].numpy()
-    places = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
+    found = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
     z = cells.z_mm[cells.z_mm > 0]
     if len(z):
         near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
         surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
-        places += _centres(cells, camera, surface.astype(np.float32))[:1]
-    return places
+        found += _centres(cells, camera, surface.astype(np.float32))[:1]
+    return found
 
 
 def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
