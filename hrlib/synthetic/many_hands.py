@@ -28,8 +28,10 @@ CUBE_PX = (
 )  # pixels across the crop's cube: 320x240 pixels at half a metre, 640x480 and an arm half stretched
 WINDOW = 1.2  # side of the window that is drawn, in such spans: a hand, and as much arm as the cube holds
 NEAR_AND_FAR = 0.15  # a group's distances are within this share of their middle
-FROM_ANYWHERE = 0.4  # share of the frames whose hand points anywhere in the image, as from above a table
-ANY_PITCH_DEG = 50.0  # standard deviation of their tilt towards the camera
+FROM_ANYWHERE = 0.4  # share of the frames whose hand points towards the camera or away from it, as from above a table
+# standard deviations of their tilt and of their turn in the image. Hands are turned upright by their forearm before they are
+# predicted (`network.predict`): one that learns hands upside down takes closed fingers for a wrist
+ANY_PITCH_DEG, ANY_ROLL_DEG = 50.0, 40.0
 HIDDEN, BESIDE, THINNED = (
     0.25,
     0.25,
@@ -101,7 +103,8 @@ class ManyHands:
 
 def _views_from_anywhere(count: int, generator: Generator) -> Float[Tensor, "B 4"]:
     like = {"generator": generator, "device": generator.device}
-    yaw, roll = (2 * math.pi * (torch.rand(count, **like) - 0.5) for _ in "yr")
+    yaw = 2 * math.pi * (torch.rand(count, **like) - 0.5)
+    roll = (torch.randn(count, **like) * math.radians(ANY_ROLL_DEG)).clamp(-math.pi / 2, math.pi / 2)
     pitch = (torch.randn(count, **like) * math.radians(ANY_PITCH_DEG)).clamp(-math.pi / 2, math.pi / 2)
     return view_rotation(yaw, pitch, roll)
 
