@@ -1,6 +1,7 @@
 """A batch of crops: what the method sees of frames."""
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,18 +24,28 @@ class Crops:
     centre_mm: Float[Tensor, "B 3"]  # of the cube, in the camera frame
     count: Int[Tensor, " B"]  # number of distinct points; the rest repeat them
     cube_mm: float  # side of the cube
+    # rad by which a camera's picture is to be turned, so that the forearm is below the hand; 0: it is, or nothing tells. The
+    # fields above show the frame as it is
+    upright: Float[Tensor, " B"] | None = None
+
+    def __post_init__(self):
+        if self.upright is None:
+            object.__setattr__(self, "upright", self.image.new_zeros(len(self.image)))
 
     def __len__(self):
         return len(self.image)
 
     def __getitem__(self, index: object) -> "Crops":
         """A part of the batch; see `batch_index`."""
-        index, parts = batch_index(index), (self.image, self.points, self.centre_mm, self.count)
-        return Crops(*(part[index] for part in parts), self.cube_mm)
+        index = batch_index(index)
+        return self._with(lambda part: part[index])
 
     def to(self, device: torch.device | str) -> "Crops":
+        return self._with(lambda part: part.to(device))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Crops":
         parts = (self.image, self.points, self.centre_mm, self.count)
-        return Crops(*(part.to(device) for part in parts), self.cube_mm)
+        return Crops(*map(change, parts), self.cube_mm, change(self.upright))
 
 
 def evenly(total: int, count: int) -> Int[Tensor, " N"]:
@@ -47,5 +58,7 @@ def concatenate(crops: list[Crops]) -> Crops:
     cubes = {c.cube_mm for c in crops}
     if len(cubes) != 1:
         raise ValueError(f"crops of one batch need one cube_mm, got {sorted(cubes)}")
-    parts = [torch.cat([getattr(c, key) for c in crops]) for key in ("image", "points", "centre_mm", "count")]
-    return Crops(*parts, cubes.pop())
+    *parts, upright = (
+        torch.cat([getattr(c, key) for c in crops]) for key in ("image", "points", "centre_mm", "count", "upright")
+    )
+    return Crops(*parts, cubes.pop(), upright)

@@ -1,9 +1,11 @@
 """Find the hand in single frames or in a recording, and crop it (Sec. 4.1 and 4.2)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from tqdm import tqdm
 
 from .crop import crop_hand
@@ -73,8 +75,8 @@ def crop_frame(
     near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
     try:
-        masks = _plausible_masks(frame, near_mm) if frame.mask is None else [frame.mask]
-        crops = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
+        masks, upright = _plausible_masks(frame, near_mm) if frame.mask is None else ([frame.mask], 0.0)
+        crops = concatenate([_cropped(frame, mask, cube_mm, upright) for mask in masks])
     except NoHandFound as error:
         return None, str(error)
     crop = crops[looks_like_a_hand(crops.image).argmax()] if len(crops) > 1 else crops
@@ -90,19 +92,25 @@ def _followed(frame: Frame, cube_mm: float, was_mm: Float[np.ndarray, "3"]) -> C
     found = find_hand(frame.depth_mm, frame.camera, was_mm, False)
     if found.hand <= SURE or check_mask(frame.depth_mm, frame.camera, found.mask).reason:
         return None
-    crop = crop_hand(frame.depth_mm, frame.camera, found.mask, cube_mm)
+    crop = _cropped(frame, found.mask, cube_mm, found.upright)
     return crop if np.linalg.norm(crop.centre_mm[0].numpy() - was_mm) < JUMP_MM else None
 
 
 def _plausible_masks(frame, near_mm):
+    """Masks of what may be the hand, and by how much the picture is to be turned (`Found.upright`)."""
     found = find_hand(frame.depth_mm, frame.camera, near_mm, False)
     if found.hand >= LEAST_HAND and not check_mask(frame.depth_mm, frame.camera, found.mask).reason:
-        return [found.mask]
+        return [found.mask], found.upright
     masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)
     reasons = [check_mask(frame.depth_mm, frame.camera, mask).reason for mask in masks]
     if all(reasons):
         raise NoHandFound(reasons[0])
-    return [mask for mask, reason in zip(masks, reasons, strict=True) if not reason]
+    return [mask for mask, reason in zip(masks, reasons, strict=True) if not reason], 0.0
+
+
+def _cropped(frame: Frame, mask: Bool[np.ndarray, "H W"], cube_mm: float, upright: float) -> Crops:
+    crop = crop_hand(frame.depth_mm, frame.camera, mask, cube_mm)
+    return replace(crop, upright=torch.full_like(crop.upright, upright))
 
 
 def expected_places(centre_mm: Float[np.ndarray, "B 3"], recordings: Sequence[str]) -> Float[np.ndarray, "B 3"]:

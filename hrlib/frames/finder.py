@@ -41,6 +41,7 @@ NEAREST_CELLS, NEAREST_MM = 10, 100.0
 PLACE_SHARE = 0.3  # from this share of hand on, a cell of the small image is part of such a place
 SURE = 0.9  # a hand of this probability need not be compared with other places
 CENTRED_MM = 25.0  # a hand further from the middle of its close-up is looked at again
+UPRIGHT_RAD = np.pi / 3  # up to this turn in the image, a hand counts as upright: a network has learned such hands
 UPRIGHT = 48  # cells across an upright hand, 216 mm
 # the forearm's cells up to 160 mm from the hand's middle tell its direction, if there are so many
 ARM_CELLS, ARM_LEAST = 35, 10
@@ -151,6 +152,9 @@ class Found:
     hand: float  # in [0, 1]: that the mask shows a hand
     right: float  # in [0, 1]: that it is the right one; 0.5 where that was not asked
     at_border: float  # 1 where the image's border cuts the hand, else 0
+    upright: float = (
+        0.0  # rad by which the picture is to be turned, so that the forearm is below the hand; 0 if none is seen
+    )
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ def find_hand(
     cells = best.cells
     mask, forearm = _to_pixels(depth_mm, cells.z_mm, best.shares, cells.top, cells.left, cells.step)
     right = _right(best) if side else 0.5
-    return Found(mask, forearm, best.hand, right, float(_at_border(best, depth_mm.shape)))
+    return Found(mask, forearm, best.hand, right, float(_at_border(best, depth_mm.shape)), _turn_upright(best))
 
 
 @lru_cache(1)
@@ -369,11 +373,8 @@ def upright(
     if len(cells) < 2:
         return None
     middle, depth = cells.mean(0), np.median(z[hand])
-    arm = np.argwhere(forearm) - middle
-    arm = arm[np.linalg.norm(arm, axis=1) < ARM_CELLS]
-    if len(arm) >= ARM_LEAST:
-        down = arm.mean(0)
-    else:
+    down = _to_the_arm(middle, forearm)
+    if down is None:
         down = np.linalg.eigh(np.cov((cells - middle).T))[1][:, -1]
     down = down / max(np.linalg.norm(down), 1e-6)
     at = np.arange(UPRIGHT) - (UPRIGHT - 1) / 2
@@ -386,6 +387,21 @@ def upright(
     share = ndimage.uniform_filter(hand.astype(np.float32), RELIEF_CELLS)
     relief = np.where(hand, apart - ndimage.uniform_filter(apart, RELIEF_CELLS) / np.maximum(share, 1e-3), 0)
     return np.stack([hand, forearm, (apart / 40).clip(-2, 2), (relief / 8).clip(-2, 2)]).astype(np.float32)
+
+
+def _to_the_arm(middle: np.ndarray, forearm: Bool[np.ndarray, "h w"]) -> np.ndarray | None:
+    """From the hand's middle (row, column) to its forearm in a close-up; None if too little of one is seen."""
+    arm = np.argwhere(forearm) - middle
+    arm = arm[np.linalg.norm(arm, axis=1) < ARM_CELLS]
+    return arm.mean(0) if len(arm) >= ARM_LEAST else None
+
+
+def _turn_upright(seen: _Seen) -> float:
+    """`Found.upright`; 0 for hands that are nearly upright, so that their pictures stay as sharp as they are."""
+    hand = seen.shares[HAND] > 0.5
+    down = _to_the_arm(np.argwhere(hand).mean(0), seen.shares[FOREARM] > 0.5) if hand.any() else None
+    turn = 0.0 if down is None else float(np.arctan2(down[1], down[0]))
+    return turn if abs(turn) > UPRIGHT_RAD else 0.0
 
 
 def _at_border(seen: _Seen, size) -> bool:

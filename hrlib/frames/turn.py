@@ -17,14 +17,16 @@ def turned(crops: Crops, angle: Float[Tensor, " B"]) -> tuple[Crops, Float[Tenso
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     R = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
     points = rotated(crops.points - 0.5, R) + 0.5
-    return Crops(turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count, crops.cube_mm), R
+    parts = turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count
+    upright = torch.where(crops.upright == 0, crops.upright, crops.upright - angle)
+    return Crops(*parts, crops.cube_mm, upright), R
 
 
 def in_mirror(crops: Crops) -> Crops:
     """The crops as a mirror shows them: a left hand becomes a right one, x becomes -x. Exact except for the pixel grid."""
     other = crops.points.new_tensor([-1.0, 1.0, 1.0])
     points, centre_mm = (crops.points - 0.5) * other + 0.5, crops.centre_mm * other
-    return Crops(crops.image.flip(2), points, centre_mm, crops.count, crops.cube_mm)
+    return Crops(crops.image.flip(2), points, centre_mm, crops.count, crops.cube_mm, -crops.upright)
 
 
 def resized(crops: Crops, factor: float) -> Crops:
@@ -37,7 +39,8 @@ def resized(crops: Crops, factor: float) -> Crops:
     value = 0.5 + (image - 0.5) * factor
     seen = (image > 0) & (value > 0) & (value <= 1) & inside & inside[:, None]
     points = 0.5 + (crops.points - 0.5) * factor
-    return Crops(value.where(seen, 0), points, crops.centre_mm * factor, crops.count, crops.cube_mm)
+    parts = value.where(seen, 0), points, crops.centre_mm * factor, crops.count
+    return Crops(*parts, crops.cube_mm, crops.upright)
 
 
 def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:

@@ -14,12 +14,15 @@ from ..frames.turn import rotated, turned
 from ..hand.kinematics import turn_hand
 from .posenet import PoseNet, Prediction
 
+BATCH = 200  # crops at a time
 TURNS_DEG = (0.0, 15.0, -15.0, 30.0, -30.0)  # seven add little; three have most of the gain
 
 
 @torch.no_grad()
-def predict(net: PoseNet, crops: Crops, batch: int = 200, shape: Float[Tensor, "8"] | None = None) -> Prediction:
+def predict(net: PoseNet, crops: Crops, batch: int = BATCH, shape: Float[Tensor, "8"] | None = None) -> Prediction:
     """The network's predictions, `batch` crops at a time. Dropout is off; the network stays as it is.
+
+    It has learned raised hands. So it sees each crop turned upright (`Crops.upright`), and what it says is turned back.
 
     Args:
         net: the network.
@@ -32,14 +35,28 @@ def predict(net: PoseNet, crops: Crops, batch: int = 200, shape: Float[Tensor, "
     """
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
+    return _as_turned(net, crops, crops.upright, batch, shape)
+
+
+def _as_turned(net: PoseNet, crops: Crops, angle: Float[Tensor, " B"], batch: int, shape) -> Prediction:
+    """What the network says of crops that are turned by `angle` (rad), turned back."""
+    image, R = crops.image, None
+    if angle.any():
+        other, R = turned(crops, angle)
+        image = other.image
     training = net.training
     net.eval()
-    told = None if shape is None else shape.to(crops.image)[None]
-    parts = [net(crops.image[i : i + batch], told) for i in range(0, len(crops), batch)]
+    told = None if shape is None else shape.to(image)[None]
+    parts = [net(image[i : i + batch], told) for i in range(0, len(image), batch)]
     net.train(training)
-    return _combined(parts, torch.cat)
+    prediction = _combined(parts, torch.cat)
+    if R is None:
+        return prediction
+    places = (None if at is None else rotated(at, R.mT) for at in (prediction.offset, prediction.points))
+    return Prediction(turn_hand(prediction.rotations, R.mT), *places, prediction.shape)
 
 
+@torch.no_grad()
 def predict_turned(
     net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG, shape: Float[Tensor, "8"] | None = None
 ) -> Prediction:
@@ -49,16 +66,16 @@ def predict_turned(
     less of it and trembles less, at several times the cost. Quaternions are averaged (Gramkow 2001, "On averaging rotations").
     turns_deg: angles of the cameras; 0 is the frame as it is. shape: as in `predict`. Raises ValueError for no angle.
     """
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
     if not len(turns_deg):
         raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
     seen = []
     for degrees in turns_deg:
-        other, R = turned(crops, torch.full_like(crops.centre_mm[:, 0], math.radians(degrees)))
-        prediction, back = predict(net, other, shape=shape), R.mT
-        q = turn_hand(prediction.rotations, back)
+        prediction = _as_turned(net, crops, crops.upright + math.radians(degrees), BATCH, shape)
+        q = prediction.rotations
         q = q * (q * (seen[0].rotations if seen else q)).sum(-1, keepdim=True).sign()  # q and -q are the same rotation
-        places = (None if place is None else rotated(place, back) for place in (prediction.offset, prediction.points))
-        seen.append(Prediction(q, *places, prediction.shape))
+        seen.append(replace(prediction, rotations=q))
     mean = _combined(seen, lambda parts: torch.stack(parts).mean(0))
     return replace(mean, rotations=normalize(mean.rotations, dim=-1))
 

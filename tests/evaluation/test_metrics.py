@@ -1,6 +1,7 @@
 """What the evaluator says, against numbers computed by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_the_mean_over_a_full_turn_turns_with_the_camera():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="turns_deg must hold at least one angle"):
         predict_turned(net, crops, [])
+
+
+def test_a_hand_whose_forearm_is_not_below_is_seen_upright():
+    net, hand = load_network(template(), ONE_HAND_MODEL)[0], template()
+    crops = Synthesiser(hand, SyntheticSettings(window_px=96, focal_px=180.0)).batch(4, 1).crops
+    half = torch.full((4,), math.pi)
+    upside_down, R = turned(crops, half)
+    upside_down = replace(upside_down, upright=-half)
+    for see in (predict, predict_turned):
+        here, there = (voted_joints(see(net, c), c) for c in (crops, upside_down))
+        torch.testing.assert_close(rotated(here, R), there, rtol=0, atol=0.05)
+        blind = see(net, replace(upside_down, upright=0 * half))
+        assert (voted_joints(blind, upside_down) - there).norm(dim=-1).mean() > 10, "it has learned raised hands"
 
 
 def test_image_mse_by_hand():

@@ -128,6 +128,18 @@ def test_border():
 
 
 @pytest.mark.usefixtures("by_depth")
+@pytest.mark.parametrize(("arm", "turn_deg"), [("below", 0), ("above", 180), ("left", -90), ("right", 90), (None, 0)])
+def test_a_forearm_tells_which_way_is_up(arm, turn_deg):
+    hand = slice(200, 290), slice(280, 370), 480.0
+    sides = {
+        "below": (slice(290, 400), hand[1]), "above": (slice(90, 200), hand[1]),
+        "left": (hand[0], slice(170, 280)), "right": (hand[0], slice(370, 480)),
+    }  # fmt: skip
+    found = find_hand(blocks(hand, *([(*sides[arm], 590.0)] if arm else [])), CAMERA)
+    assert abs(abs(np.degrees(found.upright)) - abs(turn_deg)) < 5 and np.degrees(found.upright) * turn_deg >= 0
+
+
+@pytest.mark.usefixtures("by_depth")
 def test_no_hand():
     for depth in (np.zeros((480, 640), np.uint16), np.zeros((20, 30), np.float32)):
         found = find_hand(depth, CAMERA)
