@@ -41,7 +41,6 @@ from hrlib.frames.finder import (
     SideNet,
     focal_of,
     inputs,
-    places,
     upright,
 )  # fmt: skip
 from hrlib.support import paths
@@ -68,9 +67,7 @@ QUARTERS_SHARE = 0.15  # of the images that are turned by any quarters besides
 HOLES_SHARE = 0.2  # of the images that lose pixels and spots
 TIGHT_SHARE = 0.2  # of the images that show a tight crop, with nothing around it
 WHOLE_SHARE = 0.4  # of a hand's pixels, at least, that must be in the window for it to count
-# of the close-ups that show what the locator takes for a hand, as when a hand is searched; what is none is learnt to be refused
-PROPOSED_SHARE = 0.35
-HAND_SHARE = 0.75  # of the others of scenes with a hand, that show it
+HAND_SHARE = 0.75  # of the close-ups of scenes with a hand, that show it
 OFF_MM = 20.0  # standard deviation of a close-up's middle from the hand's, along each axis
 FEW_CELLS = 60  # of a hand: fewer neither count as a hand nor as none
 
@@ -194,9 +191,8 @@ def to_locate(s: Scene, random: np.random.Generator) -> Example:
 
 def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> Example:
     """A close-up of a hand in the scene, or now and then, unless `always`, of something else."""
-    proposed = None if always or random.random() > PROPOSED_SHARE else _proposed(s, random)
     wanted = HAND if always or random.random() < HAND_SHARE else FOREARM if random.random() < 0.4 else -1
-    v, u, z_mm = proposed or _place(s, random, wanted)
+    v, u, z_mm = _place(s, random, wanted)
     z_mm = max(150.0, z_mm + OFF_MM * random.normal())
     step = focal_of(s.camera) * CLOSE_MM / CLOSE / z_mm * np.exp(0.05 * random.normal())
     v, u = (at + OFF_MM * CLOSE / CLOSE_MM * step * random.normal() for at in (v, u))
@@ -226,16 +222,6 @@ def _turn(random) -> float:
     """A turn in the image, rad."""
     quarters = random.integers(1, 4) if random.random() < QUARTERS_SHARE else 0
     return np.pi / 2 * quarters + np.radians(ROLL_DEG * random.normal() if random.random() < 0.5 else 0.0)
-
-
-def _proposed(s: Scene, random) -> tuple[float, float, float] | None:
-    """Row, column and depth (mm) of one of the places where the finder would look for a hand; None if it would nowhere."""
-    there = places(np.float32(s.depth) * np.float32(UNIT_MM), s.camera)
-    if not there:
-        return None
-    place = there[random.integers(len(there))]
-    u, v = s.camera.project(place)
-    return float(v), float(u), float(place[2])
 
 
 def _place(s: Scene, random, wanted: int) -> tuple[float, float, float]:

@@ -127,17 +127,11 @@ class SideNet(nn.Module):
     def __init__(self):
         super().__init__()
         layers, before = [], 4
-        for width, stride in ((32, 2), (64, 2), (96, 1), (96, 2)):
+        for width, stride in ((16, 2), (32, 2), (48, 1), (48, 2)):
             layers += [nn.Conv2d(before, width, 3, stride, 1), nn.ReLU()]
             before = width
-        layers += [
-            nn.Conv2d(before, 16, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(16 * (UPRIGHT // 8) ** 2, 64),
-            nn.ReLU(),
-        ]
-        self.layers = nn.Sequential(*layers, nn.Linear(64, 1))
+        layers += [nn.Conv2d(before, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * (UPRIGHT // 8) ** 2, 32), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
 
     def forward(self, x: Float[Tensor, "B 4 48 48"]) -> Float[Tensor, " B"]:
         return (self.layers(x) - self.layers(x.flip(-1)))[:, 0]
@@ -152,9 +146,7 @@ class Found:
     hand: float  # in [0, 1]: that the mask shows a hand
     right: float  # in [0, 1]: that it is the right one; 0.5 where that was not asked
     at_border: float  # 1 where the image's border cuts the hand, else 0
-    upright: float = (
-        0.0  # rad by which the picture is to be turned, so that the forearm is below the hand; 0 if none is seen
-    )
+    upright: float = 0.0  # rad by which to turn the picture, so that the forearm is below the hand; 0 if none is seen
 
 
 @dataclass(frozen=True)
