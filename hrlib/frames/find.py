@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from .crop import crop_hand
 from .crops import Crops, concatenate
-from .finder import SURE, find_hand
+from .finder import find_hand
 from .frame import Frame
 from .recognise import looks_like_a_hand
 from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
@@ -19,8 +19,6 @@ JUMP_MM = 60.0  # a hand moves less from one frame to the next
 MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
 LEAST_HAND = 0.5  # probability from which what the finder sees is taken for a hand
 GAP = 15  # frames, about half a second, within which others tell where the hand is
-# frames in a row in which the hand is looked for only where it was; then everywhere, lest something else be followed for ever
-FOLLOWED = 8
 
 
 def crop_frames(
@@ -39,20 +37,14 @@ def crop_found(
 ) -> tuple[Crops | None, list[Frame], dict[str, str]]:
     """Find the hand in frames and crop it; leave out those without a usable hand. A known mask is taken as it is.
 
-    Frames of one folder (by their names) are a recording: the hand is looked for where it was, and everywhere if it is not
-    surely there. A frame without a usable hand, or with one that is suddenly elsewhere, is searched again where its
-    neighbours have the hand (`expected_places`).
+    Frames of one folder (by their names) are a recording. A frame without a usable hand, or with one that is suddenly
+    elsewhere, is searched again where its neighbours have the hand (`expected_places`).
     Returns the crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
-    folders = [frame.name.rpartition("/")[0] for frame in frames]
-    seen, followed = [], 0
-    for i, frame in enumerate(tqdm(frames, "find and crop", disable=not progress or len(frames) < 50)):
-        before = seen[-1][0] if seen and folders[i] == folders[i - 1] and followed < FOLLOWED else None
-        crop = None if before is None else _followed(frame, cube_mm, before.centre_mm[0].numpy())
-        followed = 0 if crop is None else followed + 1
-        seen.append(crop_frame(frame, cube_mm) if crop is None else (crop, ""))
+    seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "find and crop", disable=not progress or len(frames) < 50)]
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
+    folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)
     for i in np.flatnonzero(np.isfinite(expected[:, 0])):
         if frames[i].mask is None:
@@ -83,17 +75,6 @@ def crop_frame(
     if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:
         return None, HAND_ELSEWHERE
     return crop, ""
-
-
-def _followed(frame: Frame, cube_mm: float, was_mm: Float[np.ndarray, "3"]) -> Crops | None:
-    """The crop of a frame whose hand is surely still about where it was: half the time of a search. None if it is not."""
-    if frame.mask is not None:
-        return None
-    found = find_hand(frame.depth_mm, frame.camera, was_mm, False)
-    if found.hand <= SURE or check_mask(frame.depth_mm, frame.camera, found.mask).reason:
-        return None
-    crop = _cropped(frame, found.mask, cube_mm, found.upright)
-    return crop if np.linalg.norm(crop.centre_mm[0].numpy() - was_mm) < JUMP_MM else None
 
 
 def _plausible_masks(frame, near_mm):

@@ -6,11 +6,11 @@ import torch
 from finder_fixtures import blocks, by_depth  # noqa: F401
 from scipy.spatial import cKDTree
 
-from hrlib.frames import find, finder
+from hrlib.frames import find
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import IMAGE_SIZE, POINTS, crop_batch, crop_hand, crop_images
 from hrlib.frames.crops import Crops, concatenate
-from hrlib.frames.find import FOLLOWED, crop_frame, crop_frames, expected_places
+from hrlib.frames.find import crop_frame, crop_frames, expected_places
 from hrlib.frames.finder import Found
 from hrlib.frames.frame import Frame
 
@@ -270,31 +270,6 @@ def test_crop_frames_looks_again_where_neighbours_have_the_hand():
     assert len(kept) == 3 and not left_out
     off = (crops.centre_mm - crops.centre_mm[0]).norm(dim=1)
     assert off[1] < 1 < 100 < (larger.centre_mm[0] - crops.centre_mm[0]).norm()
-
-
-def test_the_hand_of_a_recording_is_looked_for_where_it_was_and_everywhere_now_and_then(by_depth, monkeypatch):  # noqa: F811
-    camera, searched = Camera(400.0, 400.0, 159.5, 119.5), []
-
-    def places(depth_mm, camera, search=finder.places):
-        searched.append(depth_mm)
-        return search(depth_mm, camera)
-
-    monkeypatch.setattr(finder, "places", places)
-    # a hand that moves by 2 mm a frame, but jumps by 124 mm before frame 5
-    left = [40 + 2 * i + 110 * (i >= 5) for i in range(FOLLOWED + 8)]
-    depths = [blocks((slice(60, 140), slice(u, u + 70), 450.0), size=(240, 320), background=0) for u in left]
-    frames = [Frame(f"one/{i}", depth, camera) for i, depth in enumerate(depths)]
-    crops = crop_frames(frames, progress=False)[0]
-    at = [next(i for i, depth in enumerate(depths) if depth is one) for one in searched]
-    assert at == [0, 5, 5 + FOLLOWED + 1]
-    searched.clear()
-    alone = [crop_frame(frame)[0] for frame in frames]
-    assert len(searched) == len(frames), "single frames are searched"
-    assert (concatenate(alone).centre_mm - crops.centre_mm).norm(dim=1).max() < 3
-    searched.clear()
-    others = [Frame(f"{i}/one", frame.depth_mm, camera) for i, frame in enumerate(frames)]
-    crop_frames(others, progress=False)
-    assert len(searched) == len(frames), "another recording tells nothing"
 
 
 def test_where_the_finder_sees_no_hand_the_nearest_is_segmented(by_depth, monkeypatch):  # noqa: F811
