@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,29 +30,35 @@ BUSY = "while True: pass"
 # of both ways: processor time of threads that spin is burned, and the others wait for it
 SLEEP, SPIN = {"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}
 SMOKE = ("reproduce", "--profile", "smoke", "--only")
+COMMANDS = {  # words after `hrlib`
+    "predict": ("predict", "{folder}", *WORDS, "--out", "{out}/joints.csv"),
+    "predict --fit": ("predict", "{folder}", *WORDS, "--fit", "--out", "{out}/joints.csv"),
+    "refine": ("refine", "{folder}", *WORDS, "--out", "{out}/me"),
+    "notebook 01": (*SMOKE, "01"),
+    "notebook 03": (*SMOKE, "03"),
+    "notebook 04": (*SMOKE, "04"),
+}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--busy", type=int, default=2, help="processes that compute all the time")
     parser.add_argument("--frames", type=int, default=150, help="frames of the folder")
-    parser.add_argument("--only", nargs="+", help="some of the commands")
+    parser.add_argument("--only", nargs="+", choices=list(COMMANDS), default=list(COMMANDS))
     parser.add_argument("--out", type=Path, default=paths.BENCHMARKS / "load.json")
     arguments = parser.parse_args()
     folder = recorded(arguments.frames, load_hand())
     rows = {}
-    with TemporaryDirectory() as out:
-        commands = commands_of(folder, out)
-        for name in tqdm(arguments.only or commands, "load"):
-            words = commands[name]
-            seconds(words, SLEEP)  # kernels compile, files are read into memory
-            row = {"alone_s": seconds(words, SLEEP), "alone_spinning_s": seconds(words, SPIN)}
-            with busy(arguments.busy):
-                row |= {"busy_s": seconds(words, SLEEP), "busy_spinning_s": seconds(words, SPIN)}
-            row["slower"] = row["busy_s"] / row["alone_s"]
-            row["slower_spinning"] = row["busy_spinning_s"] / row["alone_spinning_s"]
-            rows[name] = row
-            tqdm.write(f"{name}: {row['slower']:.2f} times as long; spinning {row['slower_spinning']:.2f}")
+    for name in tqdm(arguments.only, "load"):
+        measured = partial(seconds, name, folder)
+        measured(SLEEP)  # kernels compile, files are read into memory
+        row = {"alone_s": measured(SLEEP), "alone_spinning_s": measured(SPIN)}
+        with busy(arguments.busy):
+            row |= {"busy_s": measured(SLEEP), "busy_spinning_s": measured(SPIN)}
+        row["slower"] = row["busy_s"] / row["alone_s"]
+        row["slower_spinning"] = row["busy_spinning_s"] / row["alone_spinning_s"]
+        rows[name] = row
+        tqdm.write(f"{name}: {row['slower']:.2f} times as long; spinning {row['slower_spinning']:.2f}")
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("only", "out")}
     parameters |= {"cores": os.cpu_count(), "threads": torch.get_num_threads()}
     made = results.provenance(parameters, 0, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
@@ -59,29 +66,14 @@ def main():
     results.write_result(arguments.out, "load", {"commands": rows}, values, made, "full")
 
 
-def commands_of(folder, out: str) -> dict[str, tuple]:
-    """What is run, by name: words after `hrlib`."""
-    return {
-        "predict": ("predict", folder, *WORDS, "--out", f"{out}/joints.csv"),
-        "predict --fit": ("predict", folder, *WORDS, "--fit", "--out", f"{out}/fitted.csv"),
-        "refine": ("refine", folder, *WORDS, "--out", f"{out}/refined"),
-        "notebook 01": (*SMOKE, "01"),
-        "notebook 03": (*SMOKE, "03"),
-        "notebook 04": (*SMOKE, "04"),
-    }
-
-
-def seconds(words: tuple, environment: dict[str, str]) -> float:
-    """Of a command on the wall, start included."""
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "hrlib", *map(str, words)]
-    # the last run's result would be gone on with
-    with TemporaryDirectory() as fresh:
-        command = [fresh if word.endswith("/refined") else word for word in command]
-        subprocess.run(
-            command, check=True, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-    return time.perf_counter() - began
+def seconds(name: str, folder: Path, environment: dict[str, str]) -> float:
+    """Of one of the `COMMANDS` on the wall, start included. Each has a fresh folder: a result there would be gone on with."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with TemporaryDirectory() as out:
+        words = [word.format(folder=folder, out=out) for word in COMMANDS[name]]
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "hrlib", *words], check=True, env=os.environ | environment, **quiet)
+        return time.perf_counter() - began
 
 
 @contextmanager

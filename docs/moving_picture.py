@@ -15,22 +15,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from hrlib.companion.example_frames import available_sensors
+from hrlib.drawing.mesh import predicted_hands
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
+from hrlib.personal.first_look import first_look
+from hrlib.personal.stream import crop_chunk
+from hrlib.personal.track import tracked
+from hrlib.support.files import write_bytes_atomically
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from hrlib.datasets.fetch import dataset_folder  # noqa: E402
-from hrlib.drawing.mesh import predicted_hands  # noqa: E402
-from hrlib.frames.camera import Camera  # noqa: E402
-from hrlib.frames.folder import DepthFolder  # noqa: E402
-from hrlib.hand.rig import load_hand  # noqa: E402
-from hrlib.network.checkpoint import load_network  # noqa: E402
-from hrlib.personal.first_look import first_look  # noqa: E402
-from hrlib.personal.stream import crop_chunk  # noqa: E402
-from hrlib.personal.track import tracked  # noqa: E402
-from hrlib.support.files import write_bytes_atomically  # noqa: E402
-
-CAMERA = Camera(476.007, 476.007, 313.683, 242.755)  # of these frames, in px
-UNIT_MM = 0.125  # of one count in them
 PANEL, STRIP, GAP = 300, 34, 6  # px: a panel's side, the strip with its name, between panels
 NIGHT, LIGHT = (20, 24, 29), (225, 230, 235)  # RGB: legible beside a white page and a black one
 HOLD_MS = 800  # a frame; they are 20 frames of the camera apart, and would flicker if shown faster
@@ -49,7 +43,9 @@ class Row:
 
 def rows() -> list[Row]:
     """All frames in which a hand is found, in their order; none is chosen."""
-    frames = DepthFolder(dataset_folder("sr305"), CAMERA, UNIT_MM)
+    frames = available_sensors().get("SR305")
+    if frames is None:
+        raise SystemExit("the picture shows the SR305 frames, which are not on this computer")
     hand = load_hand()
     net, _ = load_network(hand)
     look = first_look(frames, net, hand, "right")

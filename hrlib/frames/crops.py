@@ -1,12 +1,13 @@
 """A batch of crops: what the method sees of frames."""
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+TENSORS = ("image", "points", "centre_mm", "count", "upright")  # what a batch of crops has of each frame
 
 
 def batch_index(index: object) -> object:
@@ -38,14 +39,10 @@ class Crops:
     def __getitem__(self, index: object) -> "Crops":
         """A part of the batch; see `batch_index`."""
         index = batch_index(index)
-        return self._with(lambda part: part[index])
+        return replace(self, **{key: getattr(self, key)[index] for key in TENSORS})
 
     def to(self, device: torch.device | str) -> "Crops":
-        return self._with(lambda part: part.to(device))
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "Crops":
-        parts = (self.image, self.points, self.centre_mm, self.count)
-        return Crops(*map(change, parts), self.cube_mm, change(self.upright))
+        return replace(self, **{key: getattr(self, key).to(device) for key in TENSORS})
 
 
 def evenly(total: int, count: int) -> Int[Tensor, " N"]:
@@ -58,7 +55,4 @@ def concatenate(crops: list[Crops]) -> Crops:
     cubes = {c.cube_mm for c in crops}
     if len(cubes) != 1:
         raise ValueError(f"crops of one batch need one cube_mm, got {sorted(cubes)}")
-    *parts, upright = (
-        torch.cat([getattr(c, key) for c in crops]) for key in ("image", "points", "centre_mm", "count", "upright")
-    )
-    return Crops(*parts, cubes.pop(), upright)
+    return replace(crops[0], **{key: torch.cat([getattr(c, key) for c in crops]) for key in TENSORS})

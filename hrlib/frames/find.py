@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from tqdm import tqdm
 
 from .crop import crop_hand
@@ -68,10 +67,11 @@ def crop_frame(
     """
     try:
         masks, upright = _plausible_masks(frame, near_mm) if frame.mask is None else ([frame.mask], 0.0)
-        crops = concatenate([_cropped(frame, mask, cube_mm, upright) for mask in masks])
+        crops = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
     except NoHandFound as error:
         return None, str(error)
     crop = crops[looks_like_a_hand(crops.image).argmax()] if len(crops) > 1 else crops
+    crop = replace(crop, upright=crop.upright + upright)
     if near_mm is not None and np.linalg.norm(crop.centre_mm[0].numpy() - near_mm) > JUMP_MM:
         return None, HAND_ELSEWHERE
     return crop, ""
@@ -87,11 +87,6 @@ def _plausible_masks(frame, near_mm):
     if all(reasons):
         raise NoHandFound(reasons[0])
     return [mask for mask, reason in zip(masks, reasons, strict=True) if not reason], 0.0
-
-
-def _cropped(frame: Frame, mask: Bool[np.ndarray, "H W"], cube_mm: float, upright: float) -> Crops:
-    crop = crop_hand(frame.depth_mm, frame.camera, mask, cube_mm)
-    return replace(crop, upright=torch.full_like(crop.upright, upright))
 
 
 def expected_places(centre_mm: Float[np.ndarray, "B 3"], recordings: Sequence[str]) -> Float[np.ndarray, "B 3"]:

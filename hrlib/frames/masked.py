@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..support.decoding import read_image
+from ..support.decoding import FORMATS, read_image
 from .folder import DepthFolder
 from .frame import Frame
 from .wristband import mask_at_wristband
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+SUFFIXES = tuple(FORMATS)
 
 
 class MaskedFolder(Sequence):

@@ -1,5 +1,7 @@
 """Crops as another camera sees them: turned about its axis, in a mirror, or with another unit of length."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,16 +19,16 @@ def turned(crops: Crops, angle: Float[Tensor, " B"]) -> tuple[Crops, Float[Tenso
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     R = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
     points = rotated(crops.points - 0.5, R) + 0.5
-    parts = turned_image(crops.image, R), points, rotated(crops.centre_mm, R), crops.count
+    image, centre_mm = turned_image(crops.image, R), rotated(crops.centre_mm, R)
     upright = torch.where(crops.upright == 0, crops.upright, crops.upright - angle)
-    return Crops(*parts, crops.cube_mm, upright), R
+    return replace(crops, image=image, points=points, centre_mm=centre_mm, upright=upright), R
 
 
 def in_mirror(crops: Crops) -> Crops:
     """The crops as a mirror shows them: a left hand becomes a right one, x becomes -x. Exact except for the pixel grid."""
     other = crops.points.new_tensor([-1.0, 1.0, 1.0])
     points, centre_mm = (crops.points - 0.5) * other + 0.5, crops.centre_mm * other
-    return Crops(crops.image.flip(2), points, centre_mm, crops.count, crops.cube_mm, -crops.upright)
+    return replace(crops, image=crops.image.flip(2), points=points, centre_mm=centre_mm, upright=-crops.upright)
 
 
 def resized(crops: Crops, factor: float) -> Crops:
@@ -39,8 +41,7 @@ def resized(crops: Crops, factor: float) -> Crops:
     value = 0.5 + (image - 0.5) * factor
     seen = (image > 0) & (value > 0) & (value <= 1) & inside & inside[:, None]
     points = 0.5 + (crops.points - 0.5) * factor
-    parts = value.where(seen, 0), points, crops.centre_mm * factor, crops.count
-    return Crops(*parts, crops.cube_mm, crops.upright)
+    return replace(crops, image=value.where(seen, 0), points=points, centre_mm=crops.centre_mm * factor)
 
 
 def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:

@@ -33,13 +33,13 @@ def predict(net: PoseNet, crops: Crops, batch: int = BATCH, shape: Float[Tensor,
     Raises:
         ValueError: no crops, or a shape for a network that cannot be told any.
     """
-    if not len(crops):
-        raise ValueError("crops must hold at least one frame, got none")
     return _as_turned(net, crops, crops.upright, batch, shape)
 
 
 def _as_turned(net: PoseNet, crops: Crops, angle: Float[Tensor, " B"], batch: int, shape) -> Prediction:
     """What the network says of crops that are turned by `angle` (rad), turned back."""
+    if not len(crops):
+        raise ValueError("crops must hold at least one frame, got none")
     image, R = crops.image, None
     if angle.any():
         other, R = turned(crops, angle)
@@ -66,8 +66,6 @@ def predict_turned(
     less of it and trembles less, at several times the cost. Quaternions are averaged (Gramkow 2001, "On averaging rotations").
     turns_deg: angles of the cameras; 0 is the frame as it is. shape: as in `predict`. Raises ValueError for no angle.
     """
-    if not len(crops):
-        raise ValueError("crops must hold at least one frame, got none")
     if not len(turns_deg):
         raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
     seen = []

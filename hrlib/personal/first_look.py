@@ -16,7 +16,7 @@ from ..network.posenet import PoseNet
 from .check import camera_doubts
 from .side import LOOKS, compare_sides, finder_right, read_as, settle_side
 from .size import apparent_size, size_doubt
-from .stream import some_crops, some_frames
+from .stream import crops_of, some_frames
 
 FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
 
@@ -74,7 +74,8 @@ def first_look(
         ValueError: no file can be used; the message names one.
     """
     tells_shape = net.shape is not None and net.known is None
-    crops = some_crops(frames, FRAMES if tells_shape else LOOKS)
+    looked = some_frames(frames, FRAMES if tells_shape else LOOKS)
+    crops = crops_of(looked)
     if crops is None:
         side, doubts = settle_side(given, model, None)
         return FirstLook(side, doubts, 0)
@@ -84,6 +85,5 @@ def first_look(
     crops = crops if side == read_as(frames) else in_mirror(crops)
     shape = seen_shape(net, crops) if tells_shape and len(crops) >= FEWEST_TOLD else None
     own = size_doubt(size)
-    first = some_frames(frames, LOOKS)[0]
-    doubts += (*camera_doubts(first.camera, first.depth_mm.shape), *([own] if own else []))
+    doubts += (*camera_doubts(looked[0].camera, looked[0].depth_mm.shape), *([own] if own else []))
     return FirstLook(side, doubts, len(crops), shape)

@@ -13,7 +13,7 @@ from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from .size import apparent_size
-from .stream import some_crops, some_frames
+from .stream import crops_of, some_frames
 
 LOOKS = 20  # frames, evenly taken, tell the side of a folder
 # The two hands' confidences in a frame differ by an amount that scatters by this much from frame to frame (users A-D)
@@ -84,7 +84,7 @@ def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | N
     Raises:
         ValueError: no file can be used; the message names one.
     """
-    crops = some_crops(frames, LOOKS)
+    crops = crops_of(some_frames(frames, LOOKS))
     if crops is None:
         return None
     sides = compare_sides(net, hand, crops, read_as(frames), apparent_size(net, hand, crops))

@@ -56,10 +56,10 @@ def some_frames(frames: Sequence[Frame], count: int) -> list[Frame]:
     return readable
 
 
-def some_crops(frames: Sequence[Frame], count: int) -> Crops | None:
-    """The crops of at most `count` frames, evenly taken; None if none of them has something of a hand's size."""
+def crops_of(frames: Iterable[Frame]) -> Crops | None:
+    """The crops of some frames of a folder; None if none of them has something of a hand's size."""
     # one by one: frames that are far apart in time say nothing of where the hand is in the others
-    found = (crop_chunk([frame])[0] for frame in some_frames(frames, count))
+    found = (crop_chunk([frame])[0] for frame in frames)
     crops = [crop for crop in found if crop is not None]
     return concatenate(crops) if crops else None
 

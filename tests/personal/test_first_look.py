@@ -60,7 +60,7 @@ def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(mon
     net = PoseNet(replace(load_network(template(), ONE_HAND_MODEL)[0].settings, shape=True))
     net.load_state_dict(load_network(template(), ONE_HAND_MODEL)[0].state_dict(), strict=False)
     crops, seen = clean_batch().crops[[0, 1, 2, 3, 0]], []
-    monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops)
+    monkeypatch.setattr(looking, "crops_of", lambda frames: crops)
     monkeypatch.setattr(looking, "seen_shape", lambda net, crops: seen.append(crops) or SHAPE)
     shots = [Frame("a", torch.zeros(4, 4).numpy(), Camera(10.0, 10.0, 1.5, 1.5))]
     look = first_look(shots, net.eval(), template())
@@ -72,9 +72,9 @@ def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(mon
     assert torch.equal(known.known, SHAPE) and hand.joints_mm.norm() < template().joints_mm.norm()
     assert first_look(shots, known, template()).shape is None, "a personal model knows its hand"
     assert first_look(shots, load_network(template(), ONE_HAND_MODEL)[0], template()).shape is None
-    monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops[:4])
+    monkeypatch.setattr(looking, "crops_of", lambda frames: crops[:4])
     assert first_look(shots, net, template()).shape is None, "too few frames"
-    monkeypatch.setattr(looking, "some_crops", lambda frames, count: None)
+    monkeypatch.setattr(looking, "crops_of", lambda frames: None)
     assert first_look(shots, net, template()) == FirstLook("right", (), 0)
 
 
@@ -92,7 +92,7 @@ def test_what_is_said_of_the_shape():
 
 def test_doubts_about_camera_and_size_are_told(monkeypatch):
     crops = resized(clean_batch().crops, 0.6)
-    monkeypatch.setattr(looking, "some_crops", lambda frames, count: crops)
+    monkeypatch.setattr(looking, "crops_of", lambda frames: crops)
     shots = [Frame("a", torch.zeros(4, 4).numpy(), Camera(100.0, 60.0, 1.5, 1.5))]
     look = first_look(shots, load_network(template(), ONE_HAND_MODEL)[0], template())
     assert look.side == "right", "a hand of another size is compared in its own"
