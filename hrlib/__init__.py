@@ -21,7 +21,7 @@ frames), datasets, evaluation, personal (your own camera), drawing and companion
 import os
 
 # Threads that wait sleep. By default they spin, and where other programs have their cores, a command takes up to 16 times
-# as long, not twice (benchmarks/results/load.json). OpenMP reads this when torch loads it, so that a program's own setting comes first.
+# as long, not twice (benchmarks/results/load.json). OpenMP reads this when torch loads it: a program's own setting comes first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
