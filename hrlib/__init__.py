@@ -30,8 +30,10 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Camera": "frames.camera",
     "Crops": "frames.crops",
+    "FromJoints": "network.from_joints",
     "HandRig": "hand.rig",
     "PipelineSettings": "method",
+    "PoseModel": "network.model",
     "PoseNet": "network.posenet",
     "crop_hand": "frames.crop",
     "evaluate_step": "method",

@@ -99,6 +99,8 @@ class RefineOptions:
     recipe: Literal["best", "paper", "depth"] = "best"
     # checkpoint to begin with, by default the shipped base model.
     model: Path | None = None
+    # module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
+    network: str | None = None
     # use only the first images, at most this many.
     frames: int | None = None
     # of the recipes paper and depth, by default 10.
@@ -151,6 +153,7 @@ def refine(
     """
     from .hand.rig import load_hand
     from .network.checkpoint import load_network
+    from .network.model import built
     from .personal.run import RunOptions, checked, refine_checked
     from .personal.side import find_side, settle_side
     from .refine import check_run
@@ -158,8 +161,12 @@ def refine(
     from .support.parallel import alone_in, cores
 
     settings = learning.settings(source.masks is not None or source.colour is not None)
-    hand, start = load_hand(), learning.model or paths.BASE_MODEL
-    net, training = load_network(hand, start)
+    hand = load_hand()
+    if learning.network is None or learning.model is not None:
+        start = learning.model or paths.BASE_MODEL
+        (net, training), began = load_network(hand, start, learning.network), start.name
+    else:
+        net, training, began = built(learning.network), {}, learning.network
     source.frames(limit=learning.frames)  # says what is wrong with the options, before anything takes time
     with alone_in(out):
         if not check_only:
@@ -170,7 +177,7 @@ def refine(
             )
             _warn(doubts)
         frames = source.frames(side, learning.frames)
-        run = RunOptions(side, {"recipe": learning.recipe, "start": start.name}, anyway, processes=cores())
+        run = RunOptions(side, {"recipe": learning.recipe, "start": began}, anyway, processes=cores())
         check = checked(frames, net, hand, out, f"{source.folder}", run)
         if check_only:
             return int(bool(check.refusals))
@@ -181,6 +188,7 @@ def refine(
         numbers = " ".join(f"{number:.10g}" for number in source.camera)
         print(f"refine: {len(result.after)} frames, recipe {learning.recipe}; look at {result.files['report.html']}")
         known = f"--camera {numbers} --unit-mm {source.unit_mm:.10g} --model {out}"
+        known += "" if learning.network is None else f" --network {learning.network}"
         print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")
     return 0
 
@@ -192,6 +200,7 @@ def predict(
     model: Path | None = None,
     json: Path | None = None,
     fit: bool = False,
+    network: str | None = None,
 ) -> int:
     """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
@@ -203,6 +212,7 @@ def predict(
         model: folder that hrlib refine has written; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
         fit: also fit each predicted pose to its frame, and make movements even; better joints, about 0.1 s a frame.
+        network: module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
     """
     from statistics import median
 
@@ -215,7 +225,7 @@ def predict(
     from .refine.saved import refined_side
     from .support.parallel import cores
 
-    net, hand = _model(model, load_hand())
+    net, hand = _model(model, load_hand(), network)
     look = first_look(source.frames(), net, hand, side, None if model is None else refined_side(model))
     _warn(look.doubts)
     (net, hand), frames, side = look.told(net, hand), source.frames(look.side), look.side
@@ -262,12 +272,15 @@ def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
     return 0
 
 
-def _model(folder: Path | None, hand):
-    """Network and hand of a folder that `refine` has written; None: the shipped base model with `hand`."""
+def _model(folder: Path | None, hand, network: str | None = None):
+    """Network and hand of a folder that `refine` has written; None: the base model or your own network, and `hand`."""
     from .network.checkpoint import load_network
+    from .network.model import built
     from .refine.saved import load_refined
 
-    return (load_network(hand)[0], hand) if folder is None else load_refined(folder, hand)
+    if folder is not None:
+        return load_refined(folder, hand, network)
+    return (load_network(hand)[0] if network is None else built(network)), hand
 
 
 def record(

@@ -13,7 +13,8 @@ from .hand.kinematics import forward_kinematics, joint_positions
 from .hand.rig import HandRig
 from .hand.skinning import skin, skinning_transforms
 from .losses import FINGER_RADIUS_MM, LossWeights, collision_loss, depth_loss, physical_loss, weighted_sum
-from .network.posenet import PoseNet, Prediction, wrist_to_anchor_mm
+from .network.model import PoseModel
+from .network.posenet import Prediction, wrist_to_anchor_mm
 from .network.predict import predict
 from .render import splat_depth
 
@@ -170,7 +171,7 @@ def true_prediction(
     return Prediction(rotations, (anchor_mm - crops.centre_mm) / crops.cube_mm)
 
 
-def predict_joints(net: PoseNet, hand: HandRig, crops: Crops) -> Float[Tensor, "B 21 3"]:
+def predict_joints(net: PoseModel, hand: HandRig, crops: Crops) -> Float[Tensor, "B 21 3"]:
     """The 21 points that the network predicts, posed with `hand`, mm in the camera frame."""
     return predicted_joints(predict(net, crops), hand, crops)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from ..frames.crops import Crops
 from ..hand.joints import JOINT_POINTS
 from ..hand.rig import HandRig
-from ..network.posenet import PoseNet, Prediction
+from ..network.model import PoseModel
+from ..network.posenet import Prediction
 from ..network.predict import predict
 from ..refine import BestSettings, refine
 from ..refine.confidence import confidence
@@ -54,7 +55,7 @@ def measure(
 
 
 def refine_and_measure(
-    net: PoseNet, hand: HandRig, crops: Crops, settings: BestSettings, test: SyntheticBatch
+    net: PoseModel, hand: HandRig, crops: Crops, settings: BestSettings, test: SyntheticBatch
 ) -> Measured:
     """Refine on `crops`, which have no labels, and measure on `test`, which refinement does not see."""
     done = refine(net, hand, crops, settings, progress=False)

@@ -17,7 +17,8 @@ from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..losses import image_mse
 from ..method import Step, evaluate_step
-from ..network.posenet import PoseNet, Prediction
+from ..network.model import PoseModel
+from ..network.posenet import Prediction
 from ..network.predict import predict
 from ..refine.single_frame import Fit
 from .joint_errors import errors_mm, joint_error_mm, success_curve
@@ -48,7 +49,7 @@ class Judged:
         return evaluate_step(self.prediction[index], self.hand, self.crops[index], cloud_mm=self.cloud_mm)
 
 
-def judge(net: PoseNet, hand: HandRig, crops: Crops, cloud_mm: Cloud | None = None, batch: int = 100) -> Judged:
+def judge(net: PoseModel, hand: HandRig, crops: Crops, cloud_mm: Cloud | None = None, batch: int = 100) -> Judged:
     """Predict the poses of frames and `judge_poses` them. Raises ValueError for no frames."""
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")

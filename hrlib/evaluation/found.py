@@ -25,7 +25,8 @@ from ..hand.joints import JOINT_POINTS, POINT_NAMES
 from ..hand.rig import HandRig
 from ..method import predicted_joints
 from ..network.known import told_what_it_sees
-from ..network.posenet import PoseNet, Prediction
+from ..network.model import PoseModel
+from ..network.posenet import Prediction
 from ..network.predict import predict_turned
 from ..refine.explain import ExplainSettings, explain
 from ..support.ground_truth import Noted
@@ -78,7 +79,7 @@ def find_real(frames: RealJoints, progress: bool = True) -> FoundFrames:
     return FoundFrames(source, crops, names, frames.joints_mm[at], left_out, crop, kept.recording)
 
 
-def poses(net: PoseNet, hand: HandRig, found: FoundFrames, fitted: bool = False, progress: bool = True) -> Prediction:
+def poses(net: PoseModel, hand: HandRig, found: FoundFrames, fitted: bool = False, progress: bool = True) -> Prediction:
     """What a model says of the frames, by five turned views; `fitted`: from there each frame's pose is fitted to its depth."""
     prediction = predict_turned(net, found.crops)
     if not fitted:
@@ -134,7 +135,7 @@ class RealEvaluation:
 
 
 def evaluate_real(
-    title: str, frames: RealJoints, net: PoseNet, hand: HandRig, scale: str = "template", progress: bool = True
+    title: str, frames: RealJoints, net: PoseModel, hand: HandRig, scale: str = "template", progress: bool = True
 ) -> RealEvaluation:
     """Find the hands of a real set, pose them by the network alone and fitted to each frame, and compare with the labels.
 

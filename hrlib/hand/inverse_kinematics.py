@@ -1,5 +1,7 @@
 """Inverse kinematics: poses, bone lengths and the joint map's bias of our hand, from labels of joint positions alone.
 
+`fit_to_joints` descends, over frames of a data set. `rotations_of_joints` is closed, frame by frame, and differentiable.
+
 A data set's joints do not lie at the rig's. Each is a weighted mean of our 21 points (`hrlib.hand.joints.joint_map`) plus a
 constant offset in the frame of its bone, the same for all frames and growing with the hand. Poses are free per frame, bone
 lengths per subject. Joint limits, a prior of lengths and offsets, and even movement decide what labels do not.
@@ -15,12 +17,17 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from tqdm import tqdm
 
-from .joints import POINT_ORDER, TIP_PARENTS, joint_map
+from .joints import FINGERS, JOINT_NAMES, POINT_ORDER, TIP_PARENTS, joint_map
 from .kinematics import forward_kinematics, joint_positions
-from .rig import HandRig
-from .rotations import from_euler
+from .rig import HandRig, neutral_rotations
+from .rotations import NEAREST_SINE, from_euler, rotation_matrix, safe_atan2
 
 START_FLEXIONS = (0.0, 0.5, 1.1)  # rad, of all finger joints: an open, a relaxed and a closed hand to start from
+PALM = tuple(
+    JOINT_NAMES.index(name) for name in ("wrist", *(f"{finger}_base" for finger in FINGERS))
+)  # one rigid piece
+# the far joint's flexion over the middle joint's, where no tip tells: 2/3 in fingers (Lin, Wu, Huang 2000); the thumb's is free
+FAR_FLEXION = (0.0, 2 / 3, 2 / 3, 2 / 3, 2 / 3)
 CARRIERS = tuple((tuple(range(16)) + TIP_PARENTS)[i] for i in POINT_ORDER)  # the joint in whose frame each point rests
 
 
@@ -176,3 +183,52 @@ def laid_on(
     """R, t in mm and mean distance in mm of the rigid motion that brings the model nearest to the labels (Kabsch)."""
     R, t = roma.rigid_points_registration(model.expand_as(labels), labels)
     return R, t, (model @ R.mT + t[:, None] - labels).norm(dim=-1).mean(1)
+
+
+# -- one frame at a time, in closed form ------------------------------------------------------------------------------------
+
+
+def palm_of(hand: HandRig) -> Float[Tensor, "6 3"]:
+    """The wrist and the five bases at rest, in the wrist's frame: the palm that `rotations_of_joints` lays on joints."""
+    return hand.joints_mm[list(PALM)]
+
+
+def rotations_of_joints(points: Float[Tensor, "B J 3"], palm: Float[Tensor, "6 3"]) -> Float[Tensor, "B 16 4"]:
+    """The pose whose bones have the directions of the joints: unit quaternions xyzw.
+
+    The wrist's rotation brings the palm nearest to the joints (Kabsch; lengths do not count), each finger joint's points its
+    bone along R_x(flexion) R_z(deviation), without twist. A hand of the same bones is met exactly. The gradient is finite
+    everywhere, and zero where coinciding joints tell no direction.
+
+    Args:
+        points: 21 (`joints.POINT_NAMES`) or 16 (`joints.JOINT_NAMES`), of any origin and unit, in the camera's axes.
+        palm: `palm_of` the hand that is to be posed.
+
+    Raises:
+        ValueError: joints of another number.
+    """
+    count = points.shape[1]
+    if count not in (21, 16):
+        raise ValueError(f"points must be [B, 21, 3] or [B, 16, 3], got {list(points.shape)}")
+    fingers = points[:, 1:].unflatten(1, (5, -1))  # [B, 5, base, middle, far and, of 21, tip, 3]
+    seen, rest = torch.cat([points[:, :1], fingers[:, :, 0]], 1), palm - palm.mean(0)
+    products = torch.einsum("bpr,pc->brc", seen - seen.mean(1, keepdim=True), rest)
+    # of about length one, for `special_procrustes` damps its gradient where singular values are small against that
+    R = roma.special_procrustes(products / (products.flatten(1).norm(dim=1) + 1e-6)[:, None, None])
+    parent = R[:, None] @ neutral_rotations().to(R)[list(PALM[1:])]
+    found = []
+    for along in fingers.diff(dim=2).unbind(2):
+        found.append(_pointing(torch.einsum("bfrc,bfr->bfc", parent, along)))
+        parent = parent @ rotation_matrix(from_euler(found[-1]))
+    if count == 16:
+        flexion = found[-1][..., 0] * points.new_tensor(FAR_FLEXION)
+        found.append(torch.stack([flexion, torch.zeros_like(flexion), torch.zeros_like(flexion)], -1))
+    joints = from_euler(torch.stack(found, 2).flatten(1, 2))  # [B, 15, 4]
+    return torch.cat([roma.rotmat_to_unitquat(R)[:, None], joints], 1)
+
+
+def _pointing(along: Tensor) -> Tensor:
+    """Angles (flexion, deviation, 0) of R_x R_z that turn the y axis along directions of any length, [..., 3]."""
+    x, y, z = (along / (along.square().sum(-1, keepdim=True) + 1e-12).sqrt()).unbind(-1)
+    deviation = torch.asin((-x).clamp(-1 + NEAREST_SINE, 1 - NEAREST_SINE))
+    return torch.stack([safe_atan2(z, y), deviation, torch.zeros_like(x)], -1)

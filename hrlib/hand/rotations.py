@@ -49,12 +49,12 @@ def euler_angles(rotations: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 
     R = rotation_matrix(rotations)
     # first row (cos b cos c, -sin b, cos b sin c), second column (-sin b, cos a cos b, sin a cos b)
     sine = (-R[..., 0, 1]).clamp(-1 + NEAREST_SINE, 1 - NEAREST_SINE)
-    flexion = _safe_atan2(R[..., 2, 1], R[..., 1, 1])
-    twist = _safe_atan2(R[..., 0, 2], R[..., 0, 0])
+    flexion = safe_atan2(R[..., 2, 1], R[..., 1, 1])
+    twist = safe_atan2(R[..., 0, 2], R[..., 0, 0])
     return torch.stack([flexion, torch.asin(sine), twist], -1)
 
 
-def _safe_atan2(y: Tensor, x: Tensor) -> Tensor:
+def safe_atan2(y: Float[Tensor, "*batch"], x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """atan2 whose gradient is zero where both arguments vanish, instead of NaN or, close by, a million radians a unit."""
     vanishing = (x.abs() < VANISHING) & (y.abs() < VANISHING)
     angle = torch.atan2(torch.where(vanishing, torch.zeros_like(y), y), torch.where(vanishing, torch.ones_like(x), x))

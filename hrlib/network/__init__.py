@@ -1,1 +1,1 @@
-"""From the crop to theta: PoseNet, its checkpoints, and export (Sec. 3.2)."""
+"""From the crop to theta: PoseNet or a network of your own, checkpoints, and export (Sec. 3.2)."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..frames.crops import Crops, evenly
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
+from .model import PoseModel
 from .posenet import PoseNet
 from .predict import predict
 
@@ -15,17 +16,22 @@ from .predict import predict
 FRAMES = 100
 
 
-def seen_shape(net: PoseNet, crops: Crops) -> Float[Tensor, "8"] | None:
+def knows_many(net: PoseModel) -> bool:
+    """Whether it knows a population of hands, and can be told which: a PoseNet with `settings.shape`, no other network."""
+    return isinstance(net, PoseNet) and net.told is not None
+
+
+def seen_shape(net: PoseModel, crops: Crops) -> Float[Tensor, "8"] | None:
     """The shape that a network sees in the crops of one person: the median over at most `FRAMES` of them.
 
     None for a network that knows one hand. Raises ValueError for no crops.
     """
-    if net.shape is None:
+    if not knows_many(net):
         return None
     return predict(net, crops[evenly(len(crops), FRAMES)]).shape.median(0).values
 
 
-def told(net: PoseNet, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple[PoseNet, HandRig]:
+def told(net: PoseModel, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple[PoseModel, HandRig]:
     """A copy of the network that knows the shape, and the template `hand` so shaped; without a shape both as they are."""
     if shape is None:
         return net, hand
@@ -33,11 +39,11 @@ def told(net: PoseNet, hand: HandRig, shape: Float[Tensor, "8"] | None) -> tuple
     return copy.copy(net).tell(shape), shaped(hand, HandShape.of_numbers(shape), name=f"{hand.name}, as seen")
 
 
-def told_template(net: PoseNet) -> PoseNet:
+def told_template(net: PoseModel) -> PoseModel:
     """The network told that it sees the template's hand, or as it is if it knows one hand already."""
-    return net if net.told is None or net.known is not None else copy.copy(net).tell(net.theta.weight.new_zeros(8))
+    return net if not knows_many(net) or net.known is not None else copy.copy(net).tell(net.theta.weight.new_zeros(8))
 
 
-def told_what_it_sees(net: PoseNet, hand: HandRig, crops: Crops) -> tuple[PoseNet, HandRig]:
+def told_what_it_sees(net: PoseModel, hand: HandRig, crops: Crops) -> tuple[PoseModel, HandRig]:
     """`told` the `seen_shape` of one person's crops. A network that knows one hand, or was told another, stays as it is."""
-    return told(net, hand, seen_shape(net, crops) if net.known is None else None)
+    return told(net, hand, seen_shape(net, crops) if knows_many(net) and net.known is None else None)

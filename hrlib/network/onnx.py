@@ -23,6 +23,7 @@ from ..frames.crops import Crops
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..support.files import read_whole, write_bytes_atomically
+from .model import PoseModel, named
 from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 
 OPSET = 17  # the oldest that has all operators used here
@@ -50,7 +51,7 @@ class _Graph(nn.Module):
         return tuple(part for part in parts if part is not None)
 
 
-def export_bytes(net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> bytes:
+def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes:
     """An ONNX model for any batch size: input image [B, 120, 120] (1 - z of the crop frame, 0 where there is nothing).
 
     Outputs: joints_mm [B, 21, 3], the points of `joints.POINT_NAMES` in the camera's axes, counted from the crop's centre;
@@ -63,10 +64,14 @@ def export_bytes(net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> bytes:
         cube_mm: edge of the crops' cube, which the graph needs to place the hand.
 
     Raises:
-        ValueError: the package onnx is not installed, or a cube that holds no hand.
+        ValueError: the package onnx is not installed, another network than a PoseNet, or a cube that holds no hand.
     """
     if not CUBES_MM[0] <= cube_mm <= CUBES_MM[1]:  # refuses NaN as well
         raise ValueError(f"cube_mm must be {CUBES_MM[0]:g} to {CUBES_MM[1]:g} mm, about a hand's size, got {cube_mm}")
+    if not isinstance(net, PoseNet):
+        raise ValueError(
+            f"only a PoseNet is exported, got {named(net)}: export your own by torch.onnx, its theta first"
+        )
     onnx, graph, image = _package("onnx"), _Graph(net, hand, float(cube_mm)), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
@@ -92,7 +97,7 @@ def export_bytes(net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> bytes:
     return model.SerializeToString()
 
 
-def export_onnx(path: str | Path, net: PoseNet, hand: HandRig, cube_mm: float = 250.0) -> None:
+def export_onnx(path: str | Path, net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> None:
     """Write `export_bytes` to one file, weights included, whole or not at all."""
     write_bytes_atomically(path, export_bytes(net, hand, cube_mm))
 

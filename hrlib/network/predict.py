@@ -12,14 +12,15 @@ from torch.nn.functional import normalize
 from ..frames.crops import Crops
 from ..frames.turn import rotated, turned
 from ..hand.kinematics import turn_hand
-from .posenet import PoseNet, Prediction
+from .model import PoseModel, ask
+from .posenet import Prediction
 
 BATCH = 200  # crops at a time
 TURNS_DEG = (0.0, 15.0, -15.0, 30.0, -30.0)  # seven add little; three have most of the gain
 
 
 @torch.no_grad()
-def predict(net: PoseNet, crops: Crops, batch: int = BATCH, shape: Float[Tensor, "8"] | None = None) -> Prediction:
+def predict(net: PoseModel, crops: Crops, batch: int = BATCH, shape: Float[Tensor, "8"] | None = None) -> Prediction:
     """The network's predictions, `batch` crops at a time. Dropout is off; the network stays as it is.
 
     It has learned raised hands. So it sees each crop turned upright (`Crops.upright`), and what it says is turned back.
@@ -31,12 +32,12 @@ def predict(net: PoseNet, crops: Crops, batch: int = BATCH, shape: Float[Tensor,
         shape: `HandShape.numbers` of the one hand that all crops show; None: what the network knows (`PoseNet.tell`).
 
     Raises:
-        ValueError: no crops, or a shape for a network that cannot be told any.
+        ValueError: no crops, a shape for a network that cannot be told any, or what `ask` refuses.
     """
     return _as_turned(net, crops, crops.upright, batch, shape)
 
 
-def _as_turned(net: PoseNet, crops: Crops, angle: Float[Tensor, " B"], batch: int, shape) -> Prediction:
+def _as_turned(net: PoseModel, crops: Crops, angle: Float[Tensor, " B"], batch: int, shape) -> Prediction:
     """What the network says of crops that are turned by `angle` (rad), turned back."""
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
@@ -47,7 +48,7 @@ def _as_turned(net: PoseNet, crops: Crops, angle: Float[Tensor, " B"], batch: in
     training = net.training
     net.eval()
     told = None if shape is None else shape.to(image)[None]
-    parts = [net(image[i : i + batch], told) for i in range(0, len(image), batch)]
+    parts = [ask(net, image[i : i + batch], told) for i in range(0, len(image), batch)]
     net.train(training)
     prediction = _combined(parts, torch.cat)
     if R is None:
@@ -58,7 +59,7 @@ def _as_turned(net: PoseNet, crops: Crops, angle: Float[Tensor, " B"], batch: in
 
 @torch.no_grad()
 def predict_turned(
-    net: PoseNet, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG, shape: Float[Tensor, "8"] | None = None
+    net: PoseModel, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG, shape: Float[Tensor, "8"] | None = None
 ) -> Prediction:
     """The mean of the predictions for the frames as turned cameras see them, turned back (test-time augmentation).
 

@@ -18,7 +18,7 @@ from ..frames.crops import Crops, concatenate
 from ..frames.frame import Frame
 from ..frames.recognise import looks_like_a_hand
 from ..hand.rig import HandRig
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
@@ -102,7 +102,7 @@ class Check:
 
 
 def look_over(
-    frames: Sequence[Frame], net: PoseNet, template: HandRig, progress: bool = True, processes: int = 1
+    frames: Sequence[Frame], net: PoseModel, template: HandRig, progress: bool = True, processes: int = 1
 ) -> Check:
     """Find, crop and measure the hand in each frame, and judge the folder. Each file is read once.
 
@@ -152,7 +152,7 @@ class _Looked:
     camera_doubts: tuple[str, ...]
 
 
-def _looked(net: PoseNet, template: HandRig, frames: list[Frame]) -> _Looked:
+def _looked(net: PoseModel, template: HandRig, frames: list[Frame]) -> _Looked:
     crops, kept, lost = crop_chunk(frames)
     columns = ()
     if crops is not None:
@@ -163,7 +163,7 @@ def _looked(net: PoseNet, template: HandRig, frames: list[Frame]) -> _Looked:
     return _Looked(crops, [frame.name for frame in kept], lost, columns, depths_mm, doubts)
 
 
-def likeness(net: PoseNet, template: HandRig, crops: Crops) -> Float[Tensor, " B"]:
+def likeness(net: PoseModel, template: HandRig, crops: Crops) -> Float[Tensor, " B"]:
     """How much each crop looks like a hand, in [0, 1]: low only if both the recogniser and the base model are unsure."""
     both = looks_like_a_hand(crops.image) * confidence(predict(net, crops), template, crops)
     return both / (both + UNDECIDED)

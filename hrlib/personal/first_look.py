@@ -11,8 +11,8 @@ from ..frames.turn import in_mirror
 from ..hand.joints import FINGERS
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape
-from ..network.known import FRAMES, seen_shape, told
-from ..network.posenet import PoseNet
+from ..network.known import FRAMES, knows_many, seen_shape, told
+from ..network.model import PoseModel
 from .check import camera_doubts
 from .side import LOOKS, compare_sides, finder_right, read_as, settle_side
 from .size import apparent_size, size_doubt
@@ -32,7 +32,7 @@ class FirstLook:
         None  # `HandShape.numbers` that the network sees; None where it is not to be told
     )
 
-    def told(self, net: PoseNet, hand: HandRig) -> tuple[PoseNet, HandRig]:
+    def told(self, net: PoseModel, hand: HandRig) -> tuple[PoseModel, HandRig]:
         """The model that knows the shape."""
         return told(net, hand, self.shape)
 
@@ -60,7 +60,7 @@ def factors(shape: Float[Tensor, "8"]) -> dict[str, float]:
 
 
 def first_look(
-    frames: Sequence[Frame], net: PoseNet, hand: HandRig, given: str | None = None, model: str | None = None
+    frames: Sequence[Frame], net: PoseModel, hand: HandRig, given: str | None = None, model: str | None = None
 ) -> FirstLook:
     """Look at some frames of a folder.
 
@@ -73,7 +73,7 @@ def first_look(
     Raises:
         ValueError: no file can be used; the message names one.
     """
-    tells_shape = net.shape is not None and net.known is None
+    tells_shape = knows_many(net) and net.known is None
     looked = some_frames(frames, FRAMES if tells_shape else LOOKS)
     crops = crops_of(looked)
     if crops is None:

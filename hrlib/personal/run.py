@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..frames.frame import Frame
 from ..hand.rig import HandRig
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..refine import BestSettings, PaperSettings, refine
 from ..refine.best import in_runs
 from ..refine.saved import save_refined
@@ -33,7 +33,7 @@ class RunOptions:
 
 
 def checked(
-    frames: Sequence[Frame], net: PoseNet, hand: HandRig, out: Path, source: str, options: RunOptions = RunOptions()
+    frames: Sequence[Frame], net: PoseModel, hand: HandRig, out: Path, source: str, options: RunOptions = RunOptions()
 ) -> Check:
     """Check frames, print the report and write it to out/check.json; of torchrun's processes the first one tells.
 
@@ -53,7 +53,7 @@ def checked(
 
 def refine_checked(
     check: Check,
-    net: PoseNet,
+    net: PoseModel,
     hand: HandRig,
     settings: PaperSettings | BestSettings,
     out: Path,

@@ -9,7 +9,7 @@ from ..frames.finder import find_hand
 from ..frames.frame import Frame
 from ..frames.turn import in_mirror, resized
 from ..hand.rig import HandRig
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from .size import apparent_size
@@ -59,7 +59,7 @@ class Sides:
         return f"the frames show a {self.side} hand ({self}), and are taken for a {taken_for} one: see --side"
 
 
-def compare_sides(net: PoseNet, hand: HandRig, crops: Crops, read_as: str = "right", size: float = 1.0) -> Sides:
+def compare_sides(net: PoseModel, hand: HandRig, crops: Crops, read_as: str = "right", size: float = 1.0) -> Sides:
     """Compare both hands on at most `LOOKS` of the crops.
 
     Args:
@@ -74,7 +74,7 @@ def compare_sides(net: PoseNet, hand: HandRig, crops: Crops, read_as: str = "rig
     return Sides(len(crops), **{read_as: as_read, OTHER[read_as]: as_other})
 
 
-def find_side(frames: Sequence[Frame], net: PoseNet, hand: HandRig) -> Sides | None:
+def find_side(frames: Sequence[Frame], net: PoseModel, hand: HandRig) -> Sides | None:
     """What some of the frames say of the side; None if no hand is found in them.
 
     Args:

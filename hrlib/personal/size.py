@@ -9,7 +9,7 @@ from ..frames.crops import Crops, evenly
 from ..frames.turn import resized
 from ..hand.rig import HandRig
 from ..network.known import told_template
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.confidence import confidence
 
@@ -19,7 +19,7 @@ MOST_STEPS = 4  # to 0.4 and 2.4 times the size
 SMALLEST, LARGEST = 0.8, 1.25  # of the template: few adults' hands are outside
 
 
-def apparent_size(net: PoseNet, hand: HandRig, crops: Crops) -> float:
+def apparent_size(net: PoseModel, hand: HandRig, crops: Crops) -> float:
     """How large the hand seems, as a factor of the template: the size that the mean confidence tells.
 
     Args:

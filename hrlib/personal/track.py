@@ -11,7 +11,8 @@ from ..frames.crops import Crops
 from ..frames.frame import Frame
 from ..hand.rig import HandRig
 from ..method import predicted_joints
-from ..network.posenet import PoseNet, Prediction
+from ..network.model import PoseModel
+from ..network.posenet import Prediction
 from ..network.predict import predict, predict_turned
 from ..refine.confidence import confidence
 from ..refine.explain import ExplainSettings, explain
@@ -40,7 +41,7 @@ class Tracked:
 
 
 def tracked(
-    net: PoseNet, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False, quick: bool = False
+    net: PoseModel, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False, quick: bool = False
 ) -> Tracked:
     """The hand in each of the crops.
 
@@ -60,7 +61,7 @@ def tracked(
 
 
 def track(
-    net: PoseNet, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False, processes: int = 1
+    net: PoseModel, hand: HandRig, frames: Sequence[Frame], chunk: int = CHUNK, fit: bool = False, processes: int = 1
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
     """The hand in each frame, `chunk` frames in memory at a time, and the reason for each frame left out.
 
@@ -71,7 +72,7 @@ def track(
 
 
 def _tracked_chunk(
-    net: PoseNet, hand: HandRig, fit: bool, frames: list[Frame]
+    net: PoseModel, hand: HandRig, fit: bool, frames: list[Frame]
 ) -> tuple[Tracked | None, dict[str, str]]:
     crops, kept, left_out = crop_chunk(frames)
     return None if crops is None else tracked(net, hand, crops, [frame.name for frame in kept], fit), left_out

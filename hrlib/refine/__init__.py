@@ -14,7 +14,7 @@ from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..method import PipelineSettings
 from ..network.known import told_template
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..support.parallel import alone_in, workers
 from .best import BestSettings, refine_best
 from .paper import PaperSettings, refine_paper
@@ -28,7 +28,7 @@ RECIPES = {
 
 
 def refine(
-    net: PoseNet,
+    net: PoseModel,
     hand: HandRig,
     crops: Crops,
     settings: PaperSettings | BestSettings,
@@ -41,12 +41,14 @@ def refine(
     Under torchrun the processes share each batch of the learning; each of them repeats the fits.
 
     Args:
+        net: any `PoseModel`.
         settings: of one of the two recipes.
         out: folder for state.pt, from which the same call goes on after a stop; None keeps nothing.
         device: where to compute; None is the CPU.
 
     Raises:
-        ValueError: there are no frames, a frame has no depth, or `out` holds a run of other settings or frames.
+        ValueError: there are no frames, a frame has no depth, no gradient reaches the network (`network.model`), or `out` holds
+            a run of other settings or frames.
         OSError: the state cannot be written, or another run writes into `out`.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the state is saved.
     """
@@ -66,7 +68,7 @@ def refine(
         return recipe(own.eval().to(device), hand.to(device), crops.to(device), settings, state)
 
 
-def check_run(net: PoseNet, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:
+def check_run(net: PoseModel, hand: HandRig, settings: PaperSettings | BestSettings, out: str | Path) -> None:
     """Raise ValueError if `out` holds a run that `refine` would not go on with, whatever the frames are.
 
     To know this early saves the minutes that finding the hand in all frames takes.

@@ -24,7 +24,9 @@ from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..losses import saturating
 from ..method import predicted_joints, voted_joints, wrist_position
-from ..network.posenet import PoseNet, Prediction
+from ..network.known import knows_many
+from ..network.model import PoseModel, ask, check_learns
+from ..network.posenet import Prediction
 from ..network.predict import predict
 from ..support.checks import require_at_least
 from ..support.parallel import add_gradients, any_of
@@ -85,7 +87,7 @@ class BestSettings:
             raise ValueError(f"keep must be a share in (0, 1], got {self.keep}")
 
 
-def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, state: State) -> Refined:
+def refine_best(net: PoseModel, hand: HandRig, crops: Crops, s: BestSettings, state: State) -> Refined:
     """The user's hand and, where asked for, rounds of learning; `hrlib.refine.refine` calls it with a copy of the network.
 
     After each round the curve has the network's mean surprise by held-out frames, which chooses the best round.
@@ -95,13 +97,14 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
     mine = crops[learn[in_runs(len(learn), s.frames, RUN)]]
     best, optimiser = copy.deepcopy(net), torch.optim.Adam(net.parameters(), s.learning_rate, fused=True)
     state.restore(net=net, best=best, optimiser=optimiser)
-    rounds = s.rounds if s.rounds is not None else ROUNDS if net.told is None else 0
+    rounds = s.rounds if s.rounds is not None else 0 if knows_many(net) else ROUNDS
     if not state.curve:
-        if net.told is not None or not rounds:
+        if knows_many(net) or not rounds:
             state.curve += _hands(net, hand, mine, judged, s)
         else:
             state.curve.append({"round": 0, "surprise": judge(net, hand, judged, s.explain)})
     if rounds:
+        check_learns(net, crops.image)
         middles = learn[1:-1][learn[2:] - learn[:-2] == 2]  # with a frame on each side that may be learnt from, too
         learner = Learner(net, optimiser, crops, middles, s, state)
         _learn(Explainer(net, hand, mine, s, state.processes.progress), learner, judged, rounds, best)
@@ -110,7 +113,7 @@ def refine_best(net: PoseNet, hand: HandRig, crops: Crops, s: BestSettings, stat
     return Refined(best.eval(), hand, hand.cloud_mm, state.curve, tuple(_warnings(state.curve, len(crops))))
 
 
-def _hands(net: PoseNet, hand: HandRig, mine: Crops, judged: Crops, s: BestSettings) -> list[dict]:
+def _hands(net: PoseModel, hand: HandRig, mine: Crops, judged: Crops, s: BestSettings) -> list[dict]:
     """Rows of the curve: the hands that were compared, and the best of them as round 0."""
     hands = compare_hands(net, hand, mine, judged, s.find)
     found = min(hands, key=lambda own: own.surprise)
@@ -121,7 +124,7 @@ def _hands(net: PoseNet, hand: HandRig, mine: Crops, judged: Crops, s: BestSetti
     return [*(own.row() for own in hands), first]
 
 
-def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: int, best: PoseNet) -> None:
+def _learn(explainer: "Explainer", learner: "Learner", judged: Crops, rounds: int, best: PoseModel) -> None:
     """The rounds of learning that are still to do; `best` gets the weights of the best one."""
     net, hand, s, state = explainer.net, explainer.hand, explainer.settings, learner.state
     first = _shape_of(_rounds(state)[0], hand)
@@ -222,7 +225,7 @@ def _warnings(curve: list[dict], frames: int) -> Iterator[str]:
 class Explainer:
     """The user's hand and the pose of each frame, from what the network predicts."""
 
-    net: PoseNet
+    net: PoseModel
     hand: HandRig  # the template
     crops: Crops  # the frames to explain
     settings: BestSettings
@@ -236,7 +239,7 @@ class Explainer:
         shape = known or HandShape.template(hand.vertices_mm)
         guess = predict(self.net, crops)
         if s.reshape:
-            shape = fit_hand(hand, crops, guess, fit, None if self.net.told is None else known)
+            shape = fit_hand(hand, crops, guess, fit, known if knows_many(self.net) else None)
             shape = self.corrected(shape, known or shape, guess, fit) if s.correct else shape
         return shape, explain(shaped(hand, shape), crops, guess, fit, s.neighbours, self.progress)
 
@@ -271,7 +274,7 @@ class Explainer:
 class Learner:
     """Steps of learning: labelled synthetic frames of the user's hand, and even, turning movement in the user's frames."""
 
-    net: PoseNet
+    net: PoseModel
     optimiser: torch.optim.Optimizer
     crops: Crops  # all frames of the user
     middles: Int[Tensor, " M"]  # indices of frames that may be learnt from together with the frames before and after
@@ -327,7 +330,7 @@ class Learner:
             shown.append(other)
         device = hand.vertices_mm.device
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-            prediction = self.net(torch.cat([crops.image for crops in shown]))
+            prediction = ask(self.net, torch.cat([crops.image for crops in shown]))
         labelled, rest = prediction[: len(batch)], prediction[len(batch) :]
         loss, error_mm = pose_loss(labelled, batch, hand, s.joint_weight)
         if len(three):  # more processes than runs leave some without

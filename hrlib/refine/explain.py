@@ -190,7 +190,7 @@ def _require(crops: Crops, prediction: Prediction):
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
     if prediction.offset is None:
-        raise ValueError("prediction must say where the hand is: take a network with offset=True")
+        raise ValueError("prediction must say where the hand is: take a network with an offset (PoseNet: offset=True)")
 
 
 def _fit(

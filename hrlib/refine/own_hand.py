@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from ..frames.crops import Crops, evenly
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
-from ..network.known import seen_shape
-from ..network.posenet import PoseNet
+from ..network.known import knows_many, seen_shape
+from ..network.model import PoseModel
 from ..network.predict import predict
 from .explain import ExplainSettings, fit_hand, surprise
 
@@ -30,13 +30,13 @@ class OwnHand:
         return {"hand": self.name, "surprise": self.surprise} | parts
 
 
-def tell(net: PoseNet, shape: HandShape | None) -> None:
+def tell(net: PoseModel, shape: HandShape | None) -> None:
     """Tell the network the shape, or to forget it, if it can be told any."""
-    if net.told is not None:
+    if knows_many(net):
         net.tell(None if shape is None else shape.numbers())
 
 
-def with_hand(net: PoseNet, hand: HandRig, shape: HandShape | None) -> tuple[PoseNet, HandRig]:
+def with_hand(net: PoseModel, hand: HandRig, shape: HandShape | None) -> tuple[PoseModel, HandRig]:
     """The network, told the shape if it can be, and the hand of that shape; weights are shared. None is the template.
 
     Args:
@@ -50,7 +50,7 @@ def with_hand(net: PoseNet, hand: HandRig, shape: HandShape | None) -> tuple[Pos
 
 
 def compare_hands(
-    net: PoseNet, hand: HandRig, crops: Crops, judged: Crops, settings: ExplainSettings = ExplainSettings()
+    net: PoseModel, hand: HandRig, crops: Crops, judged: Crops, settings: ExplainSettings = ExplainSettings()
 ) -> list[OwnHand]:
     """The hands that may be the user's, each judged.
 
@@ -77,6 +77,6 @@ def compare_hands(
     ]
 
 
-def judge(net: PoseNet, hand: HandRig, crops: Crops, settings: ExplainSettings = ExplainSettings()) -> float:
+def judge(net: PoseModel, hand: HandRig, crops: Crops, settings: ExplainSettings = ExplainSettings()) -> float:
     """How badly the predictions explain the frames, on average."""
     return surprise(hand, crops, predict(net, crops), settings).mean().item()

@@ -14,7 +14,7 @@ from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..losses import image_mse
 from ..method import PipelineSettings, evaluate_step, splat_target, without_forearm, wrist_position
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel, ask, check_learns
 from ..network.predict import predict
 from ..support.checks import require_at_least
 from ..support.parallel import add_gradients, add_numbers, any_of
@@ -53,8 +53,9 @@ class PaperSettings:
         require_at_least(0, self, "turn_deg")
 
 
-def refine_paper(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings, state: State) -> Refined:
+def refine_paper(net: PoseModel, hand: HandRig, crops: Crops, s: PaperSettings, state: State) -> Refined:
     """Eq. 1 by Adam, on the weights and P together; `hrlib.refine.refine` calls it with a copy of the network."""
+    check_learns(net, crops.image)
     with torch.no_grad():  # by the base network: a resumed run has the same targets
         targets = torch.cat([_target(net, hand, crops[i : i + CHUNK], s) for i in range(0, len(crops), CHUNK)])
     free = torch.zeros_like(hand.cloud_mm, requires_grad=True)
@@ -77,7 +78,7 @@ def refine_paper(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings, st
             mine = torch.arange(len(batch))[rank::world]
             for part in mine.split(s.micro) if len(mine) else ():  # a last batch may have no frame for each process
                 cloud_mm, shown = hand.cloud_mm + bounded(free, s.reach_mm), batch[part]
-                step = evaluate_step(net(shown.image), hand, shown, s.pipeline, cloud_mm, target[part])
+                step = evaluate_step(ask(net, shown.image), hand, shown, s.pipeline, cloud_mm, target[part])
                 (step.loss.sum() / len(batch)).backward()
                 numbers = {"mse": image_mse(step.rendered, step.target), "loss": step.loss, **step.terms}
                 sums = {key: sums[key] + x.sum().item() / len(batch) for key, x in numbers.items()}
@@ -97,7 +98,7 @@ def refine_paper(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings, st
     return Refined(net.eval(), hand, hand.cloud_mm + moved_mm, state.curve, _warnings(moved_mm))
 
 
-def _target(net: PoseNet, hand: HandRig, crops: Crops, s: PaperSettings) -> Float[Tensor, "B H W"]:
+def _target(net: PoseModel, hand: HandRig, crops: Crops, s: PaperSettings) -> Float[Tensor, "B H W"]:
     """f_depth(P_D) without the forearm that segmentation left: the model has none, and would move the hand over it."""
     if s.wristband:
         return splat_target(crops, s.pipeline)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from ..hand.files import as_glb, as_ply
 from ..hand.rig import HandRig, asset_tensors, load_hand
 from ..network.checkpoint import load_network, save_network
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..support.files import write_bytes_atomically, write_json
 from ..support.tensor_files import read_tensors, tensor_bytes
 from .state import Refined
@@ -21,9 +22,9 @@ NETWORK, HAND = "model.safetensors", "hand.safetensors"
 def save_refined(out: str | Path, refined: Refined, template: HandRig, training: dict) -> None:
     """Write a refinement into a folder, each file whole or not at all.
 
-    model.safetensors: network, float16, bound to its hand. hand.safetensors: the hand as `load_hand` reads it. hand.npz:
-    arrays at rest in the wrist's frame, with the adapted cloud P. hand.ply: the mesh at rest, mm. hand.glb: the same with
-    bones. curve.json: curve, warnings and `training`.
+    model.safetensors: network, bound to its hand; a PoseNet in float16. hand.safetensors: the hand as `load_hand` reads it.
+    hand.npz: arrays at rest in the wrist's frame, with the adapted cloud P. hand.ply: the mesh at rest, mm. hand.glb: the same
+    with bones. curve.json: curve, warnings and `training`.
 
     Args:
         out: the folder.
@@ -54,8 +55,15 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     save_network(out / NETWORK, refined.net, hand, record, torch.float16)
 
 
-def load_refined(folder: str | Path, template: HandRig) -> tuple[PoseNet, HandRig]:
+def load_refined(
+    folder: str | Path, template: HandRig, network: str | Callable | None = None
+) -> tuple[PoseModel, HandRig]:
     """The adapted network in eval mode and the hand that it poses, as `save_refined` wrote them.
+
+    Args:
+        folder: with model and hand.
+        template: the hand that the refinement began with.
+        network: what makes a network other than a PoseNet; see `load_network`.
 
     Raises:
         FileNotFoundError: the folder lacks one of the two.
@@ -75,7 +83,7 @@ def load_refined(folder: str | Path, template: HandRig) -> tuple[PoseNet, HandRi
             "with the template that it was refined with"
         )
     hand = template if hand.fingerprint == template.fingerprint else hand
-    return load_network(hand, folder / NETWORK)[0], hand
+    return load_network(hand, folder / NETWORK, network)[0], hand
 
 
 def refined_side(folder: str | Path) -> str:

@@ -13,7 +13,8 @@ from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..losses import depth_loss, image_mse
 from ..method import PipelineSettings, Step, depth_image, evaluate_step, splat_target
-from ..network.posenet import PoseNet, Prediction
+from ..network.model import PoseModel, ask
+from ..network.posenet import Prediction
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Fit:
 
 
 def fit_pose(
-    net: PoseNet,
+    net: PoseModel,
     hand: HandRig,
     crops: Crops,
     settings: PoseFitSettings = PoseFitSettings(),
@@ -67,13 +68,13 @@ def fit_pose(
     return Fit(before, after, mse, loss, joints_mm, hand.cloud_mm)
 
 
-def _fit_pose_of_one(net: PoseNet, hand: HandRig, crop: Crops, settings: PoseFitSettings, watch) -> Fit:
+def _fit_pose_of_one(net: PoseModel, hand: HandRig, crop: Crops, settings: PoseFitSettings, watch) -> Fit:
     net = copy.deepcopy(net).eval()
     optimiser = torch.optim.Adam(net.parameters(), settings.learning_rate, fused=True)
     target = splat_target(crop, settings.pipeline)
 
     def step():
-        return evaluate_step(net(crop.image), hand, crop, settings.pipeline, target=target)
+        return evaluate_step(ask(net, crop.image), hand, crop, settings.pipeline, target=target)
 
     return Fit(*_recorded_descent(step, optimiser, settings.steps, watch), hand.cloud_mm)
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..hand.rig import HandRig
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..support.state_files import cannot_save, read_state, write_state
 
 SAVE_EVERY_S = 60.0  # a state of 50 MB is written in less than a second
@@ -23,7 +23,7 @@ SAVE_EVERY_S = 60.0  # a state of 50 MB is written in less than a second
 class Refined:
     """The result of a refinement."""
 
-    net: PoseNet  # the adapted network, in eval mode
+    net: PoseModel  # the adapted network, in eval mode
     hand: HandRig  # the rig to pose with
     cloud_mm: Float[Tensor, "N 3"]  # P, at rest in the wrist's frame
     curve: list[dict]  # a record for each step or round
@@ -47,7 +47,7 @@ class State:
     """
 
     def __init__(
-        self, net: PoseNet, hand: HandRig, crops: Crops | None, settings, out: Path | None, processes=Processes()
+        self, net: PoseModel, hand: HandRig, crops: Crops | None, settings, out: Path | None, processes=Processes()
     ):
         self.file = None if out is None else out / "state.pt"
         self.hand, self.processes = hand, processes

@@ -12,6 +12,7 @@ from ..hand.kinematics import forward_kinematics, joint_positions, points_of_han
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
 from ..method import wrist_position
+from ..network.model import checked
 from ..network.posenet import ANCHOR, Prediction
 from ..synthetic.frames import SyntheticBatch
 
@@ -82,7 +83,7 @@ def train_step(
     """
     shape = () if batch.shape is None else (told(batch.shape),)
     with torch.autocast(batch.rotations.device.type, torch.bfloat16, enabled=bfloat16):
-        prediction = net(batch.crops.image, *shape)
+        prediction = checked(net, net(batch.crops.image, *shape), len(batch), values=False)
     loss, error = pose_loss(prediction, batch, hand, joint_weight)
     optimiser.zero_grad(set_to_none=True)
     (loss * share).backward()

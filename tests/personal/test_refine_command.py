@@ -116,6 +116,43 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 
+MY_NET = """
+from torch import nn
+from hrlib.hand.rig import load_hand
+from hrlib.network.checkpoint import load_network
+
+class Mine(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.inner = net
+
+    def forward(self, image):
+        return self.inner(image)
+
+build = lambda: Mine(load_network(load_hand())[0])
+"""
+
+
+def test_a_network_of_ones_own_is_refined_and_predicted_with_by_its_name(folders, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"paper": PAPER})
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_of_my_own.py").write_text(MY_NET)
+    own, out = ("--network", "mine_of_my_own:build"), tmp_path / "mine"
+    words = ("refine", folders / "right", *RIGHT, "--side", "right", "--out", out, "--recipe", "paper", "--epochs", 1)
+    assert command(monkeypatch, *words, *own, "--anyway") == 0
+    said = capsys.readouterr().out
+    assert f"--model {out} --network mine_of_my_own:build --out" in said
+    assert json.loads((out / "curve.json").read_text())["settings"]["start"] == "mine_of_my_own:build"
+    words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "mine.csv", "--model", out)
+    assert command(monkeypatch, *words) == 2
+    assert "class mine_of_my_own.Mine): name the function that makes it" in capsys.readouterr().err
+    assert command(monkeypatch, *words, *own) == 0 and len(rows(tmp_path / "mine.csv")) == 6 * 21
+    kept = [float(row["x_mm"]) for row in rows(out / "joints.csv")]
+    assert np.median(np.abs(kept - np.array([float(row["x_mm"]) for row in rows(tmp_path / "mine.csv")]))) < 5.0
+    assert command(monkeypatch, *words[:-2], *own) == 0 and len(rows(tmp_path / "mine.csv")) == 6 * 21
+
+
 def test_the_side_is_found_and_another_one_is_answered_with_a_warning(folders, tmp_path, monkeypatch, capsys):
     csv_json = ("--out", tmp_path / "j.csv", "--json", tmp_path / "j.json")
     assert command(monkeypatch, "predict", folders / "left", *UNSAID, *csv_json) == 0
