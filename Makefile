@@ -16,7 +16,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system-libraries figures test lint format lab picture site wheel bench evaluate viewer lock gpu-check clean
+.PHONY: help setup system-libraries figures test lint format lab picture hand site wheel bench evaluate viewer lock gpu-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | awk -F'\t' '{ printf "  make %-18s %s\n", $$1, $$2 }'
@@ -73,6 +73,9 @@ lab: $(STAMP)  ## JupyterLab on the notebooks
 
 picture: $(STAMP)  ## README's moving picture, from real frames
 	@$(BIN)/python docs/moving_picture.py
+
+hand: $(STAMP)  ## the hand with its sliders as a page for any browser: build/hand_page/index.html
+	@$(BIN)/python docs/hand_page/write.py
 
 site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
 	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"

@@ -8,7 +8,9 @@ from docutils import nodes
 from latex2mathml.converter import convert
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+from hand_page.write import write_page  # noqa: E402
 
 from hrlib import __version__  # noqa: E402
 from hrlib.companion import reproduction  # noqa: E402
@@ -50,6 +52,12 @@ def write_report(app):
     write_bytes_atomically(Path(app.srcdir) / "reproduction.md", reproduction.markdown().encode())
 
 
+def write_hand_page(app, error):
+    """The hand in the browser, a page of its own beside the others."""
+    if error is None and app.builder.format == "html":
+        write_page(Path(app.outdir) / "hand_page")
+
+
 def mathml(display):
     """Formulas as MathML, which browsers draw themselves; Sphinx's default fetches MathJax from the net."""
 
@@ -74,4 +82,5 @@ def setup(app):
     app.add_html_math_renderer("mathml", mathml(False), mathml(True))
     app.connect("builder-inited", copy_notebooks)
     app.connect("builder-inited", write_report)
+    app.connect("build-finished", write_hand_page)
     app.connect("autodoc-process-docstring", plain_docstring)

@@ -7,6 +7,7 @@ import re
 
 import nbformat
 import pytest
+from hand_page.write import SOURCES
 from PIL import Image
 
 import hrlib
@@ -75,6 +76,7 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
         assert not [tag for tag in loaded if NEEDED.search(tag)], page.name
     read = {name: (tmp_path / "site" / name).read_text(encoding="utf-8") for name in ("api.html", "method.html")}
     assert "splat_depth" in read["api.html"] and "evaluate_step" in read["api.html"] and "<math" in read["method.html"]
+    assert {path.name for path in (tmp_path / "site" / "hand_page").iterdir()} == {*SOURCES, "hand_data.js"}
     shown = [path.read_bytes() for path in (tmp_path / "site" / "_images").glob("*.png")]
     assert picture in shown, "an executed notebook's widget is there as its picture"
 

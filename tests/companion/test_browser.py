@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,16 +11,11 @@ import urllib.request
 
 import numpy as np
 import pytest
+from browser import browser_page
 from PIL import Image
 
 from hrlib.support import paths
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-    "--enable-unsafe-swiftshader",  # WebGL without a graphics card
-]
 SCREENSHOTS = paths.ROOT / "build" / "browser"
 PATIENCE_MS = 240_000  # the notebook runs first, maybe beside other work
 pytestmark = pytest.mark.slow
@@ -66,37 +60,9 @@ def lab(tmp_path_factory):
 
 @pytest.fixture
 def page(lab, tmp_path):
-    """A page that reaches nothing but the server, and fails the test for whatever it complains about."""
-    if not CHROMIUM:
-        assert not os.environ.get("CI"), "CI must have chromium: .ci/run installs it"
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    complaints, outside = [], []
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            headless=True,
-            args=FLAGS,
-            viewport={"width": 1500, "height": 1150},
-        )
-        context.set_default_timeout(PATIENCE_MS)
-
-        def only_the_server(route):
-            if route.request.url.startswith((lab, "data:", "blob:")):
-                route.continue_()
-            else:
-                outside.append(route.request.url)
-                route.abort()
-
-        context.route("**/*", only_the_server)
-        page = context.pages[0]
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+    with browser_page(tmp_path / "profile", lab, viewport={"width": 1500, "height": 1150}) as page:
+        page.set_default_timeout(PATIENCE_MS)
         yield page
-        context.close()
-    assert outside == [] and complaints == []
 
 
 def pixels(part) -> np.ndarray:
