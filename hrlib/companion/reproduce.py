@@ -1,9 +1,6 @@
 """Regenerate the figures: run the notebooks headless (papermill), fail loudly, and lay all figures on one page.
 
-A notebook's parameters cell holds `profile = "quick"`; its load cell says how much work that is:
-
-    profile = reproduce.profile(profile)
-    frames = reproduce.pick(profile, smoke=4, quick=24, full=200)
+A notebook's parameters cell holds `profile = "quick"`; `results.Results` says how much work that is.
 """
 
 import os
@@ -17,29 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ..support import paths
+from .profiles import PROFILE_VARIABLE as PROFILE_VARIABLE
+from .profiles import PROFILES as PROFILES
+from .profiles import pick as pick
+from .profiles import profile as profile
 
-PROFILES = ("smoke", "quick", "full")  # CI, under a minute a notebook; the default; the paper's protocol
-PROFILE_VARIABLE = "HRLIB_PROFILE"
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def profile(wanted: str = "quick") -> str:
-    """The profile to run: HRLIB_PROFILE from the environment (tests run notebooks so), else the parameter `wanted`.
-
-    Raises:
-        ValueError: it is none of PROFILES.
-    """
-    for source, value in ((PROFILE_VARIABLE, os.environ.get(PROFILE_VARIABLE)), ("profile", wanted)):
-        if value and value not in PROFILES:
-            raise ValueError(f"{source} must be one of {', '.join(PROFILES)}, got {value!r}")
-    return os.environ.get(PROFILE_VARIABLE) or wanted
-
-
-def pick(profile: str, *, smoke: Any, quick: Any, full: Any) -> Any:
-    """The setting (a number, or a dataclass of settings) that belongs to the profile."""
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
-    return {"smoke": smoke, "quick": quick, "full": full}[profile]
+BAR = re.compile(
+    r"\d%\|.*\[.*\]|\d+\w* \[[\d:]+, |^\x1b\[A$"
+)  # a state of a progress bar, with and without a known end
 
 
 @dataclass(frozen=True)
@@ -92,6 +75,22 @@ def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
     except papermill.PapermillExecutionError as error:
         lines = ESCAPES.sub("", "\n".join(error.traceback)).splitlines()[-12:]
         raise RuntimeError("\n".join([f"cell {error.exec_count} of {path.name}: {error.ename}", *lines])) from error
+    finally:
+        if out.exists():
+            _without_bars(out)
+
+
+def _without_bars(path: Path) -> None:
+    """Take the progress bars out of an executed notebook: each of their states is a line there. Warnings stay."""
+    import nbformat
+
+    book = nbformat.read(path, as_version=4)
+    for cell in (cell for cell in book.cells if cell.cell_type == "code"):
+        for output in [o for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]:
+            parts = (part for part in re.split(r"[\r\n]+", output.text) if part.strip() and not BAR.search(part))
+            output.text = "".join(f"{part}\n" for part in parts)
+        cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text]
+    nbformat.write(book, path)
 
 
 def reproduce(

@@ -1,6 +1,6 @@
 """Numbers, claims and figures on disk: each figure beside its numbers, and where they came from.
 
-A notebook hands in the values of its claims with `save_figure` and, last, calls `assert_claims`; a benchmark calls
+A notebook has one `Results`: it saves figures with their numbers and, last, checks what is claimed of them. A benchmark calls
 `write_result`. What is claimed of the values stands in `claims.toml`. Files are written whole or not at all.
 """
 
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageColor
@@ -24,7 +24,8 @@ from PIL import Image, ImageColor
 from .. import __version__
 from ..support import ground_truth, paths
 from ..support.files import json_bytes, plain, write_bytes_atomically, write_json, write_together
-from .claims import read_claims, records, tell
+from . import profiles
+from .claims import assert_claims, read_claims, records, tell
 
 RECORD = {"id", "claim", "paper", "target", "value", "holds"}  # of a claim in a result file
 RECORDED_PACKAGES = ("torch", "numba", "numpy", "roma")
@@ -127,6 +128,69 @@ def cpu_model() -> str:
 
 
 # ---- figures and claims
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What numbers rest on, e.g. `example_frames.Examples`: the seed of its generators, and the files that were read."""
+
+    seed: Any
+    data: Mapping[str, Path]
+
+
+class Only(NamedTuple):
+    """A source beside which nothing else was read: neither the notebook's seed nor its files count."""
+
+    data: Mapping[str, Path] = {}
+    seed: Any = None
+
+
+class Results:
+    """What a notebook leaves: figures, each with its numbers and their provenance, and what is claimed of them.
+
+    Args:
+        profile: the notebook's parameter; the environment's HRLIB_PROFILE comes first.
+        files: name -> file, of what every figure rests on.
+        seed: of the notebook's generators; None if nothing is random.
+
+    Raises:
+        ValueError: there is no such profile.
+    """
+
+    def __init__(self, profile: str, files: Mapping[str, Path] = {}, seed: Any = None):
+        self.profile, self.files, self._seed = profiles.profile(profile), dict(files), seed
+        self._values: dict[str, Any] = {}
+
+    def pick(self, *, smoke: Any, quick: Any, full: Any) -> Any:
+        """The setting that belongs to the profile."""
+        return profiles.pick(self.profile, smoke=smoke, quick=quick, full=full)
+
+    def save(
+        self,
+        figure,
+        name: str,
+        metrics: Mapping[str, Any],
+        claims: Mapping[str, Any] = {},
+        of: Source | Only | None = None,
+        **parameters: Any,
+    ) -> None:
+        """`save_figure` with its provenance.
+
+        Args:
+            metrics: the numbers that the figure shows, named with their units.
+            claims: values of the claims that `claims.toml` has of this figure, by id.
+            of: the frames that it shows; their seed and files are recorded beside the notebook's, those of an `Only` alone.
+            parameters: of the run, for the record.
+        """
+        seed = self._seed if of is None else of.seed
+        files = {} if isinstance(of, Only) else self.files
+        made = provenance(parameters, seed, files | dict(of.data if of else {}))
+        save_figure(figure, name, metrics, claims, made, self.profile)
+        self._values |= claims
+
+    def check(self) -> None:
+        """Print the claims; AssertionError where one differs from what is expected (the smoke profile only prints)."""
+        assert_claims(self._values, self.profile)
 
 
 def save_figure(

@@ -1,6 +1,6 @@
 """Pictures of hands, clouds and depth images, shared by the notebooks. They draw what they are given."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -55,6 +55,25 @@ def grid(rows: int, columns: int, cell: float = 1.5, **subplots) -> tuple[Figure
     figure, axes = plt.subplots(rows, columns, figsize=(cell * columns, cell * rows), squeeze=False, **subplots)
     figure.subplots_adjust(wspace=0.04, hspace=0.12)
     return figure, axes
+
+
+def figure_row(
+    pictures: Mapping[str, Tensor | np.ndarray], differences: Mapping[str, Image] = {}, cell: float = 2.6
+) -> Figure:
+    """Pictures side by side, each with its title, and after them images of absolute differences.
+
+    Args:
+        pictures: depth images [H, W], clouds [N, 3] in the crop frame, or RGB pictures [H, W, 3], by title.
+        differences: [H, W], by title.
+        cell: inches of a picture.
+    """
+    figure, (axes,) = grid(1, len(pictures) + len(differences), cell)
+    for axis, (title, picture) in zip(axes, pictures.items(), strict=False):
+        show = show_picture if picture.ndim == 3 else show_cloud if picture.shape[1] == 3 else show_depth
+        show(axis, picture.detach() if isinstance(picture, Tensor) else picture, title=title)
+    for axis, (title, image) in zip(axes[len(pictures) :], differences.items(), strict=True):
+        show_difference(axis, image.detach() if isinstance(image, Tensor) else image, title)
+    return figure
 
 
 def contact_sheet(

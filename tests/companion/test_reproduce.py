@@ -137,6 +137,20 @@ sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r}
     assert [line.split()[0] for line in out.splitlines() if "not run to the end" in line] == ["02_long", "03_never"]
 
 
+def test_progress_bars_leave_the_executed_copy_and_warnings_stay(folders):
+    code = """
+import sys, warnings
+from tqdm import tqdm
+for _ in tqdm(range(3), desc="frames", mininterval=0): pass
+for _ in tqdm(iter(range(3)), mininterval=0): pass
+print("3 of 4 converge: 75%")
+print("a line that counts", file=sys.stderr)
+"""
+    run_notebook(notebook(folders, "03_pose", code), {}, folders / "out.ipynb")
+    outputs = nbformat.read(folders / "out.ipynb", as_version=4).cells[-1].outputs
+    assert {o.name: o.text for o in outputs} == {"stderr": "a line that counts\n", "stdout": "3 of 4 converge: 75%\n"}
+
+
 def test_without_notebooks_there_is_nothing_to_do(folders, capsys):
     assert reproduce.reproduce("smoke") == 0
     assert "no notebooks" in capsys.readouterr().out

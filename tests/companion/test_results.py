@@ -17,6 +17,8 @@ from PIL import Image
 from hrlib.companion import results
 from hrlib.companion.page import write_page
 from hrlib.companion.results import (
+    Only,
+    Results,
     content_hash,
     provenance,
     read_results,
@@ -52,6 +54,12 @@ def folders(tmp_path, monkeypatch):
     retired = '[retired."fig3.old"]\ntext = "what was claimed"\nreason = "it could not fail"\n'
     paths.CLAIMS.write_text(CLAIM % ("error", "pose converges") + slow + retired)
     return tmp_path
+
+
+@dataclass
+class Source:
+    data: dict
+    seed: int
 
 
 def drawing(height=1.0):
@@ -117,6 +125,46 @@ def test_large_pictures_are_reduced_until_they_are_small(folders, monkeypatch):
     assert 2_500 < len(data) <= results.MOST_BYTES and picture.width / picture.height == pytest.approx(4 / 3, rel=0.02)
     results.shrink(folders / "noise.png")
     assert (folders / "noise.png").read_bytes() == data, "small already"
+
+
+def saved(folders, name="fig3"):
+    return json.loads((folders / f"figures/{name}.json").read_text())
+
+
+def test_a_notebooks_results_know_their_files_seed_and_profile(folders, capsys, monkeypatch):
+    monkeypatch.delenv("HRLIB_PROFILE", raising=False)
+    for name in ("hand", "frames"):
+        (folders / name).write_text(name)
+    hashes = {name: content_hash(folders / name) for name in ("hand", "frames")}
+    made = Results("quick", {"hand": folders / "hand"}, seed=7)
+    assert made.pick(smoke=1, quick=2, full=3) == 2
+    made.save(drawing(), "fig3", {"error_mm": 7.5}, {"fig3.error": 7.5}, steps=3)
+    record = saved(folders)
+    assert record["claims"][0]["value"] == 7.5 and record["metrics"] == {"error_mm": 7.5}
+    assert record["provenance"]["parameters"] == {"steps": 3} and record["provenance"]["seed"] == 7
+    assert record["provenance"]["data_sha256"] == {"hand": hashes["hand"]}
+    for source, files in ((Source({"frames": folders / "frames"}, 8), hashes), (Only({}, 9), {})):
+        made.save(drawing(), "fig3", {}, of=source)
+        assert (saved(folders)["provenance"]["data_sha256"], saved(folders)["provenance"]["seed"]) == (
+            files,
+            source.seed,
+        )
+    made.check()
+    assert "fig3.error: 7.5 (wanted < 10 mm) holds" in capsys.readouterr().out
+    made.save(drawing(), "fig3", {}, {"fig3.error": 11})
+    with pytest.raises(AssertionError, match="fig3.error: does not hold"):
+        made.check()
+
+
+def test_the_environments_profile_comes_first_and_unknown_ones_are_refused(folders, monkeypatch):
+    monkeypatch.setenv("HRLIB_PROFILE", "smoke")
+    made = Results("full")
+    made.save(drawing(), "fig3", {}, {"fig3.error": 11})
+    made.check()  # too short to tell: it only prints
+    assert (folders / "build/smoke/fig3.json").exists() and not (folders / "figures").exists()
+    monkeypatch.delenv("HRLIB_PROFILE")
+    with pytest.raises(ValueError, match="profile must be one of smoke, quick, full, got 'fast'"):
+        Results("fast")
 
 
 def test_smoke_runs_do_not_touch_the_committed_figures(folders):

@@ -1,6 +1,7 @@
 """The figure of notebook 00, and what it checks: the rest pose, and that every slider moves the pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -12,7 +13,7 @@ from ...drawing import plots
 from ...drawing.style import ACCENT, FINGER_COLOURS, INK, MUTED
 from ...hand.joints import JOINT_NAMES, LIMITS_DEG
 from ...hand.kinematics import forward_kinematics
-from ...hand.named_poses import ANGLES, VIEW_DEG, pose, rest_angles
+from ...hand.named_poses import ANGLES, PRESETS, VIEW_DEG, pose, rest_angles
 from ...hand.rig import HandRig
 from ...hand.skinning import skin, skinning_transforms
 from ..hand_explorer import CUBE_MM, Look, look
@@ -41,6 +42,20 @@ def slider_effects(hand: HandRig, size: int = 320) -> dict[str, tuple[int, int]]
         first, last = (look(hand, rotations, size) for rotations in poses)
         effects[name] = int((first.mesh != last.mesh).any(-1).sum()), int((first.depth != last.depth).sum())
     return effects
+
+
+def hand_numbers(
+    hand: HandRig, presets: Mapping[str, Look], sweep: Sequence[tuple[float, Look]], size: int
+) -> dict[str, Any]:
+    """The numbers of `figure_hand`: terms of the losses, how far off the rest pose is, and what each slider changes."""
+    return {
+        "rest_error_mm": rest_error_mm(hand),
+        "collision_mm": {name: seen.collision_mm for name, seen in presets.items()},
+        "physical_rad": {name: seen.physical_rad for name, seen in presets.items()},
+        "presets_deg": PRESETS,
+        "sweep_deg_physical_rad": [(float(value), seen.physical_rad) for value, seen in sweep],
+        "pixels_changed_by_slider_mesh_depth": slider_effects(hand, size),
+    }
 
 
 def figure_hand(

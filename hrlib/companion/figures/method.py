@@ -1,6 +1,7 @@
 """The paper's figures, one function each: they draw results that are computed elsewhere and hand back a matplotlib figure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 
 from ...drawing import mesh, plots, style
 from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...evaluation.before_after import why_worse
 from ...evaluation.joint_errors import joint_error_mm
 from ...hand.joints import FINGERS, POINT_PARENTS
 from ...hand.kinematics import forward_kinematics, joint_positions
 from ...hand.rig import HandRig
-from ...method import Step
-from ...refine.single_frame import Fit
+from ...losses import image_mse
+from ...method import PipelineSettings, Step, evaluate_step
+from ...refine.single_frame import Fit, downhill_share
 from ..example_frames import Examples
 from .panels import bar_groups, described, name_rows, share_of_first
 
@@ -44,6 +47,32 @@ def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> 
     bottom[3].axis("off")
     figure.suptitle(f"The method on one frame ({examples.source})", y=0.96)
     return figure
+
+
+def method_numbers(
+    step: Step, pull: Float[Tensor, "B N 3"], hand: HandRig, examples: Examples
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of `figure_method`, and the values of its claims: means of the terms; on simulated frames what truth costs.
+
+    Args:
+        pull: gradient of the depth term at the posed cloud.
+    """
+    numbers = {f"{name}_mean": value.mean().item() for name, value in step.terms.items()}
+    numbers["image_mse_mean"] = image_mse(step.rendered, step.target).mean().item()
+    numbers["downhill_share"] = downhill_share(step, pull, examples.crops)
+    if examples.kind == "real":
+        return numbers, {}
+    numbers["base_joint_error_mm"] = joint_error_mm(step.joints_mm, examples.joints_mm).mean().item()
+    hands = {"the user's hand": examples.user.hand(hand), "the template's hand": hand}
+    with torch.no_grad():
+        at_truth = {
+            shape: evaluate_step(examples.true_prediction(of), of, examples.crops).terms["depth"]
+            for shape, of in hands.items()
+        }
+    wins = {shape: (term < step.terms["depth"]).float().mean().item() for shape, term in at_truth.items()}
+    numbers["truth_wins"] = wins
+    numbers["depth_at_truth"] = {shape: term.mean().item() for shape, term in at_truth.items()}
+    return numbers, {"fig2.simulated.truth": wins["the template's hand"]}
 
 
 def _show_rest_hand(axes: Axes, hand: HandRig):
@@ -78,6 +107,32 @@ def figure_gradients(cloud: Float[Tensor, "N 3"], gradient: Float[Tensor, "N 3"]
     bar = figure.colorbar(points, ax=in_depth, fraction=0.046, pad=0.02, ticks=[-limit, 0, limit])
     bar.ax.set_yticklabels(["nearer", "0", "farther"])
     return figure
+
+
+def pose_numbers(
+    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, pipeline: PipelineSettings
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of `figure_pose_fits`, and the values of its claims; arguments as there."""
+    drop = 1 - fit.mse[-1] / fit.mse[0]
+    numbers = {
+        "frames": examples.labels,
+        "image_mse_before": fit.mse[0],
+        "image_mse_after": fit.mse[-1],
+        "mse_drop_median": drop.median().item(),
+        "converged": int((drop >= good_drop).sum()),
+    }
+    claims = {f"fig3.{examples.kind}.mse": numbers["mse_drop_median"]}
+    if examples.kind == "real":
+        return numbers, claims
+    before, after = (joint_error_mm(fit.joints_mm[k], examples.joints_mm) for k in (0, -1))
+    at_truth = evaluate_step(examples.true_prediction(hand), hand, examples.crops, pipeline)
+    numbers |= {
+        "joint_error_mm_before": before,
+        "joint_error_mm_after": after,
+        "improved_share": (after < before).float().mean().item(),
+        "why_worse": why_worse(fit, at_truth, examples.joints_mm),
+    }
+    return numbers, claims | {"fig3.simulated.joints": numbers["improved_share"]}
 
 
 def figure_pose_fits(
@@ -141,6 +196,20 @@ def _before_against_after(axes: Axes, fit: Fit, examples: Examples, colours: Seq
         axes.annotate(label, (start[i], end[i]), (3, 2), textcoords="offset points", fontsize=7, color=MUTED)
     after = "after (mm)" if "mm" in error else "after"
     axes.set(xlabel=error, ylabel=after, title=title, xlim=(0, top), ylim=(0, top))
+
+
+def shape_numbers(fit: Fit, hand: HandRig, examples: Examples) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of `figure_shape_fits`, and the value of its claim."""
+    drop, travel = 1 - fit.loss[-1] / fit.loss[0], (fit.cloud_mm - hand.cloud_mm).norm(dim=-1)
+    numbers = {
+        "frames": examples.labels,
+        "depth_loss_before": fit.loss[0],
+        "depth_loss_after": fit.loss[-1],
+        "loss_drop_median": drop.median().item(),
+        "loss_drop_worst": drop.min().item(),
+        "travel_mm": {"median": travel.median().item(), "mean": travel.mean().item(), "max": travel.max().item()},
+    }
+    return numbers, {f"fig4.{examples.kind}.loss": numbers["loss_drop_median"]}
 
 
 def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 8) -> Figure:

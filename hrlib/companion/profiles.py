@@ -1,0 +1,26 @@
+"""How much work a notebook does: the profiles, and the setting that belongs to each."""
+
+import os
+from typing import Any
+
+PROFILES = ("smoke", "quick", "full")  # CI, under a minute a notebook; the default; the paper's protocol
+PROFILE_VARIABLE = "HRLIB_PROFILE"
+
+
+def profile(wanted: str = "quick") -> str:
+    """The profile to run: HRLIB_PROFILE from the environment (tests run notebooks so), else the parameter `wanted`.
+
+    Raises:
+        ValueError: it is none of PROFILES.
+    """
+    for source, value in ((PROFILE_VARIABLE, os.environ.get(PROFILE_VARIABLE)), ("profile", wanted)):
+        if value and value not in PROFILES:
+            raise ValueError(f"{source} must be one of {', '.join(PROFILES)}, got {value!r}")
+    return os.environ.get(PROFILE_VARIABLE) or wanted
+
+
+def pick(profile: str, *, smoke: Any, quick: Any, full: Any) -> Any:
+    """The setting (a number, or a dataclass of settings) that belongs to the profile."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    return {"smoke": smoke, "quick": quick, "full": full}[profile]
