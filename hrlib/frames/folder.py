@@ -1,34 +1,38 @@
-"""A folder of depth images as frames: 16-bit PNG, .npy, or NYU's RGB-packed PNG. Each is read when it is asked for."""
+"""A folder of depth images as frames: PNG, TIFF, PGM, .npy or .npz, one or many in a file. Each is read when asked for."""
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from natsort import natsorted, ns
 from PIL import Image
 
-from ..support.decoding import read_array, read_image
+from ..support.decoding import read_pixels
 from ..support.files import printable
 from .camera import Camera
+from .encodings import ENCODINGS, refuse_colours, unpacked
 from .frame import Frame
+from .listing import DEPTH_ENDINGS, frames_at, in_order
+from .quality import without_gaps
 
-ENCODINGS = ("depth", "nyu")
+ARRAYS = (".npy", ".npz")
 
 
 class DepthFolder(Sequence):
-    """Every .png and .npy below a folder as a `Frame` named by its relative path, in natural order (2 before 10).
+    """Every depth image below a folder as a `Frame` named by its relative path, in the order of their numbers (2 before 10).
 
-    A file that cannot be used raises ValueError when its frame is asked for; the message names the file and the remedy.
+    A file of many frames (an array [T, H, W], a TIFF of many pages) gives frames named by its stem and their number: seq:000.
+    Sparse grids are filled (`quality.without_gaps`). A file that cannot be used raises ValueError when its frame is asked for;
+    the message names the file and the remedy.
 
     Args:
-        folder: the depth images.
+        folder: the depth images, or one file of them.
         camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point.
         unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres).
-        encoding: "depth" (one channel), or "nyu" (RGB PNG, depth = G * 256 + B).
+        encoding: "depth" (one channel), or how a colour image packs depth: one of `encodings.PACKED`.
         side: "left" mirrors every frame and its principal point into a right hand. Mirror results back by negating x.
     """
 
@@ -50,11 +54,18 @@ class DepthFolder(Sequence):
             raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
         if side not in ("left", "right"):
             raise ValueError(f'side must be "left" or "right", got {side!r}')
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
-        self.names = natsorted(_images_below(self.folder), alg=ns.PRESORT)
+        self.places = frames_at(self.folder)
+        self.names, equal = in_order(self.places)
         if not self.names:
-            raise ValueError(f"{self.folder} holds no .png and no .npy file, in no folder below it either")
+            raise ValueError(f"{self.folder} holds no {', '.join(DEPTH_ENDINGS)} file, in no folder below it either")
+        # what to tell the user of the files as such
+        self.doubts = tuple(
+            f"{printable(a)} and {printable(b)} have the same number, and are taken in this order: rename one, or pick some "
+            "with --files"
+            for a, b in equal[:1]
+        )
 
     def __len__(self):
         return len(self.names)
@@ -62,41 +73,29 @@ class DepthFolder(Sequence):
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        path = self.folder / self.names[index]
-        depth_mm = read_depth(path, self.unit_mm, self.encoding)
+        name = self.names[index]
+        depth_mm = self._depth_mm(name)
         if isinstance(self.camera, Camera) and depth_mm.shape != self._first[1]:
             (height, width), (first, (first_height, first_width)) = depth_mm.shape, self._first
             raise ValueError(
-                f"{path}: {width}x{height} px, but {first} has {first_width}x{first_height}, and one principal "
-                "point cannot fit both: split the folder by size, or leave the principal point out (then each image's "
-                "centre is taken)"
+                f"{self.places[name].path}: {width}x{height} px, but {first} has {first_width}x{first_height}, and one "
+                "principal point cannot fit both: split the folder by size, or leave the principal point out (then each "
+                "image's centre is taken)"
             )
-        frame = Frame(printable(self.names[index]), depth_mm, camera_for(depth_mm.shape, self.camera))
+        depth_mm, filled = without_gaps(depth_mm)
+        frame = Frame(printable(name), depth_mm, camera_for(depth_mm.shape, self.camera), filled=filled)
         return mirrored(frame) if self.side == "left" else frame
+
+    def _depth_mm(self, name: str) -> np.ndarray:
+        return read_depth(self.places[name].path, self.unit_mm, self.encoding, self.places[name].page)
 
     @cached_property
     def _first(self) -> tuple[str, tuple[int, int]]:
         """Name and shape of the first frame that can be read."""
         for name in self.names:
             with suppress(ValueError, OSError):
-                return name, read_depth(self.folder / name, self.unit_mm, self.encoding).shape
+                return name, self._depth_mm(name).shape
         raise ValueError(f"{self.folder}: none of its {len(self.names)} images can be read")
-
-
-def _images_below(folder: Path) -> Iterator[str]:
-    """Relative paths of the images in a folder and those below it; what cannot be listed is an error, not left out."""
-
-    def fail(error: OSError):
-        raise ValueError(f"{error.filename}: cannot be listed ({error.strerror}); allow reading, or move it away")
-
-    seen = {os.path.realpath(folder)}  # a link may lead back
-    for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        below = {os.path.realpath(Path(place) / name): name for name in sorted(folders) if not name.startswith(".")}
-        folders[:] = [name for real, name in below.items() if real not in seen]
-        seen |= set(below)
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in (".png", ".npy"):
-                yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def camera_for(shape: tuple[int, int], camera: Camera | tuple[float, float]) -> Camera:
@@ -111,46 +110,41 @@ def mirrored(frame: Frame) -> Frame:
     width = frame.depth_mm.shape[1]
     camera = Camera(frame.camera.fx, frame.camera.fy, width - 1 - frame.camera.cx, frame.camera.cy)
     mask = None if frame.mask is None else np.ascontiguousarray(frame.mask[:, ::-1])
-    return Frame(frame.name, np.ascontiguousarray(frame.depth_mm[:, ::-1]), camera, mask)
+    return replace(frame, depth_mm=np.ascontiguousarray(frame.depth_mm[:, ::-1]), camera=camera, mask=mask)
 
 
-def read_depth(path: str | Path, unit_mm: float = 1.0, encoding: str = "depth") -> Float[np.ndarray, "H W"]:
-    """One depth image as float32 in mm, 0 = no measurement. ValueError names the file and the remedy."""
+def read_depth(
+    path: str | Path, unit_mm: float = 1.0, encoding: str = "depth", page: int | None = None
+) -> Float[np.ndarray, "H W"]:
+    """One depth image as float32 in mm, 0 = no measurement: so are NaN, infinite and negative numbers of the file.
+
+    Args:
+        path: the file.
+        unit_mm, encoding: see `DepthFolder`.
+        page: number of the frame in a file of many.
+
+    Raises:
+        ValueError: names the file and the remedy.
+    """
     path = Path(path)
-    if path.suffix.lower() == ".npy":
-        counts = _counts_of_array(path, read_array(path))
-    else:
-        counts = _counts_of_image(path, read_image(path), encoding)
-    return counts.astype(np.float32) * np.float32(unit_mm)
-
-
-def _counts_of_image(path, image, encoding):
-    if encoding == "nyu":
-        if image.mode != "RGB":
-            raise ValueError(f'{path}: encoding "nyu" wants an RGB PNG, got mode {image.mode}; use encoding "depth"')
-        rgb = np.asarray(image).astype(np.uint16)
-        return rgb[..., 1] * 256 + rgb[..., 2]
-    if image.mode in ("RGB", "RGBA"):
+    counts = read_pixels(path, page)
+    if counts.ndim == 3:
+        if encoding == "depth" or counts.dtype != np.uint8:
+            refuse_colours(counts, path)
+        counts = unpacked(counts, encoding, path)
+    elif encoding != "depth":
         raise ValueError(
-            f"{path}: a colour image: export depth as 16-bit grey PNG, or, for frames packed as NYU packs them "
-            '(depth = G * 256 + B), use encoding "nyu"'
+            f"{path}: encoding {encoding} wants colours, got one channel of {counts.dtype}; leave --encoding out"
         )
-    if not image.mode.startswith("I"):
+    elif counts.dtype.kind not in "uif":
+        raise ValueError(f"{path}: wanted numbers, got dtype {counts.dtype}; save depth as uint16 or float32")
+    elif counts.dtype == np.uint8 and path.suffix.lower() not in ARRAYS:
         raise ValueError(
-            f"{path}: 8-bit: depth was probably lost when it was exported (mode {image.mode}); export it as 16-bit PNG "
-            "or .npy"
+            f"{path}: 8-bit: depth was probably lost when it was exported; export it as 16-bit PNG or .npy"
         )
-    return np.asarray(image)
-
-
-def _counts_of_array(path, depth):
-    if getattr(depth, "ndim", None) != 2:  # an .npz of that name is no array
-        raise ValueError(f"{path}: wanted one image [H, W], got shape {np.shape(depth)}; save one file per frame")
-    if depth.dtype.kind not in "uif":
-        raise ValueError(f"{path}: wanted numbers, got dtype {depth.dtype}; save depth as uint16 or float32")
-    if not np.isfinite(depth).all() or (depth < 0).any():
-        raise ValueError(f"{path}: holds NaN, infinite or negative values; mark missing measurements with 0")
-    return depth
+    with np.errstate(over="ignore"):
+        depth_mm = counts.astype(np.float32) * np.float32(unit_mm)
+    return np.where((depth_mm > 0) & np.isfinite(depth_mm), depth_mm, np.float32(0))
 
 
 def write_folder(

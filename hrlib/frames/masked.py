@@ -2,27 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
 
-from ..support.decoding import FORMATS, read_image
+from ..support.decoding import read_pixels
 from .folder import DepthFolder
 from .frame import Frame
+from .listing import Companions
 from .wristband import mask_at_wristband
 
-SUFFIXES = tuple(FORMATS)
+LABELS = 32  # a mask of smaller whole numbers has labels, as 0 and 1: those that are not 0 are hand
+FEW = 4  # values of such a mask where they are larger
+BORDER = 0.5  # share of the image's border from which a mask is inverted: no hand touches so much of it
 
 
 class MaskedFolder(Sequence):
     """The frames of a `DepthFolder` with masks. A frame without a hand gets an empty mask.
 
-    Images have the names of the depth images, with any of `SUFFIXES`. A frame whose image is missing, damaged or of another
-    size raises ValueError when it is asked for; the message names the file.
+    Images have the names of the depth images (`listing.Companions`). A frame whose image is missing, damaged, inverted or of
+    another size raises ValueError when it is asked for; the message names the file.
 
     Args:
         frames: depth images.
-        masks: folder of masks: pixels other than 0 are hand.
+        masks: folder of masks, in which the hand is bright, or has labels other than 0 (`hand_in`).
         colour: or folder of colour images, aligned with the depth images, for `mask_at_wristband`.
     """
 
@@ -30,7 +35,7 @@ class MaskedFolder(Sequence):
         if (masks is None) == (colour is None):
             raise ValueError("give masks or colour images, one of the two")
         self.frames, self.folder, self.is_mask = frames, Path(masks or colour), masks is not None
-        if not self.folder.is_dir():
+        if not self.folder.exists():
             what = "mask" if self.is_mask else "colour"
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the {what} images")
 
@@ -43,6 +48,15 @@ class MaskedFolder(Sequence):
         return self.frames.names
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """What to tell the user of the depth images."""
+        return self.frames.doubts
+
+    @cached_property
+    def _companions(self) -> Companions:
+        return Companions(self.folder)
+
+    @property
     def side(self) -> str:
         """Which hand the frames are read as."""
         return self.frames.side
@@ -50,27 +64,46 @@ class MaskedFolder(Sequence):
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        frame = self.frames[index]
-        path = self._beside(self.frames.names[index])
-        image = _read(path, "L" if self.is_mask else "RGB")
-        if image.shape[:2] != frame.depth_mm.shape:
-            wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, image.shape))
-            raise ValueError(f"{path}: {got} px, but its depth image has {wanted}: align the two, pixel by pixel")
-        if self.side == "left":
-            image = image[:, ::-1]  # as the frame is
+        frame, name = self.frames[index], self.frames.names[index]
+        place = self._companions.of(name, self.frames.places[name].path)
+        pixels = read_pixels(place.path, place.page)
+        if pixels.shape[:2] != frame.depth_mm.shape:
+            wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, pixels.shape))
+            raise ValueError(f"{place.path}: {got} px, but its depth image has {wanted}: align the two, pixel by pixel")
+        pixels = pixels[:, ::-1] if self.side == "left" else pixels  # as the frame is
         if self.is_mask:
-            return replace(frame, mask=image > 0)
-        return replace(frame, mask=mask_at_wristband(frame.depth_mm, frame.camera, image))
-
-    def _beside(self, name: str) -> Path:
-        stem = self.folder / Path(name).with_suffix("")
-        for suffix in SUFFIXES:
-            if stem.with_suffix(suffix).is_file():
-                return stem.with_suffix(suffix)
-        raise ValueError(f"{stem}.png is missing: each depth image needs its mask or colour image, of the same name")
+            return replace(frame, mask=hand_in(pixels, place.path))
+        return replace(frame, mask=mask_at_wristband(frame.depth_mm, frame.camera, _rgb(pixels, place.path)))
 
 
-def _read(path: Path, mode: str) -> np.ndarray:
-    image = read_image(path)
-    as_stored = mode == "L" and image.mode.startswith("I")  # conversion to 8 bits would clip a 16-bit mask
-    return np.asarray(image if as_stored else image.convert(mode))
+def hand_in(pixels: Shaped[np.ndarray, "H W *channels"], path: Path) -> Bool[np.ndarray, "H W"]:
+    """The hand's pixels in a mask: those brighter than half, those whose label is not 0, or those that are not transparent.
+
+    Args:
+        pixels: grey, or 3 or 4 channels, of which the brightest counts; a varying fourth one is what counts alone.
+        path: of the mask. JPEG has no labels: what is dark in it is noise.
+
+    Raises:
+        ValueError: the mask is inverted.
+    """
+    if pixels.ndim == 3:
+        alpha = pixels[..., 3:]
+        pixels = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else pixels[..., :3].max(-1)
+    pixels = np.nan_to_num(pixels)
+    values = np.unique(pixels)
+    whole = 1 if pixels.dtype.kind in "bf" and values[-1] <= 1 else 255 if values[-1] <= 255 else 65535
+    few = values[-1] < LABELS or (len(values) <= FEW and values[-1] <= whole / 2)
+    labels = few and whole > 1 and path.suffix.lower() not in (".jpg", ".jpeg")
+    hand = pixels > (0 if labels else whole / 2)
+    border = np.concatenate([hand[0], hand[-1], hand[1:-1, 0], hand[1:-1, -1]])
+    if border.mean() > BORDER and not hand.all():
+        raise ValueError(
+            f"{path}: marks the image's border as hand: it is inverted; save it with the hand bright, or not 0"
+        )
+    return hand
+
+
+def _rgb(pixels, path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"{path}: wanted colours of 8 bits, got {pixels.dtype}; convert it")
+    return pixels[..., :3] if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, -1)

@@ -203,7 +203,8 @@ def _outlines(crops: Crops, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Te
         height, width = frame.depth_mm.shape
         at_border = ((v <= 1) | (v >= height - 2))[:, None] | ((u <= 1) | (u >= width - 2))
         length, inside = max(1, outline.sum()), max(1, ndimage.binary_fill_holes(hand).sum())
-        rows.append((1 - hand.sum() / inside, (outline & at_border).sum() / length, (hand & edge).sum() / length))
+        holes = 1 - (1 - frame.filled) * hand.sum() / inside
+        rows.append((holes, (outline & at_border).sum() / length, (hand & edge).sum() / length))
     return tuple(torch.tensor(np.array(rows, np.float32)).unbind(1))
 
 
@@ -294,7 +295,8 @@ def _advice(check: Check) -> Iterator[str]:
         odd = f"{_share(m.hand <= LIKE_A_HAND):.0%} of the frames do not look like a hand"
         yield f"{odd}: the forearm may be taken for it there, or none be in view; remove them, or see --masks and --colour"
     if _share(m.holes > HOLES) > OFTEN:
-        yield "the hand has many holes: go farther from the sensor's least distance, avoid sunlight and shiny gloves"
+        better = "take depth as the sensor measures it, not put onto a colour image"
+        yield f"the hand has many holes: keep the sensor's least distance, avoid sunlight and shiny gloves, {better}"
     if _share(m.cut > CUT) > OFTEN:
         yield f"the image's border cuts the hand in {_share(m.cut > CUT):.0%} of the frames: keep it in the middle"
     if _share(m.clipped > CLIPPED) > OFTEN:

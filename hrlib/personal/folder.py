@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -35,15 +35,18 @@ CameraNumbers = Annotated[
 class UserFolder:
     """Depth images of one hand, and what is known of their camera."""  # the comments of the fields are help
 
-    # depth images of one hand in the order they were taken: 16-bit PNG or .npy, subfolders included.
+    # depth images of one hand in the order they were taken: PNG, TIFF or PGM of 16 bits and more, .npy, .npz, subfolders
+    # included; or one file with many of them.
     folder: tyro.conf.Positional[Path]
     # focal lengths and principal point in pixels; without the latter, each image's centre.
     camera: CameraNumbers
     # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
     unit_mm: float
+    # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr (G + 256 R), rgb24.
+    encoding: Literal["depth", "nyu", "rg", "gr", "rgb24"] = "depth"
     # only images whose name matches this pattern, e.g. "depth_*.png".
     files: str = "*"
-    # folder of images of the same names that are not 0 on the hand; then nothing is segmented.
+    # folder of images of the same names that are bright or not 0 on the hand; then nothing is segmented.
     masks: Path | None = None
     # folder of aligned colour images of the same names, where the hand wears a dark wristband.
     colour: Path | None = None
@@ -65,8 +68,14 @@ class UserFolder:
         if limit is not None and limit < 1:
             raise ValueError(f"--frames must be at least 1, got {limit}")
         camera = Camera(*self.camera) if len(self.camera) == 4 else self.camera
-        frames = DepthFolder(self.folder, camera, self.unit_mm, side=side)
-        frames.names = [name for name in frames.names if Path(name).match(self.files)][:limit]
+        frames = DepthFolder(self.folder, camera, self.unit_mm, self.encoding, side)
+        companions = [folder.resolve() for folder in (self.masks, self.colour) if folder is not None]
+
+        def wanted(file: Path) -> bool:  # masks may lie below the frames, and are none
+            below = any(folder in file.resolve().parents for folder in companions if folder != self.folder.resolve())
+            return file.match(self.files) and not below
+
+        frames.names = [name for name in frames.names if wanted(frames.places[name].path)][:limit]
         if not frames.names:
             raise ValueError(f"{self.folder} holds no depth image whose name matches {self.files!r}")
         return frames if self.masks is None and self.colour is None else MaskedFolder(frames, self.masks, self.colour)

@@ -6,34 +6,164 @@ for more memory than the file has bytes (arrays) or than `MOST_PIXELS` (images).
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image
 
-from .files import read_whole, unzipped
+from .files import check_regular, read_whole, unzipped
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP"}  # ending -> Pillow's decoder
+# ending -> Pillow's decoder
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
 MOST_PIXELS = 2**25  # of an image, just over 8K; the largest depth cameras have a third of it
 MOST_IMAGE_BYTES = 2**28  # of an image's file: `MOST_PIXELS` in float64
 MOST_TABLE_BYTES = 2**30  # of a table, unpacked
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_image(path: Path) -> Image.Image:
-    """A picture, decoded. Raises OSError where it cannot be opened, ValueError for any other fault; both name the file."""
-    content, kind = read_whole(path, MOST_IMAGE_BYTES), FORMATS.get(path.suffix.lower())
+def read_image(path: Path, page: int = 0) -> Image.Image:
+    """A picture, decoded, or a page of a TIFF.
+
+    Raises OSError where it cannot be opened, ValueError for any other fault; both name the file.
+    """
+    kind = FORMATS.get(_ending(path))
     if kind is None:
         raise ValueError(f"{path}: images must end in {', '.join(FORMATS)}; convert it")
+    check_regular(path)
+    # of a TIFF's many pages one is read
+    file = path if kind == "TIFF" else io.BytesIO(read_whole(path, MOST_IMAGE_BYTES))
     with _readable(path, f"a {kind}", "copy it again, or remove it"):
-        with Image.open(io.BytesIO(content), formats=(kind,)) as image:
+        with Image.open(file, formats=(kind,)) as image:
+            image.seek(page)
             _check_size(image.size)
             image.load()
         return image
+
+
+# -- frames: pictures and arrays, one in a file or many -------------------------------------------------------------------
+
+
+def read_pixels(path: Path, page: int | None = None) -> Shaped[np.ndarray, "H W *channels"]:
+    """The pixels of an image or array as they are stored: [H, W], or [H, W, 3 or 4] in colour. Errors as `read_image`.
+
+    Args:
+        path: ends as one of `PIXELS`.
+        page: of a file of many frames (`count_pages`).
+    """
+    reader = PIXELS.get(_ending(path))
+    if reader is None:
+        raise ValueError(f"{path}: frames must end in {', '.join(PIXELS)}; convert it")
+    pixels = reader(path, page)
+    if len(_frames_shape(pixels.shape)) != 2:
+        raise ValueError(f"{path}: wanted an image [H, W] or a stack [T, H, W] of them, got shape {pixels.shape}")
+    return pixels
+
+
+def count_pages(path: Path) -> int | None:
+    """How many frames a stack holds: a TIFF of many pages, an array [T, H, W]. None for one frame, or a damaged file."""
+    with suppress(Exception):  # reading the frame will tell what is wrong
+        counter = {".npy": _npy_shape, ".npz": _npz_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path))
+        shape = () if counter is None else counter(path)
+        return shape[0] if len(shape) == 3 else None
+    return None
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower()
+
+
+def _picture(path: Path, page: int | None) -> np.ndarray:
+    image = read_image(path, page or 0)
+    if image.mode == "LA" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.asarray(
+        image if image.mode in ("1", "L", "F", "RGB", "RGBA") or image.mode[0] == "I" else image.convert("RGB")
+    )
+
+
+def _grey_map(path: Path, page: int | None) -> np.ndarray:
+    """A .pgm, by the netpbm format's own page. Pillow stretches counts to 16 bits wherever the largest is not 65535."""
+    content = read_whole(path, MOST_IMAGE_BYTES)
+    with _readable(path, "a PGM", "copy it again, or remove it"):
+        space = rb"(?:\s|#[^\n]*\n)+"
+        head = re.match(rb"P([25])" + 3 * (space + rb"(\d{1,9})") + rb"(?:#[^\n]*\n)?\s", content)
+        if head is None:
+            raise ValueError("no header of a grey map")
+        kind, width, height, most = map(int, head.groups())
+        _check_size((height, width))
+        if kind == 2:
+            counts = np.array(content[head.end() :].split(), int)[: width * height]
+            return counts.astype(np.uint8 if most < 256 else np.uint16).reshape(height, width)
+        dtype = np.dtype(">u2" if most > 255 else "u1")
+        return np.frombuffer(content, dtype, width * height, head.end()).reshape(height, width)
+
+
+def _npy(path: Path, page: int | None) -> np.ndarray:
+    return _squeezed(read_array(path)) if page is None else np.array(_squeezed(_mapped(path))[page])
+
+
+def _mapped(path: Path) -> np.ndarray:
+    check_regular(path)
+    with _readable(path, ".npy", "save it again with numpy.save"):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_size(array.shape[-2:])
+        return array
+
+
+def _npz(path: Path, page: int | None) -> np.ndarray:
+    array = _squeezed(_npz_array(path, path.stat().st_mtime_ns))
+    return array if page is None else array[page]
+
+
+@lru_cache(maxsize=1)  # the frames of a stack are asked for one after another
+def _npz_array(path: Path, changed: int) -> np.ndarray:
+    arrays = read_arrays(path, alone=DEPTH_KEY)
+    if len(arrays) != 1:
+        raise ValueError(f"{path}: holds {', '.join(arrays) or 'nothing'}; wanted one array, or one named {DEPTH_KEY}")
+    return next(iter(arrays.values()))
+
+
+def _npy_shape(path: Path) -> tuple[int, ...]:
+    return _frames_shape(_mapped(path).shape)
+
+
+def _npz_shape(path: Path) -> tuple[int, ...]:
+    check_regular(path)
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        entry = f"{DEPTH_KEY}.npy" if f"{DEPTH_KEY}.npy" in names else names[0]
+        with archive.open(entry) as file:
+            return _frames_shape(NPY_HEADERS[np.lib.format.read_magic(file)](file)[0])
+
+
+def _squeezed(array: np.ndarray) -> np.ndarray:
+    return np.squeeze(array) if array.ndim > 2 else array
+
+
+def _frames_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """[T, H, W] of a stack, [H, W] of one image: without sides of 1 and colours."""
+    sides = tuple(side for side in shape if side != 1 or len(shape) <= 2)
+    return sides[:-1] if len(sides) > 2 and sides[-1] in (3, 4) else sides
+
+
+def _tiff_shape(path: Path) -> tuple[int, ...]:
+    check_regular(path)
+    with Image.open(path, formats=("TIFF",)) as image:
+        return (image.n_frames, *image.size) if image.n_frames > 1 else image.size
+
+
+DEPTH_KEY = "depth"  # of an .npz with several arrays
+# ending -> reader(path, page)
+PIXELS = dict.fromkeys(FORMATS, _picture) | {".pgm": _grey_map, ".npy": _npy, ".npz": _npz}
+
+# -- arrays and tables ----------------------------------------------------------------------------------------------------
 
 
 def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
@@ -45,14 +175,15 @@ def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
         return array
 
 
-def read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of an .npz by name. Errors as `read_image`."""
+def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays of an .npz by name; only the one named `alone` if there is one. Errors as `read_image`."""
     content, arrays = read_whole(path, MOST_TABLE_BYTES), {}
     with _readable(path, ".npz", "get it again"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MOST_TABLE_BYTES:
+            entries = [entry for entry in archive.infolist() if entry.filename == f"{alone}.npy"] or archive.infolist()
+            if sum(entry.file_size for entry in entries) > MOST_TABLE_BYTES:
                 raise ValueError(f"it unpacks to more than {MOST_TABLE_BYTES:,} bytes")
-            for entry in archive.infolist():
+            for entry in entries:
                 with archive.open(entry) as file:  # which unpacks no more than the size that was summed above
                     arrays[entry.filename.removesuffix(".npy")] = _array(file.read(entry.file_size))
     return arrays

@@ -57,12 +57,18 @@ def read_whole(path: str | Path, most: int = MOST_BYTES) -> bytes:
     # a pipe without a writer would block here
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no regular file but a {_kind(status.st_mode)}; name a file")
+        check_regular(path, status.st_mode)
         content = file.read(most + 1) if status.st_size <= most else None
     if content is None or len(content) > most:
         raise ValueError(f"{path} has more than {most:,} bytes, which nothing of its kind needs; remove it")
     return content
+
+
+def check_regular(path: str | Path, mode: int | None = None) -> None:
+    """Raise ValueError for a folder, pipe or device; `mode` is known where the file is open."""
+    mode = os.stat(path).st_mode if mode is None else mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path} is no regular file but a {_kind(mode)}; name a file")
 
 
 def unzipped(content: bytes, most: int, name: object = "the file") -> bytes:

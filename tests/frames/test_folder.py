@@ -37,24 +37,9 @@ def test_sixteen_bit_png_and_npy_in_their_units(tmp_path):
     np.testing.assert_allclose(read_depth(tmp_path / "metres.npy", 1000.0), counts, rtol=1e-6)
 
 
-def test_nyu_packs_depth_into_green_and_blue(tmp_path):
-    counts = ramp()
-    rgb = np.stack([np.full_like(counts, 9), counts // 256, counts % 256], -1).astype(np.uint8)
-    path = save_png(tmp_path / "packed.png", rgb)
-    np.testing.assert_array_equal(read_depth(path, encoding="nyu"), counts)
-    with pytest.raises(ValueError, match=r'packed.png: a colour image: export depth as 16-bit .*use encoding "nyu"'):
-        read_depth(path)
-    with pytest.raises(
-        ValueError, match=r'a.png: encoding "nyu" wants an RGB PNG, got mode I;16; use encoding "depth"'
-    ):
-        read_depth(save_png(tmp_path / "a.png", counts), encoding="nyu")
-
-
 def test_an_eight_bit_png_has_lost_its_depth(tmp_path):
     path = save_png(tmp_path / "grey.png", (ramp() % 256).astype(np.uint8))
-    with pytest.raises(
-        ValueError, match=r"grey.png: 8-bit: depth was probably lost .*\(mode L\); export it as 16-bit PNG"
-    ):
+    with pytest.raises(ValueError, match=r"grey.png: 8-bit: depth was probably lost .*; export it as 16-bit PNG"):
         read_depth(path)
 
 
@@ -69,16 +54,104 @@ def test_a_corrupt_png_is_named(tmp_path):
 @pytest.mark.parametrize(
     "array, message",
     [
-        (np.zeros((2, 3, 4)), r"wanted one image \[H, W\], got shape \(2, 3, 4\); save one file per frame"),
+        (np.zeros((2, 3, 5)), r"wanted an image \[H, W\] or a stack \[T, H, W\] of them, got shape \(2, 3, 5\)"),
+        (np.zeros((20, 30, 3), np.float32), r"wanted one channel, got shape \(20, 30, 3\) of float32"),
+        (np.zeros(7), r"wanted an image .* got shape \(7,\)"),
         (np.array([["a"]]), "wanted numbers, got dtype <U1"),
-        (np.array([[1.0, np.nan]]), "holds NaN, infinite or negative values; mark missing measurements with 0"),
-        (np.array([[1, -1]]), "holds NaN, infinite or negative values"),
+        (np.ones((2, 2), bool), "wanted numbers, got dtype bool"),
     ],
 )
 def test_npy_that_is_no_depth_image(array, message, tmp_path):
     np.save(tmp_path / "bad.npy", array)
     with pytest.raises(ValueError, match="bad.npy: " + message):
         read_depth(tmp_path / "bad.npy")
+
+
+NOTHING = [np.nan, np.inf, -np.inf, -3.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8", ">f8", "<i4", ">i2", ">u2", "<u8"])
+def test_arrays_of_any_numbers_and_what_is_no_measurement(tmp_path, dtype):
+    depth = np.arange(300, 340, dtype=dtype).reshape(5, 8)
+    unmeasured = [x for x in NOTHING if np.dtype(dtype).kind == "f" or (np.isfinite(x) and (x >= 0 or dtype[1] == "i"))]
+    depth[0, : len(unmeasured)] = unmeasured
+    wanted = depth.astype(float)
+    wanted[0, : len(unmeasured)] = 0
+    for name, array in {
+        "plain": depth,
+        "channel": depth[..., None],
+        "first": depth[None],
+        "columns": np.asfortranarray(depth),
+    }.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        np.testing.assert_array_equal(read_depth(tmp_path / f"{name}.npy"), wanted)
+    np.savez(tmp_path / "one.npz", anything=depth[..., None])
+    np.savez_compressed(tmp_path / "several.npz", K=np.eye(3), depth=depth)
+    assert [f.name for f in DepthFolder(tmp_path, (100.0, 100.0))][-2:] == ["plain.npy", "several.npz"]
+    for name in ("one", "several"):
+        np.testing.assert_array_equal(read_depth(tmp_path / f"{name}.npz"), wanted)
+    np.savez(tmp_path / "unclear.npz", a=depth, b=depth)
+    with pytest.raises(ValueError, match="unclear.npz: holds a, b; wanted one array, or one named depth"):
+        read_depth(tmp_path / "unclear.npz")
+
+
+def test_tiff_of_16_and_32_bits(tmp_path):
+    counts = ramp()
+    for name, array in {
+        "u16": counts,
+        "u32": counts.astype(np.int32),
+        "f32": counts.astype(np.float32),
+    }.items():
+        Image.fromarray(array).save(tmp_path / f"{name}.tif", compression="tiff_lzw" if name == "u16" else None)
+        np.testing.assert_array_equal(read_depth(tmp_path / f"{name}.tif"), counts)
+    metres = counts.astype(np.float32) / 1000
+    metres[0, :5] = NOTHING
+    Image.fromarray(metres).save(tmp_path / "m.TIFF")
+    depth = read_depth(tmp_path / "m.TIFF", 1000.0)
+    assert not depth[0, :5].any() and np.allclose(depth[1:], counts[1:])
+    Image.fromarray((counts % 256).astype(np.uint8)).save(tmp_path / "u8.tif")
+    with pytest.raises(ValueError, match="u8.tif: 8-bit"):
+        read_depth(tmp_path / "u8.tif")
+
+
+@pytest.mark.parametrize("most", [4095, 10000, 65535])
+def test_pgm_keeps_its_counts_whatever_the_largest_may_be(tmp_path, most):
+    counts = ramp() % most
+    head = b"P5\n# a camera's note\n40 30\n%d\n" % most
+    (tmp_path / "binary.pgm").write_bytes(head + counts.astype(">u2").tobytes())
+    text = b"P2 40 30 %d\n" % most + " ".join(map(str, counts.ravel())).encode()
+    (tmp_path / "text.pgm").write_bytes(text)
+    for frame in DepthFolder(tmp_path, (100.0, 100.0)):
+        np.testing.assert_array_equal(frame.depth_mm, counts)
+    (tmp_path / "binary.pgm").write_bytes(head + b"12")
+    with pytest.raises(ValueError, match="binary.pgm: cannot be read as a PGM"):
+        read_depth(tmp_path / "binary.pgm")
+
+
+def test_a_stack_is_a_folder(tmp_path):
+    stack = np.stack([ramp() + np.uint16(k) for k in range(11)])
+    np.save(tmp_path / "rows.npy", stack)
+    np.save(tmp_path / "columns.npy", np.asfortranarray(stack[:2]))
+    np.save(tmp_path / "channels.npy", stack[:2, None])  # [T, 1, H, W]
+    np.savez_compressed(tmp_path / "packed.npz", stack[:3])
+    pages = [Image.fromarray(image) for image in stack[:3]]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    frames = DepthFolder(tmp_path, CAMERA)
+    assert frames.names[:3] == ["channels:000", "channels:001", "columns:000"]
+    assert frames.names[-11:] == [f"rows:{k:03}" for k in range(11)] and len(frames) == 2 + 2 + 3 + 3 + 11
+    for frame in frames:
+        assert frame.depth_mm[0, 0] == 300 + int(frame.name[-3:]), frame.name
+    np.testing.assert_array_equal(frames[-1].depth_mm, stack[10])
+    alone = DepthFolder(tmp_path / "packed.npz", CAMERA)
+    assert [frame.depth_mm[0, 0] for frame in alone] == [300, 301, 302]
+    with pytest.raises(ValueError, match="rows.npy: wanted an image"):
+        read_depth(tmp_path / "rows.npy")
+    (tmp_path / "rows.npy").write_bytes((tmp_path / "rows.npy").read_bytes()[:-9])
+    with pytest.raises(ValueError, match="rows.npy: cannot be read as .npy"):
+        frames[-1]
+    (tmp_path / "columns.tif").write_bytes((tmp_path / "pages.tif").read_bytes())
+    with pytest.raises(ValueError, match="columns.* and .*columns.* hold frames of the same names; move one"):
+        DepthFolder(tmp_path, CAMERA)
 
 
 def test_npy_that_is_cut_off_or_no_npy(tmp_path):
@@ -139,7 +212,7 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder: name the folder that holds the depth images"):
         DepthFolder(tmp_path / "nowhere", CAMERA)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no .png and no .npy file"):
+    with pytest.raises(ValueError, match="empty holds no .png, .tif, .*.npz file"):
         DepthFolder(tmp_path / "empty", CAMERA)
     save_png(folder / "d_small.png", ramp(10, 12))
     frames = DepthFolder(folder, CAMERA)

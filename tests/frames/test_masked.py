@@ -6,7 +6,7 @@ from drawn_things import CAMERA, SIZE, film, limb
 from PIL import Image
 
 from hrlib.frames.folder import DepthFolder
-from hrlib.frames.masked import MaskedFolder
+from hrlib.frames.masked import MaskedFolder, hand_in
 from hrlib.frames.segment import NoHandFound
 from hrlib.frames.wristband import cut_at_wristband
 
@@ -87,3 +87,71 @@ def test_what_is_missing_or_misfits_is_named(seen, tmp_path):
         MaskedFolder(frames, colour=tmp_path / "none")
     with pytest.raises(ValueError, match="one of the two"):
         MaskedFolder(frames)
+
+
+def on(pixels, alpha):
+    return np.dstack([np.broadcast_to(pixels, (*alpha.shape, 3)), alpha])
+
+
+@pytest.mark.parametrize(
+    "kind", ["0/1", "0/255", "labels", "soft", "jpeg", "rgba", "cut out", "red", "palette", "bits", "float", "16"]
+)
+def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
+    hand = np.zeros((60, 80), bool)
+    hand[10:50, 20:60] = True
+    white = hand.astype(np.uint8) * 255
+    soft = white.copy()
+    soft[9, 20:60], soft[10, 20:60], soft[50, 20:60] = 90, 160, 40  # its outline is where it crosses a half
+    pixels = {
+        "0/1": hand.astype(np.uint8),
+        "labels": hand * (1 + np.arange(60)[:, None] // 20).astype(np.uint8),
+        "soft": soft,
+        "rgba": on(white[..., None], np.full_like(white, 255)),
+        "cut out": on(np.uint8([3, 2, 1]), white),
+        "red": np.dstack([white, white * 0, white * 0]),
+        "bits": hand,
+        "float": np.where(hand, np.float32(0.8), np.float32(0.1)),
+        "16": hand.astype(np.uint16) * 65535,
+    }.get(kind, white)
+    path = tmp_path / {"jpeg": "1.jpg", "float": "1.npy"}.get(kind, "1.png")
+    image = Image.fromarray(pixels) if kind != "float" else None
+    if kind == "palette":
+        image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    np.save(path, pixels) if image is None else image.save(path, **({"quality": 60} if kind == "jpeg" else {}))
+    np.save(tmp_path / "depth.npy", np.full((1, 60, 80), 500.0))
+    (tmp_path / "frames").mkdir()
+    Image.fromarray(np.full((60, 80), 500, np.uint16)).save(tmp_path / "frames" / "1.png")
+    (frame,) = MaskedFolder(DepthFolder(tmp_path / "frames", (100.0, 100.0)), tmp_path)
+    assert (frame.mask != hand).sum() == 0
+
+
+def test_an_empty_jpeg_is_an_empty_mask_and_an_inverted_one_is_named(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 9, (60, 80)).astype(np.uint8)
+    assert not hand_in(noise, tmp_path / "a.jpg").any()
+    hand = np.zeros((60, 80), np.uint8)
+    hand[10:60, 20:60] = 255  # the arm leaves the image
+    assert hand_in(hand, tmp_path / "a.png").sum() == 2000
+    for inverted in (255 - hand, (hand == 0).astype(np.uint8)):
+        with pytest.raises(
+            ValueError, match="a.png: marks the image's border as hand: it is inverted; save it with the hand"
+        ):
+            hand_in(inverted, tmp_path / "a.png")
+    assert hand_in(hand * 0 + 255, tmp_path / "a.png").all(), "all of it: the frames show nothing but the hand"
+
+
+def test_times_as_names_and_a_stray_mask(seen, tmp_path):
+    depth, names = seen[0].astype(np.uint16), ["1305031102.175304", "1305031102.208304", "rec.0"]
+    for folder in ("depth", "masks"):
+        (tmp_path / folder).mkdir()
+    for k, name in enumerate(names):
+        Image.fromarray(depth).save(tmp_path / f"depth/{name}.png")
+        mask = np.zeros(depth.shape, np.uint8)
+        mask[50 : 60 + k, 50:60] = 255
+        Image.fromarray(mask).save(tmp_path / f"masks/{name}.{('bmp', 'PNG', 'tif')[k]}")
+    Image.fromarray(mask * 0).save(tmp_path / "masks/rec.png")
+    Image.fromarray(mask * 0).save(tmp_path / "masks/1305031102.png")
+    frames = MaskedFolder(DepthFolder(tmp_path / "depth", CAMERA), tmp_path / "masks")
+    assert [frame.mask.sum() for frame in frames] == [100, 110, 120]
+    (tmp_path / "masks/rec.0.tif").unlink()
+    with pytest.raises(ValueError, match="rec.0.png is missing"):
+        MaskedFolder(frames.frames, tmp_path / "masks")[2]

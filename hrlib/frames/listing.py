@@ -1,0 +1,154 @@
+"""Which frames a folder or a stack holds, their names and order; and which file in another folder belongs to a frame."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..support.decoding import PIXELS, count_pages
+
+DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".npy", ".npz")
+# what systems put beside images: an archive's second half, thumbnails, things thrown away
+NOT_THE_USERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a frame lies."""
+
+    path: Path
+    page: int | None = None  # of a stack
+
+
+def frames_at(source: Path, endings: Iterable[str] = DEPTH_ENDINGS) -> dict[str, Place]:
+    """The frames below a folder, or of one file, by their names, in no order.
+
+    A frame is named by its relative path; frames of a stack (`count_pages`) by the stack's path without its ending and their
+    number: seq:000, seq:001. Raises ValueError if a folder cannot be listed, or two stacks share a name.
+    """
+    folder, files = (source.parent, [source]) if source.is_file() else (source, _files_below(source))
+    places = {}
+    for path in files:
+        if path.suffix.lower() not in endings:
+            continue
+        relative, count = path.relative_to(folder), count_pages(path)
+        if count is None:
+            places[relative.as_posix()] = Place(path)
+            continue
+        stem, digits = relative.with_name(relative.name[: -len(path.suffix)]).as_posix(), max(3, len(str(count - 1)))
+        stack = {f"{stem}:{page:0{digits}}": Place(path, page) for page in range(count)}
+        if stack.keys() & places.keys():
+            other = places[next(iter(stack.keys() & places.keys()))].path
+            raise ValueError(f"{path} and {other} hold frames of the same names; move one of them away")
+        places |= stack
+    return places
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files in a folder and those below it; what cannot be listed is an error. Links are followed last, and no folder twice."""
+
+    def fail(error: OSError):
+        raise ValueError(f"{error.filename}: cannot be listed ({error.strerror}); allow reading, or move it away")
+
+    roots, seen = [folder], set()
+    for root in roots:
+        for place, folders, files in os.walk(root, onerror=fail):
+            if os.path.realpath(place) in seen:  # a link led here before, or leads back
+                folders.clear()
+                continue
+            seen.add(os.path.realpath(place))
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_THE_USERS)
+            roots += [Path(place) / name for name in folders if os.path.islink(Path(place) / name)]
+            yield from (Path(place) / name for name in files if not name.startswith("."))
+
+
+# -- order ----------------------------------------------------------------------------------------------------------------
+
+
+def in_order(names: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Names by folder and by the numbers in them, frame_2 before frame_10 and 0.25 before 0.5; and pairs of equal numbers.
+
+    A dot between two numbers is a decimal point. It separates two counts, as in 1.9 and 1.10, where the numbers behind it
+    differ in length and one ends in 0: no program writes fractions so.
+    """
+    names = sorted(names)  # what decides between equals
+    behind = [match[1] for name in names for match in re.finditer(DECIMAL, name) if match[1]]
+    counts = len({len(digits) for digits in behind}) > 1 and any(d[-1] == "0" and len(d) > 1 for d in behind)
+    keyed = sorted((_numbers(name, not counts), name) for name in names)
+    equal = [(a, b) for (key, a), (other, b) in zip(keyed, keyed[1:], strict=False) if key == other]
+    return [name for _, name in keyed], equal
+
+
+DECIMAL = r"(?<![\d.])\d+\.(\d+)(?![\d]|\.\d)"  # 1.25, but nothing of 1.2.3
+
+
+def _numbers(name: str, decimals: bool):
+    """What sorts: for each folder and the stem, text and numbers in turn; a number is (whole, digits behind the point)."""
+    key = []
+    for part in stem_of(name).split("/"):
+        pattern = rf"{DECIMAL}|\d+" if decimals else r"\d+"
+        tokens, end = [], 0
+        for match in re.finditer(pattern, part):
+            whole, _, fraction = match[0].partition(".")
+            tokens += [part[end : match.start()].casefold(), (int(whole), fraction.rstrip("0"))]
+            end = match.end()
+        key.append((*tokens, part[end:].casefold()))
+    return tuple(key), name.rpartition(".")[2] if stem_of(name) != name else ""
+
+
+# -- companions -----------------------------------------------------------------------------------------------------------
+
+
+def stem_of(name: str) -> str:
+    """The name without the ending of an image; what else has a dot, as a time, is kept."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if f"{dot}{ending}".lower() in PIXELS else name
+
+
+class Companions:
+    """The images in a folder that belong to frames of another one: same folders and stem, in any case, any ending.
+
+    Where both are stacks, named as files, the number alone counts.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self._exact, self._alike = folder, defaultdict(list), defaultdict(list)
+        for name, place in frames_at(folder, PIXELS).items():
+            self._exact[self._stem(name)].append(place)
+            self._alike[_alike(self._stem(name))].append(place)
+
+    def _stem(self, name: str) -> str:
+        return name.rpartition(":")[2] if self.folder.is_file() else stem_of(name)
+
+    def of(self, name: str, own: Path | None = None) -> Place:
+        """The companion of a frame.
+
+        Args:
+            name: of the frame.
+            own: the frame's own file, which is not its companion.
+
+        Raises:
+            ValueError: there is none, or more than one.
+        """
+        stem = self._stem(name)
+        exact, alike = self._exact.get(stem, []), self._alike.get(_alike(stem), [])
+        for places in (exact, alike):
+            others = [place for place in places if own is None or place.path != own]
+            if len(others) == 1:
+                return others[0]
+            if others:
+                found = " and ".join(str(place.path) for place in others)
+                raise ValueError(f"{found} both belong to the frame {name}; move one of them away")
+        there = next(iter(self._exact), None)
+        seen = "which has no images" if there is None else f"whose first image is {there!r}"
+        raise ValueError(
+            f"{self.folder / stem_of(name)}.png is missing: each depth image needs its mask or colour image, of the same "
+            f"name with any ending, in {self.folder}, {seen}"
+        )
+
+
+def _alike(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()

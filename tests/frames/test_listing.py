@@ -1,0 +1,97 @@
+"""Which files are frames, in which order, and which mask belongs to which frame."""
+
+import numpy as np
+import pytest
+
+from hrlib.frames.listing import Companions, frames_at, in_order
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["frame_1.png", "frame_2.png", "frame_10.png"],
+        ["0.25.png", "0.5.png", "2.png", "12.75.png", "100.0.png"],
+        ["t0.5s.npy", "t0.75s.npy", "t12.5s.npy"],
+        ["1629.123456788.png", "1629.123456789.png", "1630.000000001.png"],  # beyond what a double holds
+        ["take1.8.png", "take1.9.png", "take1.10.png", "take1.11.png"],  # counts: no fraction ends in 0
+        ["1.2.9.png", "1.2.10.png", "1.10.1.png"],
+        ["a/10.png", "a b/1.png", "b.npy"],
+        ["9/10.png", "10/9.png"],
+        ["IMG_2.png", "img_10.png"],
+        ["seq:009", "seq:010"],
+    ],
+)
+def test_order_of_numbers(names):
+    assert in_order(reversed(names)) == (names, []) and in_order(names) == (names, [])
+
+
+def test_equal_numbers_are_named_and_always_in_one_order():
+    names = ["frame_02.png", "frame_2.png", "frame_3.png"]
+    assert in_order(names) == in_order(names[::-1]) == (names, [("frame_02.png", "frame_2.png")])
+    assert in_order(["a/0.5.png", "a/0.50.png"])[1] == [], "which are counts, 5 and 50"
+    assert in_order(["1.png", "1.npy"])[1] == [], "two files of one frame"
+
+
+def files(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def test_what_systems_put_beside_frames_is_none(tmp_path):
+    files(
+        tmp_path,
+        "a/1.png",
+        ".ipynb_checkpoints/1-checkpoint.png",
+        "__MACOSX/a/1.png",
+        "a/._1.png",
+        "@eaDir/1.png",
+        "a/x.txt",
+    )
+    assert list(frames_at(tmp_path)) == ["a/1.png"]
+
+
+def test_links_come_last_and_lead_nowhere_twice(tmp_path):
+    files(tmp_path, "frames/b/1.png", "other/2.png")
+    (tmp_path / "frames/a").symlink_to("b")
+    (tmp_path / "frames/z").symlink_to("../other")
+    (tmp_path / "other/back").symlink_to("../frames")
+    (tmp_path / "other/self").symlink_to(".")
+    assert sorted(frames_at(tmp_path / "frames")) == ["b/1.png", "z/2.png"]
+
+
+@pytest.mark.parametrize(
+    "frame, mask",
+    [
+        ("1629.123456.png", "1629.123456.png"),
+        ("rec.0.png", "rec.0.jpg"),
+        ("a/b.c/40.npy", "a/b.c/40.bmp"),
+        ("Frame_1.PNG", "frame_1.Jpeg"),
+        ("ha\u0308nd.png", "h\u00e4nd.webp"),  # macOS takes letters apart
+        ("40.tif", "40.tiff"),
+    ],
+)
+def test_a_companion_has_the_stem_in_any_case_with_any_ending(tmp_path, frame, mask):
+    files(tmp_path, mask, "1629.png", "rec.png", "rec.1.png", "400.png")
+    assert Companions(tmp_path).of(frame).path == tmp_path / mask
+
+
+def test_a_companion_that_is_missing_or_not_the_only_one(tmp_path):
+    files(tmp_path, "rec.png", "1.png", "1.jpg", "2.PNG", "2.png", "A.png", "a.jpg")
+    companions = Companions(tmp_path)
+    with pytest.raises(ValueError, match=r"rec.0.png is missing: .*, whose first image is '"):
+        companions.of("rec.0.png")
+    with pytest.raises(ValueError, match=r"1.(png|jpg) and .*1.(png|jpg) both belong to the frame 1.npy; move one"):
+        companions.of("1.npy")
+    assert companions.of("1.jpg", own=tmp_path / "1.jpg").path.name == "1.png", "of two in one folder, the other one"
+    assert companions.of("a.tif").path.name == "a.jpg", "the same case first"
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(ValueError, match=r"40.png is missing: .*, which has no images"):
+        Companions(tmp_path / "nothing").of("40.png")
+
+
+def test_masks_of_a_stack_are_a_stack(tmp_path):
+    np.save(tmp_path / "seq.npy", np.zeros((3, 8, 9), np.uint8))
+    place = Companions(tmp_path).of("seq:002")
+    assert place.path.name == "seq.npy" and place.page == 2
+    assert Companions(tmp_path / "seq.npy").of("depth:001").page == 1, "by number, where the folder is one file"

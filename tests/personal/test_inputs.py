@@ -1,0 +1,165 @@
+"""Commands on folders as other cameras and tools leave them: the joints are those of the plain frames."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from real_fixtures import sr305
+
+from hrlib import __main__ as cli
+from hrlib.frames.camera import Camera
+from hrlib.frames.finder import find_hand
+
+pytestmark = pytest.mark.mirror  # small real frames: every fourth pixel of an SR305
+FX, CX, CY = 476.007 / 4, 313.683 / 4, 242.755 / 4
+NAMES = ("1.5", "2.25", "10.0")
+CAMERA = ("--camera", FX, FX, CX, CY, "--unit-mm", 0.125)
+
+
+@pytest.fixture(scope="module")
+def counts() -> dict[str, np.ndarray]:
+    """16-bit counts of 0.125 mm [120, 160] by name."""
+    frames = [sr305()[i].depth_mm[::4, ::4] / 0.125 for i in (1, 4, 7)]
+    return {name: np.rint(frame).astype(np.uint16) for name, frame in zip(NAMES, frames, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def plain(counts, tmp_path_factory):
+    """The frames as PNG, and the joints [3, 21, 3] predicted in them."""
+    folder = tmp_path_factory.mktemp("plain")
+    for name, image in counts.items():
+        save(folder / "frames" / f"{name}.png", image)
+    names, joints = predict(folder / "frames", folder, *CAMERA)
+    assert names == [f"{name}.png" for name in NAMES], "in the order of their numbers"
+    return folder / "frames", joints
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+
+
+def command(*words) -> int:
+    before, sys.argv = sys.argv, ["hrlib", *map(str, words)]
+    try:
+        return cli.main()
+    finally:
+        sys.argv = before
+
+
+def predict(folder, out, *words):
+    """Names and joints [B, 21, 3] as `hrlib predict` writes them."""
+    assert command("predict", folder, *words, "--out", out / "joints.csv", "--json", out / "joints.json") == 0
+    with open(out / "joints.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    joints = np.array([[float(row[f"{axis}_mm"]) for axis in "xyz"] for row in rows]).reshape(-1, 21, 3)
+    return [row["frame"] for row in rows[::21]], joints
+
+
+def off_mm(joints, others):
+    return np.linalg.norm(joints - others, axis=-1).mean(1).max()
+
+
+def test_a_stack_is_predicted_as_a_folder_is(plain, counts, tmp_path):
+    metres = np.stack(list(counts.values())).astype(np.float32) * np.float32(0.125e-3)
+    metres[metres == 0] = np.nan
+    metres[1:][np.isnan(metres[1:])] = np.inf
+    np.save(tmp_path / "take.npy", metres)
+    names, joints = predict(tmp_path / "take.npy", tmp_path, *CAMERA[:-1], 1000)
+    assert names == ["take:000", "take:001", "take:002"] and off_mm(joints, plain[1]) < 0.1
+
+
+def test_packed_frames_with_masks_named_by_times(plain, counts, tmp_path, capsys):
+    for name, image in counts.items():
+        save(tmp_path / f"frames/16.{name}.png", np.dstack([image & 255, image >> 8, image * 0]).astype(np.uint8))
+        save(tmp_path / f"frames/masks/16.{name}.BMP", hand_in(image) * 255)
+    save(tmp_path / "frames/masks/16.png", np.zeros_like(image, np.uint8))
+    masked = (tmp_path / "frames", tmp_path, *CAMERA, "--masks", tmp_path / "frames/masks")
+    assert command("predict", *masked[:1], *CAMERA, "--out", tmp_path / "j.csv") == 2
+    assert "--encoding rg " in capsys.readouterr().err
+    names, joints = predict(*masked, "--encoding", "rg")
+    plain_masked = predict(plain[0], tmp_path, *CAMERA, "--masks", masks_of(counts, tmp_path / "plain"))
+    assert len(names) == 3 and off_mm(joints, plain_masked[1]) < 0.1
+    assert command("refine", *masked[:1], *masked[2:], "--encoding", "rg", "--out", tmp_path / "o", "--check-only") == 0
+
+
+def masks_of(counts, folder):
+    for name, image in counts.items():
+        save(folder / f"{name}.png", hand_in(image))
+    return folder
+
+
+def hand_in(image):
+    return find_hand(image * np.float32(0.125), Camera(FX, FX, CX, CY)).mask.astype(np.uint8)
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_depth_put_onto_a_larger_image(plain, counts, tmp_path, factor, capsys):
+    for name, image in counts.items():
+        sparse = np.zeros((image.shape[0] * factor, image.shape[1] * factor), np.uint16)
+        sparse[::factor, ::factor] = image
+        save(tmp_path / f"frames/{name}.png", sparse)
+    camera = ("--camera", *(factor * x for x in (FX, FX, CX, CY)), "--unit-mm", 0.125)
+    _, joints = predict(tmp_path / "frames", tmp_path, *camera)
+    assert off_mm(joints, plain[1]) < 4, "mm; half a pixel of the small frames is 2.5 mm"
+    assert command("refine", tmp_path / "frames", *camera, "--out", tmp_path / "o", "--check-only") == 0
+    holes = [row["holes"] for row in json.loads((tmp_path / "o/check.json").read_text())["frames"]]
+    assert np.allclose(holes, 1 - 1 / factor**2, atol=0.06)
+    assert "many holes" in capsys.readouterr().out
+
+
+def test_turned_and_padded_frames(plain, counts, tmp_path):
+    size = counts[NAMES[0]].shape
+    for name, image in counts.items():
+        save(tmp_path / f"turned/{name}.png", np.rot90(image))
+        save(tmp_path / f"padded/{name}.png", np.pad(image, ((20, 20), (60, 0))))
+    turned = ("--camera", FX, FX, CY, size[1] - 1 - CX, "--unit-mm", 0.125)
+    _, joints = predict(tmp_path / "turned", tmp_path, *turned)
+    assert off_mm(np.stack([-joints[..., 1], joints[..., 0], joints[..., 2]], -1), plain[1]) < 4
+    _, joints = predict(tmp_path / "padded", tmp_path, "--camera", FX, FX, CX + 60, CY + 20, "--unit-mm", 0.125)
+    assert off_mm(joints, plain[1]) < 4
+
+
+PROGRAM = r"""
+import os, sys
+from hrlib import __main__ as cli
+from hrlib.frames.camera import Camera
+from hrlib.frames.finder import find_hand
+for words in (["--help"], ["predict", "--help"], ["refine", "--help"], ["predict", "\u20ac", "--n\u00f6", "x"], WORDS, REFINE):
+    sys.argv = ["hrlib", *map(os.fsdecode, words)]
+    try:
+        print("->", cli.main())
+    except SystemExit as end:
+        print("->", end.code)
+"""
+
+
+@pytest.mark.parametrize("encoding", ["gbk", pytest.param("ascii", marks=pytest.mark.slow)])
+def test_names_and_consoles_that_are_no_utf8_cost_nothing(plain, tmp_path, encoding):
+    folder = os.fsencode(tmp_path) + b"/h\xe4nde \xce\xb1"
+    os.mkdir(folder)
+    for name in NAMES:
+        with (
+            open(plain[0] / f"{name}.png", "rb") as file,
+            open(folder + b"/\xe4\n" + name.encode() + b".png", "wb") as to,
+        ):
+            to.write(file.read())
+    out = os.fsencode(tmp_path) + b"/\xfc.csv"
+    camera = [str(word).encode() for word in CAMERA]
+    words = [b"predict", folder, *camera, b"--out", out, b"--json", out + b".json"]
+    refine = [b"refine", folder, *camera, b"--out", out + b"out", b"--check-only"]
+    program = PROGRAM.replace("WORDS", repr(words)).replace("REFINE", repr(refine))
+    utf8_off = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding, "LC_ALL": "C"}
+    run = subprocess.run([sys.executable, "-c", program], env=os.environ | utf8_off, capture_output=True)
+    ends = [line.split()[1] for line in run.stdout.decode("latin-1").splitlines() if line.startswith("->")]
+    assert ends == ["0", "0", "0", "2", "0", "0"], run.stderr.decode("latin-1")[-2000:]
+    with open(out, newline="", encoding="utf-8") as file:
+        names = [row["frame"] for row in csv.DictReader(file)][::21]
+    assert names == [rf"\xe4\n{name}.png" for name in NAMES]
+    with open(out + b".json", encoding="utf-8") as file:
+        assert len(json.load(file)["frames"]) == 3
