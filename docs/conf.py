@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from hand_page.write import write_page  # noqa: E402
 
 from hrlib import __version__  # noqa: E402
-from hrlib.companion import reproduction  # noqa: E402
+from hrlib.companion import claims, claims_table, reproduction, results  # noqa: E402
 from hrlib.support import paths  # noqa: E402
 from hrlib.support.files import write_bytes_atomically  # noqa: E402
 
@@ -28,6 +28,8 @@ nb_ipywidgets_js = {}  # by default scripts from two CDNs; a page without a kern
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 html_theme = "furo"
 html_title = "hrlib"
+html_static_path = ["static"]
+html_css_files = ["verdicts.css"]
 html_show_sourcelink = False
 html_math_renderer = "mathml"
 autodoc_member_order = "bysource"
@@ -48,8 +50,18 @@ def copy_notebooks(app):
 
 
 def write_report(app):
-    """The reproduction report, from the result files as they are now."""
-    write_bytes_atomically(Path(app.srcdir) / "reproduction.md", reproduction.markdown().encode())
+    """The reproduction report and the claims, from the result files as they are now."""
+    known = claims.read_claims()
+    judged, strays = claims.verdicts(results.read_results(paths.FIGURES, paths.BENCHMARKS), known)
+    table = claims_table.as_page(judged, strays, known).replace("(claims.toml)", "(../claims.toml)")
+    for name, text in (("reproduction.md", reproduction.markdown()), ("claims.md", table)):
+        write_bytes_atomically(Path(app.srcdir) / name, text.encode())
+
+
+def fill_in(app, docname, source):
+    """Numbers of result files where a page asks for them: <!--= claim("fig5.joints") -->, a comment to all other readers."""
+    if reproduction.HIDDEN[0] in source[0]:
+        source[0] = reproduction.markdown(source[0], reproduction.HIDDEN)
 
 
 def write_hand_page(app, error):
@@ -83,4 +95,5 @@ def setup(app):
     app.connect("builder-inited", copy_notebooks)
     app.connect("builder-inited", write_report)
     app.connect("build-finished", write_hand_page)
+    app.connect("source-read", fill_in)
     app.connect("autodoc-process-docstring", plain_docstring)

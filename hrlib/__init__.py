@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "Camera": "frames.camera",
     "Crops": "frames.crops",
+    "DepthFolder": "frames.folder",
     "FromJoints": "network.from_joints",
     "HandRig": "hand.rig",
     "PipelineSettings": "method",
@@ -44,6 +45,7 @@ _EXPORTS = {
     "segment_hand": "frames.segment",
     "skin": "hand.skinning",
     "splat_depth": "render",
+    "track": "personal.track",
 }
 __all__ = sorted(_EXPORTS)
 

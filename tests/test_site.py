@@ -2,18 +2,29 @@
 
 import base64
 import io
+import json
 import pkgutil
 import re
+import shlex
+import sys
+import zipfile
+import zlib
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
+import tyro
 from hand_page.write import SOURCES
 from PIL import Image
 
 import hrlib
+from hrlib.companion.reproduction import HIDDEN, Report, markdown
+from hrlib.personal.folder import UserFolder
 from hrlib.support import paths
 
 DOCS = paths.ROOT / "docs"
+CAMERA = (DOCS / "camera.md").read_text(encoding="utf-8")
 NEEDED = re.compile(r'(?:src|href)="(https?://[^"]+)"')
 
 
@@ -57,6 +68,88 @@ def test_pages_name_modules_that_exist():
         )
 
 
+# -- your own frames: the folders that docs/camera.md describes, and its lines that read them
+
+PLANE_MM = 512.0  # a whole number of counts in each unit
+
+
+def plane(counts_a_mm: float, path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    depth = np.full((48, 64), PLANE_MM * counts_a_mm)
+    if path.suffix == ".npy":
+        np.save(path, depth.astype(np.float32))
+    else:
+        Image.fromarray(np.round(depth).astype(np.uint16)).save(path)
+
+
+@pytest.fixture
+def recordings(tmp_path, monkeypatch):
+    """A folder of each kind in the current one, two frames each."""
+    monkeypatch.chdir(tmp_path)
+    kinds = {"recorded/0000{}.png": 1, "tum/depth/1305031102.16040{}.png": 5, "scene/depth/{}.png": 1}
+    kinds |= {"mixed/depth_000{}.png": 1, "metres/{}.npy": 1e-3}
+    for name, counts in kinds.items():
+        for number in (1, 2):
+            plane(counts, tmp_path / name.format(number))
+    for name in ("tum/rgb/1305031102.160401.png", "mixed/color_0001.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    (tmp_path / "recorded/camera.json").write_text("{}")
+    return tmp_path
+
+
+def test_the_lines_for_folders_read_such_folders(recordings):
+    (lines,) = [block for block in re.findall(r"^```sh\n(.*?)^```", CAMERA, flags=re.S | re.M) if "tum/depth" in block]
+    lines = [shlex.split(line, comments=True) for line in lines.splitlines()]
+    assert [words[2].split("/")[0] for words in lines] == ["recorded", "tum", "scene", "mixed", "metres"]
+    for words in lines:
+        assert words[:2] == ["hrlib", "refine"] and words[-2:] == ["--out", "runs/me"]
+        frames = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=words[2:-2]).frames()
+        assert len(frames) == 2, words
+        assert np.allclose(frames[1].depth_mm, PLANE_MM, atol=1e-3), words
+        numbers = words[words.index("--camera") + 1 : words.index("--unit-mm")]
+        numbers += ["31.5", "23.5"] * (len(numbers) == 2)  # the image's centre
+        assert [getattr(frames[0].camera, key) for key in ("fx", "fy", "cx", "cy")] == [float(n) for n in numbers]
+
+
+def test_the_python_for_record3d_reads_its_format(tmp_path, monkeypatch, capsys):
+    """The decoder of LZFSE is no dependency: zlib stands in for it, in the file and in the module."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "liblzfse", SimpleNamespace(decompress=zlib.decompress))
+    image = np.linspace(0.3, 0.9, 24 * 18, dtype=np.float32).reshape(24, 18)
+    image[0, 0] = np.nan
+    with zipfile.ZipFile("hand.r3d", "w") as r3d:
+        r3d.writestr("metadata", json.dumps({"w": 72, "h": 96, "K": [80, 0, 0, 0, 84, 0, 36, 48, 1]}))
+        r3d.writestr("rgbd/0.depth", zlib.compress(image.tobytes()))
+        r3d.writestr("rgbd/0.jpg", b"")
+    (code,) = blocks("camera.md")
+    exec(compile(code, "camera.md", "exec"), {})
+    options = capsys.readouterr().out.split()
+    assert options == ["--camera", "20.0", "21.0", "9.0", "12.0", "--unit-mm", "1000"]
+    (frame,) = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=["metres", *options]).frames()
+    assert frame.depth_mm[0, 0] == 0 and np.allclose(frame.depth_mm.flat[1:], image.flat[1:] * 1000, atol=1e-3)
+
+
+# -- figures
+
+
+def test_every_figure_has_its_place_and_its_verdict():
+    page = (DOCS / "figures.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^!\[[^]]+\]\(\.\./figures/(\w+)\.png\)\n\n<!--= of\(\"(\w+)\"\) -->$", page, flags=re.M)
+    assert all(picture == filled for picture, filled in shown)
+    assert sorted(picture for picture, _ in shown) == sorted(path.stem for path in paths.FIGURES.glob("*.png"))
+
+
+def test_pages_are_filled_in_from_result_files():
+    filled = markdown('<!--= of("05_self") -->|<!--= verdict_list() -->|<!--= headline() -->', HIDDEN)
+    of, verdicts, table = filled.split("|", 1)[0], *filled.split("|", 1)[1].split("|| mean")
+    made = json.loads((paths.FIGURES / "05_self.json").read_text())
+    (value,) = [claim["value"] for claim in made["claims"] if claim["id"] == "fig5.depth"]
+    assert f"{value:.2f} mm" in of and "does not hold</span>" in of and f"Profile: {made['profile']}." in of
+    assert verdicts.count("not reproduced</span>") == int(Report().tally("not")) and "test person F" in table
+    assert "Not drawn yet" in markdown('<!--= of("00_nothing") -->', HIDDEN)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated")  # the libraries' own among each other
 def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch):
@@ -67,9 +160,8 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     picture = executed(tmp_path / "executed" / "00_hand.ipynb")
     assert main(["-b", "html", "-q", "-W", "--keep-going", str(DOCS), str(tmp_path / "site")]) == 0
     pages = list((tmp_path / "site").rglob("*.html"))
-    assert {"index.html", "method.html", "reproduction.html", "teaching.html", "api.html", "camera.html"} <= {
-        p.name for p in pages
-    }
+    written = {p.stem for p in DOCS.glob("*.md")} | {"reproduction", "claims"}
+    assert written <= {p.stem for p in pages}
     for page in pages:
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)

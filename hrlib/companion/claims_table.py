@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from ..evaluation.people import development_rows, evaluated_rows
 from ..support.files import write_together
@@ -10,6 +11,7 @@ from .page import number
 
 BEGIN, END = "<!-- claims: written by `hrlib claims --write` -->", "<!-- end of claims -->"
 PEOPLE_BEGIN, PEOPLE_END = "<!-- people: written by `hrlib claims --write` -->", "<!-- end of people -->"
+COLUMNS = {"base": "base model", "best": "shape fitted", "best fitted": "shape and pose fitted"}  # none needs a label
 HEAD = """# What is claimed, and whether it holds
 
 Written by `hrlib claims --write` from [claims.toml](claims.toml) and the result files in `figures/` and `benchmarks/results/`.
@@ -95,43 +97,35 @@ def as_page(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) ->
 
 
 def as_summary(judged: Sequence[Verdict], strays: Sequence[str]) -> str:
-    """What README.md shows: how many of each table hold, and one line for each claim that does not."""
+    """What README.md shows: how many claims of each table hold, and whatever is not as expected."""
     rows = []
     for table, title in TABLES.items():
         own = of_table(judged, table)
         rows.append((title, str(len(own)), str(len(own) - len(failing(own))), str(len(failing(own)))))
-    lines = [f"- `{v.claim.id}`: {_value(v)} (wanted {v.claim.wanted}): {v.claim.text}\n" for v in failing(judged)]
-    told = "What does not hold (the reasons are in [CLAIMS.md](CLAIMS.md)):\n\n" + "".join(lines) if lines else ""
-    wrong = [f"- NOT AS EXPECTED: {line}\n" for line in problems(judged, strays)]
-    return _table(("", "claims", "hold", "do not"), rows) + "\n" + told + "".join(wrong)
+    wrong = "".join(f"- NOT AS EXPECTED: {line}\n" for line in problems(judged, strays))
+    return _table(("", "claims", "hold", "do not"), rows) + ("\n" + wrong if wrong else "")
 
 
 def as_headline(results: Sequence[Mapping]) -> str:
-    """README's headline numbers: test people and real people first, then the development people, in mm.
+    """README's headline numbers: test people and real people, then the mean of the development people, in mm.
 
     Args:
         results: as `results.read_results` has them; without "evaluate", "users" and "people" the table is empty.
     """
     metrics = {result["name"]: result["metrics"] for result in results}
-    people = {}
-    if "sets" in metrics.get("evaluate", {}):
-        people |= evaluated_rows(metrics["evaluate"]["sets"])
-    if {"users", "people"} <= set(metrics):
-        people |= development_rows(metrics["users"]["users"], metrics["people"]["users"])
-    rows = []
-    for name, row in people.items():
+    sets, rows = metrics.get("evaluate", {}).get("sets", {}), []
+    for name, row in evaluated_rows(sets).items():
         found, *_ = row["counts"]
-        share = "-" if name in metrics.get("people", {}).get("users", {}) else f"{found / sum(row['counts']):.0%}"
-        cells = [" / ".join(f"{mm:.1f}" for mm in row["mm"][model]) for model in ("base", "best", "best fitted")]
-        rows.append((row["label"].replace("\n", " "), share, *cells))
-    head = (
-        "mean error of 16 joints, mm",
-        "hand found",
-        "base model",
-        "shape fitted, no labels",
-        "and pose to each frame",
-    )
-    return _table(head, rows)
+        kind = sets[name]["kind"].replace("test person", f"test person {name}")
+        label = f"{kind}: {sets[name]['description']}"
+        cells = ["{:.1f} ({:.1f})".format(*row["mm"][model]) for model in COLUMNS]
+        rows.append((label, f"{found / sum(row['counts']):.0%}", *cells))
+    if {"users", "people"} <= set(metrics):
+        people = development_rows(metrics["users"]["users"], metrics["people"]["users"])
+        means = (fmean(row["mm"][model][0] for row in people.values()) for model in COLUMNS)
+        label = f"development people {', '.join(people)}, simulated: their mean"
+        rows.append((label, "-", *(f"{mean:.1f}" for mean in means)))
+    return _table(("mean error of 16 joints, mm", "hand found", *COLUMNS.values()), rows)
 
 
 def write_tables(

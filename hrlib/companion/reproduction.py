@@ -22,11 +22,13 @@ from ..support.ground_truth import in_words
 from ..synthetic.people import USERS
 from . import results
 from .claims import OPERATORS, Claim, Verdict, read_claims, verdicts
+from .claims_table import as_headline
 from .sources import NotMeasured, Sources, command_of, path_of, relative, spread, written
 
 TEMPLATE = paths.ROOT / "docs" / "reproduction.md.in"
 FACTS = paths.ROOT / "docs" / "paper_facts.toml"
 VERDICTS = {"reproduced": "holds", "partly": "warn", "not": "fails", "open": "small"}  # and how they look
+TALLY = {"reproduced": "are reproduced", "partly": "in part", "not": "not", "open": "not measured yet"}
 UNITS = {
     "(share)": (".0%", ""),
     "mm": (".2f", " mm"),
@@ -34,6 +36,7 @@ UNITS = {
     "(Spearman)": (".2f", ""),
     "/s": (".0f", " /s"),
 }
+HIDDEN = ("<!--=", "-->")  # a comment, where nobody fills it in
 PICTURE = re.compile(r'src="(\.\./figures/[^"]+\.png)"')
 
 
@@ -290,6 +293,38 @@ class Report(Sources):
             rows.append([made["place"], made["title"], self._coloured(name), why or "All checks hold."])
         return _table(["place", "the paper's statement", "verdict", "why"], rows)
 
+    def verdict_list(self) -> str:
+        """The verdicts in one line, and the statements that are not reproduced with their checks."""
+        counts = [f"{self.tally(verdict)} {words}" for verdict, words in TALLY.items() if self.tally(verdict) != "0"]
+        lines = [f"Of {len(self.statements)} statements of the paper, {', '.join(counts)}."]
+        for name, made in self.statements.items():
+            if self.verdict(name) == "not":
+                failing = "; ".join(check for check, holds in self.checks(name) if holds is False)
+                why = made.get("because", f"Does not hold: {failing}.")
+                lines.append(f"- {self._coloured(name)}: {made['title']} ({made['place']}). {why}")
+        return f"{lines[0]}\n\n" + "\n".join(lines[1:])
+
+    def headline(self) -> str:
+        """README's table of everybody whose joints are known."""
+        return as_headline(results.read_results(paths.FIGURES, paths.BENCHMARKS))
+
+    def of(self, name: str) -> str:
+        """What a figure's claims came to, its data and its profile."""
+        try:
+            made = {key: self.values(name, key)[0] for key in ("profile", "provenance")}
+        except NotMeasured as missing:
+            return f"*Not drawn yet: run* `{missing}`"
+        lines = []
+        for verdict in self.judged.values():
+            if verdict.claim.result == name and verdict.value is not None:
+                looks, word = ("holds", "holds") if verdict.holds else ("fails", "does not hold")
+                lines.append(f'- {self._words(verdict)} <span class="{looks}">{word}</span>: {verdict.claim.text}')
+        source = made["provenance"].get("parameters", {}).get("source")
+        data = "".join(
+            f"{words}: {value}. " for words, value in (("Data", source), ("Profile", made["profile"])) if value
+        )
+        return "\n".join([*lines, "", f"*{data}Numbers: [{name}.json](../figures/{name}.json)*"])
+
     def _coloured(self, statement: str) -> str:
         verdict = self.verdict(statement)
         words = {"partly": "partly reproduced", "not": "not reproduced", "open": "not measured yet"}
@@ -362,15 +397,20 @@ class Report(Sources):
         )
         return f'<table class="numbers"><tr><th></th><th>number</th><th>file</th><th>key</th></tr>{rows}</table>\n'
 
+    def numbers_below(self) -> str:
+        """The table of numbers, folded."""
+        return f"<details><summary>Where these numbers were read</summary>\n\n{self.number_table()}</details>\n"
+
 
 # -- the page -----------------------------------------------------------------------------------------------------------------
 
 
-def markdown(template: str | None = None) -> str:
+def markdown(template: str | None = None, marks: tuple[str, str] = ("{{", "}}")) -> str:
     """The report in Markdown, with links as from docs/ or build/.
 
     Args:
         template: its prose; None takes docs/reproduction.md.in.
+        marks: what stands around that which is filled in. Other pages take `HIDDEN`, so that they can be read unfilled.
 
     Raises:
         Exception: jinja2's or a `LookupError`, where the template asks for what cannot be there.
@@ -380,7 +420,10 @@ def markdown(template: str | None = None) -> str:
     report = Report()
     text = TEMPLATE.read_text(encoding="utf-8") if template is None else template
     names = {name: getattr(report, name) for name in dir(report) if not name.startswith("_")}
-    return Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(text).render(names)
+    begin, end = marks
+    settings = {"undefined": StrictUndefined, "keep_trailing_newline": True}
+    settings |= {"variable_start_string": begin, "variable_end_string": end}
+    return Environment(**settings).from_string(text).render(names)
 
 
 def write_reproduction(out: Path) -> Path:

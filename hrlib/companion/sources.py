@@ -19,6 +19,7 @@ SCRIPTS = {  # what writes a result of benchmarks/results, where it is no script
     "paper_wristband": "python benchmarks/bench_paper.py --wristband",
     "gpu": "make gpu-check",
 }
+FINDER = "finder_"  # figures of the finder on real frames begin so
 LONG = ("05", "06", "10")  # notebooks whose committed figures are of the full profile
 WORDS = {"True": "yes", "False": "no"}
 
@@ -63,6 +64,8 @@ def command_of(name: str) -> str:
         return f"hrlib reproduce --only {name[:2]}" + " --profile full" * (name[:2] in LONG)
     if name in SCRIPTS:
         return SCRIPTS[name]
+    if name.startswith(FINDER):
+        return "python benchmarks/find_hands.py"
     if (paths.ROOT / "benchmarks" / f"bench_{name}.py").is_file():
         return f"python benchmarks/bench_{name}.py"
     if "/" in name and (paths.ROOT / name).parent.is_dir():
@@ -74,7 +77,7 @@ def path_of(name: str) -> Path:
     """The file of a result, or of a record that is named with its folder in the repository."""
     if "/" in name:
         return paths.ROOT / f"{name}.json"
-    return (paths.FIGURES if name[:2].isdigit() else paths.BENCHMARKS) / f"{name}.json"
+    return (paths.FIGURES if name[:2].isdigit() or name.startswith(FINDER) else paths.BENCHMARKS) / f"{name}.json"
 
 
 def relative(path: Path) -> str:
