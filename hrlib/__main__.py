@@ -101,6 +101,8 @@ class RefineOptions:
     model: Path | None = None
     # module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
     network: str | None = None
+    # rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
+    hand: Path | None = None
     # use only the first images, at most this many.
     frames: int | None = None
     # of the recipes paper and depth, by default 10.
@@ -151,6 +153,7 @@ def refine(
         check_only: only say what the frames are like; exit status 1 where they are refused.
         anyway: refine frames that the check refuses.
     """
+    from .hand.gltf import hand_from_file
     from .hand.rig import load_hand
     from .network.checkpoint import load_network
     from .network.model import built
@@ -161,7 +164,7 @@ def refine(
     from .support.parallel import alone_in, cores
 
     settings = learning.settings(source.masks is not None or source.colour is not None)
-    hand = load_hand()
+    hand = load_hand() if learning.hand is None else hand_from_file(learning.hand)
     if learning.network is None or learning.model is not None:
         start = learning.model or paths.BASE_MODEL
         (net, training), began = load_network(hand, start, learning.network), start.name
@@ -188,6 +191,7 @@ def refine(
         numbers = " ".join(f"{number:.10g}" for number in source.camera)
         print(f"refine: {len(result.after)} frames, recipe {learning.recipe}; look at {result.files['report.html']}")
         known = f"--camera {numbers} --unit-mm {source.unit_mm:.10g} --model {out}"
+        known += "" if learning.hand is None else f" --hand {learning.hand}"
         known += "" if learning.network is None else f" --network {learning.network}"
         print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")
     return 0
@@ -201,6 +205,7 @@ def predict(
     json: Path | None = None,
     fit: bool = False,
     network: str | None = None,
+    hand: Path | None = None,
 ) -> int:
     """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
@@ -209,15 +214,17 @@ def predict(
     Args:
         out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
         side: which hand it is; by default the model's, and without --model the one that explains the frames better.
-        model: folder that hrlib refine has written; without it, the shipped base model.
+        model: folder that hrlib refine has written, or a checkpoint; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
         fit: also fit each predicted pose to its frame, and make movements even; better joints, about 0.1 s a frame.
         network: module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
+        hand: rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
     """
     from statistics import median
 
     from tqdm import tqdm
 
+    from .hand.gltf import hand_from_file
     from .hand.rig import load_hand
     from .personal.first_look import first_look
     from .personal.joint_files import joint_files
@@ -225,16 +232,17 @@ def predict(
     from .refine.saved import refined_side
     from .support.parallel import cores
 
-    net, hand = _model(model, load_hand(), network)
-    look = first_look(source.frames(), net, hand, side, None if model is None else refined_side(model))
+    net, rig = _model(model, load_hand() if hand is None else hand_from_file(hand), network)
+    known = refined_side(model) if model is not None and model.is_dir() else None
+    look = first_look(source.frames(), net, rig, side, known)
     _warn(look.doubts)
-    (net, hand), frames, side = look.told(net, hand), source.frames(look.side), look.side
+    (net, rig), frames, side = look.told(net, rig), source.frames(look.side), look.side
     sure, left_out = [], {}
     with (
         joint_files(out, json, look.record()) as joints,
         tqdm(total=len(frames), desc="predict", disable=len(frames) < 50) as bar,
     ):
-        for shots, lost in track(net, hand, frames, fit=fit, processes=cores()):
+        for shots, lost in track(net, rig, frames, fit=fit, processes=cores()):
             left_out |= lost
             joints.leave_out(lost)
             if shots is not None:
@@ -273,11 +281,13 @@ def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
 
 
 def _model(folder: Path | None, hand, network: str | None = None):
-    """Network and hand of a folder that `refine` has written; None: the base model or your own network, and `hand`."""
+    """Network and hand of a folder that `refine` has written, or of a checkpoint; None: base model or your own network."""
     from .network.checkpoint import load_network
     from .network.model import built
     from .refine.saved import load_refined
 
+    if folder is not None and folder.is_file():
+        return load_network(hand, folder, network)[0], hand
     if folder is not None:
         return load_refined(folder, hand, network)
     return (load_network(hand)[0] if network is None else built(network)), hand

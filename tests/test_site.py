@@ -40,6 +40,15 @@ def test_solutions_of_the_exercises_run():
         exec(compile(code, "teaching.md", "exec"), names)
 
 
+def test_examples_of_own_parts_run():
+    names: dict = {"__name__": "extend"}
+    text, found = (DOCS / "extend.md").read_text(encoding="utf-8"), blocks("extend.md")
+    parts = re.findall(r"^## Your own (.*)", text, flags=re.M)
+    assert parts == ["network", "loss", "sensor", "data set", "hand"] and all("assert" in code for code in found[1:])
+    for code in found:
+        exec(compile(code, "extend.md", "exec"), names)
+
+
 def test_the_method_prints_eq_5_with_its_support():
     """A bump ends at r: without the condition, the formula would grow again beyond it."""
     text = (DOCS / "method.md").read_text(encoding="utf-8")

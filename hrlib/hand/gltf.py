@@ -4,7 +4,9 @@ Any hand with bones can be used once a map says which bone is which joint. The m
 `@webxr-input-profiles/assets`, 25 joints of the W3C's WebXR Hand Input specification) is ready here.
 """
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from jaxtyping import Float, Int
 from pygltflib import GLTF2, TRIANGLES, Mesh, Skin
 
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
-from .rig import HandRig, build_rig, check_hand
+from .rig import HandRig, build_rig, check_hand, load_hand
 
 # The thumb has no bone before its metacarpal; the other fingers' metacarpals are the palm, which moves with the wrist.
 WEBXR_BONES = {
@@ -28,11 +30,95 @@ for _finger in FINGERS[1:]:
         WEBXR_BONES[f"{_finger}_{_part}"] = f"{_finger}-finger-phalanx-{_bone}"
     WEBXR_BONES[f"{_finger}_tip"] = f"{_finger}-finger-tip"
 
+FINGER_WORDS = {"thumb": "thumb", "index": "index", "middle": "middle", "ring": "ring", "pinky": "pinky|little"}
+PARTS = ("base", "middle", "far", "tip")
+# words of anatomy in the order of a finger's bones; bones without any are told by their numbers
+PART_WORDS = ("metacarpal|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end")
+
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
 COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 OVERSAMPLING = 8  # points drawn for each that is kept: enough for an even cloud
 MAINLY = 0.5  # weight above which a vertex counts as a bone's own
+
+
+def hand_from_file(path: str | Path, bones: str | Path | None = None, side: str = "right") -> HandRig:
+    """The hand in a rigged .glb or .gltf file, or in an asset file of ours (.safetensors).
+
+    Args:
+        path: the file.
+        bones: a JSON file {"wrist": "Hand_R", "index_base": ["Index1", "Index0"], ...}, see `load_gltf`; None finds bones by
+            their names (`bones_by_name`).
+        side: of a glTF's hand; "left" is mirrored.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no hand, or its bones are not found.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".safetensors":
+        return load_hand(path)
+    if bones is None:
+        gltf = _open(path)
+        skins = [[str(gltf.nodes[i].name) for i in skin.joints] for skin in gltf.skins or ()]
+        if not skins:
+            raise ValueError(
+                f"{path} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
+            )
+        return load_gltf(path, bones_by_name(max(skins, key=len), side), side=side)
+    try:
+        named = json.loads(Path(bones).read_text(encoding="utf-8"))
+        named = {str(joint): tuple(bone) if isinstance(bone, list) else str(bone) for joint, bone in named.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f'{bones} is no map of bones ({error}); write JSON: {{"wrist": "Hand_R", ...}}') from error
+    return load_gltf(path, named, side=side)
+
+
+def bones_by_name(names: Iterable[str], side: str = "right") -> dict[str, str | tuple[str, ...]]:
+    """Which bone is which joint, by the words in the bones' names, as `load_gltf` takes it.
+
+    Our own names and WebXR's are known. Else a bone belongs to the finger it is named after. A finger's bones are in order by
+    anatomy (metacarpal, proximal, intermediate, distal, tip) or by number. Three are base, middle and far; a fourth is the
+    tip. Metacarpals move with the wrist, but the thumb's is its base. Bones of the other side are left aside.
+
+    Raises:
+        ValueError: a finger has too few or too many bones, or there is no hand or wrist; names what there is.
+    """
+    other = "left" if side == "right" else "right"
+    names = [name for name in names if not re.search(rf"{other}|(?:^|[._ -]){other[0]}(?:$|[._ -])", name.lower())]
+    if set(JOINT_NAMES) <= set(names):
+        return {point: point for point in (*JOINT_NAMES, *TIP_NAMES) if point in names}
+    wanted = {bone for named in WEBXR_BONES.values() for bone in ((named,) if isinstance(named, str) else named)}
+    if wanted <= set(names):
+        return dict(WEBXR_BONES)
+    of_finger = {f: [name for name in names if re.search(word, name.lower())] for f, word in FINGER_WORDS.items()}
+    rest = [name for name in names if not any(name in group for group in of_finger.values())]
+    wrist = [name for name in rest if re.search("wrist", name.lower())] or [
+        name for name in rest if re.search("hand", name.lower()) and not re.search("arm", name.lower())
+    ]
+    found: dict[str, str | tuple[str, ...]] = {}
+    palm: list[str] = []
+    for finger, group in of_finger.items():
+        ordered = sorted(group, key=_place_along_finger)
+        if finger != "thumb":
+            palm += [name for name in ordered if _place_along_finger(name)[0] == 0]
+            ordered = [name for name in ordered if name not in palm]
+        if len(ordered) not in (3, 4):
+            raise ValueError(
+                f"the {finger} must have three bones and maybe a tip, got {ordered or 'none'} of {sorted(names)}; "
+                "say which bone is which joint in a file (--bones)"
+            )
+        found |= {f"{finger}_{part}": name for part, name in zip(PARTS, ordered, strict=False)}
+    if not wrist:
+        raise ValueError(f"no bone of the {side} hand or wrist among {sorted(names)}; name it in a file (--bones)")
+    return {"wrist": (min(wrist, key=len), *palm)} | found
+
+
+def _place_along_finger(name: str) -> tuple[int, int]:
+    """Rank of a bone among its finger's: by its word of anatomy, then by the last number in its name."""
+    words = [place for place, word in enumerate(PART_WORDS) if re.search(word, name.lower())]
+    numbers = re.findall(r"\d+", name)
+    return words[0] if words else len(PART_WORDS), int(numbers[-1]) if numbers else 0
 
 
 def load_gltf(

@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..support.files import write_bytes_atomically
 from ..support.paths import HAND_ASSET
-from ..support.tensor_files import read_tensors
+from ..support.tensor_files import read_tensors, tensor_bytes
 from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, limits_rad
 
 SHORTEST_BONE_MM = 1e-6  # a shorter one has no direction
@@ -267,6 +268,17 @@ def asset_tensors(hand: HandRig) -> dict[str, Tensor]:
     for morph, parts in hand.morphs.items():
         tensors |= {f"morph/{morph}/{key}": value.to(torch.float16).contiguous() for key, value in parts.items()}
     return tensors
+
+
+def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
+    """Write a hand as `load_hand` reads it; source: where it comes from, in words.
+
+    Raises ValueError for more vertices than its numbers can name.
+    """
+    if len(hand.vertices_mm) > torch.iinfo(torch.int16).max:
+        raise ValueError(f"hand '{hand.name}' has {len(hand.vertices_mm)} vertices, more than 32767; simplify its mesh")
+    meta = {"name": hand.name, "source": source, "unit": "mm"}
+    write_bytes_atomically(path, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
 
 
 def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32) -> HandRig:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from ..hand.files import as_glb, as_ply
-from ..hand.rig import HandRig, asset_tensors, load_hand
+from ..hand.rig import HandRig, load_hand, save_hand
 from ..network.checkpoint import load_network, save_network
 from ..network.model import PoseModel
 from ..support.files import write_bytes_atomically, write_json
-from ..support.tensor_files import read_tensors, tensor_bytes
+from ..support.tensor_files import read_tensors
 from .state import Refined
 
 NETWORK, HAND = "model.safetensors", "hand.safetensors"
@@ -38,8 +38,7 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     out, hand = Path(out), refined.hand.to("cpu")
     # recipe `paper` moves the points P alone: its network goes with the template
     hand = template.to("cpu") if hand.fingerprint == template.fingerprint else hand
-    meta = {"name": hand.name, "source": f"adapted from '{template.name}'", "unit": "mm"}
-    write_bytes_atomically(out / HAND, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
+    save_hand(out / HAND, hand, f"adapted from '{template.name}'")
     arrays = {name: getattr(hand, name) for name in ("vertices_mm", "faces", "joints_mm", "tips_mm", "weights")}
     arrays["cloud_mm"] = refined.cloud_mm
     buffer = io.BytesIO()

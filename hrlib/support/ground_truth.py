@@ -68,7 +68,7 @@ def _reader() -> str:
             if not name.startswith(HOLDERS):
                 return name
         elif name == "__main__":
-            return "notebook" if "ipykernel" in file.parts[-2] or file.name.startswith("<") else file.stem
+            return "notebook" if "ipykernel" in file.parent.name or file.name.startswith("<") else file.stem
         elif file.parent.name == "benchmarks" or file.stem.startswith("test_"):
             return file.stem
         frame = frame.f_back

@@ -13,6 +13,7 @@ from hrlib.companion.figures.refinement import (
     figure_distribution,
     figure_forearm,
     figure_hands,
+    figure_own_network,
     figure_self_comparison,
 )
 from hrlib.evaluation.before_after import (
@@ -185,3 +186,17 @@ def test_a_true_pose_is_judged_perfect():
     judged = judge_poses(batch.true_prediction(hand), hand, batch.crops)
     errors = errors_mm(judged.joints_mm, batch.joints_mm, JOINT_POINTS)
     assert errors.max() < 0.01
+
+
+def test_a_network_of_ones_own_has_its_hands_beside_its_errors():
+    batch, hand = clean_batch(), template()
+    models = {name: judge(net(seed), hand, batch.crops) for seed, name in enumerate(("base", "best"))}
+    numbers = {name: summary(judged, batch.joints_mm) for name, judged in models.items()}
+    captions = {"base": ["12 mm", "34 mm"], "best": ["5 mm", "6 mm"]}
+    shown = Shown(models, [2, 0], ["one", "two"], captions, batch.joints_mm[[2, 0]])
+    figure = figure_own_network(shown, numbers, {"base": "before", "best": "after"})
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert {"before", "after", "12 mm", "6 mm", f"{numbers['best']['joint_error_mm']:.1f}"} <= set(texts)
+    heights = [[bar.get_width() for bar in axes.patches] for axes in figure.axes[-2:]]
+    errors = [[n[key] for n in numbers.values()] for key in ("joint_error_mm", "image_mse_mean")]
+    assert np.allclose(heights[0], errors[0]) and np.allclose(heights[1], 1000 * np.array(errors[1]))

@@ -8,8 +8,9 @@ import pytest
 import torch
 from core_fixtures import FIST_DEG, build_stick_hand, nearest_distances, pose, posed, stick_hand, template
 
-from hrlib.hand.gltf import WEBXR_BONES, load_gltf, sample_surface
+from hrlib.hand.gltf import WEBXR_BONES, bones_by_name, hand_from_file, load_gltf, sample_surface
 from hrlib.hand.joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
+from hrlib.hand.rig import save_hand
 from hrlib.hand.rotations import euler_angles
 
 STICK_JOINTS = {name: f"bone {name}" for name in JOINT_NAMES}
@@ -325,3 +326,58 @@ def test_deviation_and_thumb_of_the_webxr_hand(webxr):
 
 def test_deviation_and_thumb_of_the_template():
     check_deviation_and_thumb(template(torch.float64))
+
+
+FINGER_NAMES = ("Thumb", "Index", "Middle", "Ring", "Pinky")
+
+
+def mixamo(side: str) -> list[str]:
+    return [f"mixamorig:{side}Hand", *(f"mixamorig:{side}Hand{f}{i}" for f in FINGER_NAMES for i in (1, 2, 3, 4))]
+
+
+def test_bones_are_found_by_the_names_of_several_programs():
+    found = bones_by_name(["mixamorig:RightForeArm", *mixamo("Left"), *mixamo("Right")])
+    assert found["wrist"] == ("mixamorig:RightHand",) and found["index_base"] == "mixamorig:RightHandIndex1"
+    assert found["thumb_tip"] == "mixamorig:RightHandThumb4" and len(found) == 21
+    assert bones_by_name(mixamo("Left"), "left")["ring_far"] == "mixamorig:LeftHandRing3"
+    blender = [f"{f}.0{i}.R" for f in ("thumb", "f_index", "f_middle", "f_ring", "f_pinky") for i in (1, 2, 3)]
+    found = bones_by_name(["forearm.R", "hand.R", "hand.L", *reversed(blender)])
+    assert found["wrist"] == ("hand.R",) and found["pinky_middle"] == "f_pinky.02.R" and len(found) == 16
+    unity = [f"Right{f}{part}" for f in ("Index", "Middle", "Ring", "Little") for part in ("Distal", "Proximal")]
+    unity += [f"Right{f}Intermediate" for f in ("Index", "Middle", "Ring", "Little")]
+    thumb = ["RightThumbDistal", "RightThumbProximal", "RightThumbMetacarpal"]
+    found = bones_by_name(["RightHand", *unity, *thumb, "RightIndexMetacarpal"])
+    assert found["thumb_base"] == "RightThumbMetacarpal" and found["thumb_far"] == "RightThumbDistal"
+    assert found["pinky_far"] == "RightLittleDistal" and found["wrist"] == ("RightHand", "RightIndexMetacarpal")
+
+
+def test_bones_that_names_do_not_tell_are_asked_for():
+    with pytest.raises(
+        ValueError, match=r"the ring must have three bones and maybe a tip, got \['.*Ring1'\] .*--bones"
+    ):
+        bones_by_name([name for name in mixamo("Right") if not name.endswith(("Ring2", "Ring3", "Ring4"))])
+    with pytest.raises(ValueError, match="no bone of the right hand or wrist among"):
+        bones_by_name([name.replace("Hand", "") for name in mixamo("Right")[1:]])
+
+
+def test_a_hand_comes_from_any_file_of_one(tmp_path):
+    path, map_file = write_stick_glb(tmp_path / "stick.glb"), tmp_path / "bones.json"
+    map_file.write_text(json.dumps(STICK_JOINTS | {name: [bone] for name, bone in STICK_TIPS.items()}))
+    hand = hand_from_file(path, map_file)
+    assert hand.fingerprint == load_gltf(path, STICK_JOINTS | STICK_TIPS).fingerprint
+    save_hand(tmp_path / "hand.safetensors", hand, "a test")
+    assert hand_from_file(tmp_path / "hand.safetensors").fingerprint == hand.fingerprint
+    map_file.write_text("wrist: Hand_R")
+    with pytest.raises(ValueError, match="bones.json is no map of bones"):
+        hand_from_file(path, map_file)
+    with pytest.raises(ValueError, match="has no skin: no mesh in it hangs on bones"):
+        hand_from_file(write_without_skins(tmp_path / "bare.glb"))
+
+
+def write_without_skins(path):
+    """A glTF with data and without any skin."""
+    text = json.dumps({"asset": {"version": "2.0"}, "buffers": [{"byteLength": 4}]}).encode()
+    text += b" " * (-len(text) % 4)
+    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", 4, b"BIN\0") + bytes(4)
+    path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
+    return path

@@ -19,7 +19,7 @@ from ...frames.crops import Crops
 from .panels import as_rows, bar_groups, described, number
 
 # one colour for each model, in every figure of refinement
-COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91"}
+COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91", "more": INK, "fitted": "#b07cc6"}
 LABELS = {"base": "base", "depth": "depth only", "paper": "all losses", "best": "best"}
 BARS = (
     ("image_mse_mean", 1000, "image MSE", "x 1/1000", "%.1f"),
@@ -163,6 +163,54 @@ def _show_user(axes: np.ndarray, user: Shown, size: int):
 def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
     mesh.draw_skeleton(axes, joints_mm, crops, index, IMAGE_SIZE, lw=1.1)
     axes.set(xlim=(-0.5, IMAGE_SIZE - 0.5), ylim=(IMAGE_SIZE - 0.5, -0.5))  # a bone may leave the crop
+
+
+def figure_own_network(
+    shown: Shown, numbers: Mapping[str, Mapping[str, float]], labels: Mapping[str, str], size: int = 220
+) -> Figure:
+    """Frames in columns and models in rows, the true joints over each posed hand; beside each row, its errors in all frames.
+
+    Args:
+        shown: frames of one user whose true joints are known.
+        numbers: model -> `before_after.summary`.
+        labels: model -> its name in the figure; these are the rows.
+        size: of a hand's picture, pixels.
+    """
+    rows, columns, crops = list(labels), len(shown.index), next(iter(shown.models.values())).crops[list(shown.index)]
+    figure = plt.figure(figsize=(1.25 * columns + 5.4, 1.25 * (len(rows) + 1) + 0.3))
+    grid = figure.add_gridspec(
+        len(rows) + 1, columns + 3, width_ratios=[1] * columns + [0.12, 1.35, 1.35], wspace=0.06, hspace=0.06,
+        left=1.45 / figure.get_figwidth(), right=0.985, top=0.94, bottom=0.02,
+    )  # fmt: skip
+    frames = [figure.add_subplot(grid[0, i]) for i in range(columns)]
+    for i, axes in enumerate(frames):
+        plots.show_depth(axes, crops.image[i], shown.titles[i])
+        _skeleton(axes, shown.true_mm[i], crops, i)
+    _name(frames[0], "frame,\ntrue joints", INK)
+    for row, model in enumerate(rows, 1):
+        judged = shown.models[model]
+        pictures = mesh.shaded_hands(judged.hand, judged.step(shown.index).T_cam_joint, crops, size)
+        hands = [figure.add_subplot(grid[row, i]) for i in range(columns)]
+        for i, axes in enumerate(hands):
+            plots.show_picture(axes, pictures[i])
+            mesh.draw_skeleton(axes, shown.true_mm[i], crops, i, size, lw=1.0)
+            axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
+            axes.text(0.03, 0.03, shown.captions[model][i], transform=axes.transAxes, fontsize=8, va="bottom")
+        _name(hands[0], labels[model], COLOURS.get(model, MUTED))
+    for column, (key, factor, title, unit, form) in enumerate(BARS[1::-1], columns + 1):
+        axes = figure.add_subplot(grid[1:, column])
+        values = [numbers[model][key] * factor for model in rows]
+        bars = axes.barh(range(len(rows)), values, 0.5, color=[COLOURS.get(model, MUTED) for model in rows])
+        axes.bar_label(bars, fmt=form, padding=3, fontsize=10)
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.25 * max(values)), title=f"{title}\n({unit})", xticks=[])
+        as_rows(axes)
+    return figure
+
+
+def _name(axes: Axes, text: str, colour: str):
+    """A row's name left of its first picture."""
+    style = {"ha": "right", "va": "center", "fontsize": 9, "weight": "bold", "color": colour}
+    axes.text(-0.08, 0.5, text, transform=axes.transAxes, **style)
 
 
 def figure_clouds(
