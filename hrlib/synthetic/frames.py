@@ -30,6 +30,7 @@ from .wristband import band_faces, band_vertices, between_rings
 CUBE_PX = (130.0, 200.0)  # pixels across the crop's cube, as Kinect has them at 1.0 to 0.65 m
 BEND_RAD = (0.35, 0.15)  # standard deviation of the forearm's flexion and deviation at the wrist
 STUB_MM = 2.0  # a forearm of this length just closes the mesh
+CUT_MM = 10.0  # of a closed mesh at its end behind the wrist, so that a forearm can be attached
 HALFWAY = 0.5  # of the arm's length: where the first of its two rings lies
 WIDER_ARM = 1.04  # the forearm's rings against the wrist's outline: an arm widens behind the wrist
 CHUNK = 50  # frames drawn at once before they are segmented, which bounds the memory
@@ -109,8 +110,9 @@ class Synthesiser:
     def __init__(self, hand: HandRig, settings: SyntheticSettings | None = None, wristband: bool = False):
         self.hand, self.settings, self.wristband = hand, settings or SyntheticSettings(), wristband
         self.device = hand.vertices_mm.device
-        self.loop = wrist_loop(hand.faces)
-        self.faces = np.concatenate([hand.faces.cpu().numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
+        faces = opened_at_wrist(hand)
+        self.loop = wrist_loop(faces)
+        self.faces = np.concatenate([faces.cpu().numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
         if self.device.type == "cuda":
             self.faces = torch.from_numpy(self.faces).to(self.device, torch.int32)
 
@@ -259,17 +261,34 @@ def rolled(batch: SyntheticBatch, angle: Float[Tensor, " B"]) -> SyntheticBatch:
 # -- the forearm's mesh and the cameras -------------------------------------------------------------------------------
 
 
+def opened_at_wrist(hand: HandRig) -> Int[Tensor, "F 3"]:
+    """The hand's triangles; of a closed mesh, as other people's often are, without those of its end behind the wrist."""
+    if _boundary(hand.faces):
+        return hand.faces
+    along = hand.vertices_mm[:, 1]  # y runs from the wrist to the fingers
+    return hand.faces[(along[hand.faces] > along.min() + CUT_MM).all(1)]
+
+
 def wrist_loop(faces: Int[Tensor, "F 3"]) -> Int[Tensor, " V"]:
-    """The vertices around the mesh's one opening, in order: their edges belong to a single triangle."""
-    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
-    known = {tuple(edge) for edge in edges}
-    following = {a: b for a, b in edges if (b, a) not in known}
+    """The vertices around the mesh's one opening, in order. Raises ValueError where there is none, or several meet."""
+    following = _boundary(faces)
     if not following:
         raise ValueError("the hand's mesh is closed: it has no opening at the wrist to attach a forearm to")
     loop = [next(iter(following))]
-    while following[loop[-1]] != loop[0]:
-        loop.append(following[loop[-1]])
+    while (vertex := following.get(loop[-1])) != loop[0]:
+        if vertex is None or len(loop) > len(following):
+            raise ValueError(
+                "the hand's mesh has no single opening at the wrist: open it there, or close its other holes"
+            )
+        loop.append(vertex)
     return torch.tensor(loop)
+
+
+def _boundary(faces: Int[Tensor, "F 3"]) -> dict[int, int]:
+    """From vertex to vertex along edges that belong to a single triangle."""
+    edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
+    known = {tuple(edge) for edge in edges}
+    return {a: b for a, b in edges if (b, a) not in known}
 
 
 def forearm_faces(loop: Int[Tensor, " V"], first: int) -> Int[np.ndarray, "F 3"]:

@@ -60,8 +60,8 @@ def pretrain(
         The record in training.json: settings, frames drawn, curve.
 
     Raises:
-        ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet,
-            or more processes than lanes of a batch.
+        ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet, a
+            population for another hand than the template, or more processes than lanes of a batch.
         OSError: a checkpoint cannot be written (the one before is kept), or another run writes into `out`.
         FloatingPointError: the loss is no number; nothing of that step is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is done and saved.
@@ -71,6 +71,10 @@ def pretrain(
     with workers(device) as (rank, world, device), alone_in(out):
         maker = ManyHands if network.shape else Synthesiser
         synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
+        if network.shape and not hand.has_fingerprint(synthesiser.population.template.fingerprint):
+            raise ValueError(
+                f"a population has the template's hands, none like '{hand.name}': train a network for one hand (--no-shape)"
+            )
         batches = Batches(synthesiser, settings, rank, world)
         torch.manual_seed(settings.seed)
         net, begun = PoseNet(network), None

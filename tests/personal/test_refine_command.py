@@ -116,6 +116,25 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 
+@pytest.mark.mirror
+def test_a_network_for_another_rigged_hand_is_trained_and_predicted_with(
+    folders, tmp_path, mirror, monkeypatch, capsys
+):
+    rig, run = mirror / "rigs" / "webxr_generic_hand" / "right.glb", tmp_path / "run"
+    words = ("pretrain", "--out", run, "--hand", rig, "--steps", 2, "--batch", 4)
+    assert command(monkeypatch, *words) == 2
+    assert (
+        "a population has the template's hands, none like 'right': train a network for one hand"
+        in capsys.readouterr().err
+    )
+    assert command(monkeypatch, *words, "--no-shape") == 0
+    words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "j.csv", "--model", run / "base.safetensors")
+    assert command(monkeypatch, *words) == 2
+    assert "was trained with the hand 'right'" in capsys.readouterr().err
+    assert command(monkeypatch, *words, "--hand", run / "hand.safetensors") == 0
+    assert len(rows(tmp_path / "j.csv")) == 6 * 21
+
+
 MY_NET = """
 from torch import nn
 from hrlib.hand.rig import load_hand
