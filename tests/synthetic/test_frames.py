@@ -19,7 +19,7 @@ from hrlib.hand.joints import POINT_NAMES
 from hrlib.hand.rotations import from_euler
 from hrlib.losses import image_mse
 from hrlib.method import evaluate_step, true_prediction
-from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, rolled, wrist_loop
+from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, opened_at_wrist, rolled, wrist_loop
 
 CLEAN = SyntheticSettings(noise_share=0.0, forearm_mm=2.0)
 
@@ -47,6 +47,23 @@ def test_forearm_closes_the_mesh():
 def test_a_closed_mesh_has_no_wrist():
     with pytest.raises(ValueError, match="has no opening at the wrist"):
         wrist_loop(build_stick_hand().faces)
+
+
+def test_a_closed_mesh_is_opened_at_its_end_behind_the_wrist():
+    """The template, closed by a fan, as other people's hands often are."""
+    hand = template()
+    assert opened_at_wrist(hand) is hand.faces
+    loop = wrist_loop(hand.faces)
+    fan = torch.stack([loop[:1].expand(len(loop) - 2), loop[2:], loop[1:-1]], 1)
+    closed = replace(hand, faces=torch.cat([hand.faces, fan]))
+    faces = Synthesiser(closed).faces
+    edges = Counter((int(f[i]), int(f[(i + 1) % 3])) for f in faces for i in range(3))
+    assert all((b, a) in edges for a, b in edges), "closed again by a forearm"
+    opened = wrist_loop(opened_at_wrist(closed))
+    assert 0 < hand.vertices_mm[opened, 1].min() - hand.vertices_mm[:, 1].min() < 25
+    pinched = torch.tensor([[0, 1, 2], [0, 3, 4]])
+    with pytest.raises(ValueError, match="no single opening at the wrist"):
+        wrist_loop(pinched)
 
 
 # -- frames -----------------------------------------------------------------------------------------------------------
