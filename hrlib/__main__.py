@@ -157,8 +157,8 @@ def refine(
     from .hand.rig import load_hand
     from .network.checkpoint import load_network
     from .network.model import built
+    from .personal.first_look import first_look
     from .personal.run import RunOptions, checked, refine_checked
-    from .personal.side import find_side, settle_side
     from .refine import check_run
     from .support import paths
     from .support.parallel import alone_in, cores
@@ -174,14 +174,11 @@ def refine(
     with alone_in(out):
         if not check_only:
             check_run(net, hand, settings, out)
-        if side is None:  # a wrong one is answered by the check
-            side, doubts = settle_side(
-                None, training.get("side"), find_side(source.frames(limit=learning.frames), net, hand)
-            )
-            _warn(doubts)
-        frames = source.frames(side, learning.frames)
+        look = first_look(source.frames(limit=learning.frames), net, hand, side, training.get("side"))
+        _warn(look.doubts)
+        side, frames = look.side, source.frames(look.side, learning.frames)
         run = RunOptions(side, {"recipe": learning.recipe, "start": began}, anyway, processes=cores())
-        check = checked(frames, net, hand, out, f"{source.folder}", run)
+        check = checked(frames, net, hand, out, f"{source.folder}", run, look.evidence)
         if check_only:
             return int(bool(check.refusals))
         result = refine_checked(check, net, hand, settings, out, run)

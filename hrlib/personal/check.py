@@ -13,7 +13,6 @@ from scipy.linalg import eigh
 from torch import Tensor
 from tqdm import tqdm
 
-from ..frames.camera import Camera
 from ..frames.crops import Crops, concatenate
 from ..frames.frame import Frame
 from ..frames.recognise import looks_like_a_hand
@@ -22,9 +21,9 @@ from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
-from .side import Sides, compare_sides, read_as
-from .size import apparent_size, size_doubt
-from .stream import crop_chunk, over_chunks
+from .doubt import Doubt, Evidence, doubts, gather
+from .side import LOOKS, Sides, read_as
+from .stream import crop_chunk, over_chunks, some_frames
 
 FEW = 30  # frames: with fewer there is no point in refining
 LIKE_A_HAND = 0.5  # of likeness: from here on a frame counts as a hand
@@ -48,7 +47,6 @@ HOLES = 0.1  # share of the hand's inside without a measurement
 CUT = 0.15  # share of the outline at the image's border, where a forearm may leave the image
 CLIPPED = 0.02  # share of the outline at the crop's border: a hand fits into the crop
 JUMP_MM = 80.0  # from frame to frame: a third of the crop
-NEAR_MM, FAR_MM = 250.0, 1000.0  # of the hand; the base model has learnt from hands 350 to 950 mm away
 LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
 
 
@@ -77,10 +75,11 @@ class Check:
     left_out: dict[str, str]  # name of each other frame -> why
     depth_mm: tuple[float, float, float]  # 5, 50 and 95 % of all depths
     refusals: tuple[str, ...] = ()  # why these frames are not refined
+    doubts: tuple[Doubt, ...] = ()  # why the result may be wrong
     advice: tuple[str, ...] = ()  # what to do better
     side: str = "right"  # the hand that the frames are taken for
-    sides: Sides | None = None  # what the frames say of it; None where they are refused
-    size: float | None = None  # the hand's apparent one, as a factor of the template; None where they are refused
+    sides: Sides | None = None  # what the frames say of it; None without a hand
+    size: float | None = None  # the hand's apparent one, as a factor of the template; None without a hand
 
     def record(self) -> dict:
         """Plain numbers for a JSON file: the summary, and a row a frame."""
@@ -92,7 +91,7 @@ class Check:
                 dict(zip(("frame", *columns), row, strict=True))
                 for row in zip(self.names, *columns.values(), strict=True)
             ]
-        verdict = {"refusals": self.refusals, "advice": self.advice, "left_out": self.left_out}
+        verdict = {"refusals": self.refusals, "doubts": self.doubts, "advice": self.advice, "left_out": self.left_out}
         verdict |= {
             "side": self.side,
             "confidence_as": None if self.sides is None else vars(self.sides),
@@ -102,20 +101,26 @@ class Check:
 
 
 def look_over(
-    frames: Sequence[Frame], net: PoseModel, template: HandRig, progress: bool = True, processes: int = 1
+    frames: Sequence[Frame],
+    net: PoseModel,
+    template: HandRig,
+    progress: bool = True,
+    processes: int = 1,
+    evidence: Evidence | None = None,
 ) -> Check:
-    """Find, crop and measure the hand in each frame, and judge the folder. Each file is read once.
+    """Find, crop and measure the hand in each frame, and judge the folder.
 
     Args:
         frames: of one hand, in the order they were taken.
         net, template: the base model; it helps to tell what is a hand.
         progress: show a bar.
         processes: see `stream.over_chunks`.
+        evidence: what a first look at the folder has shown, if there was one; else some files are read again for it.
 
     Raises:
         ValueError: no file can be used; the message names one.
     """
-    parts, names, left_out, measured, depths, camera_advice = [], [], {}, [], [np.zeros(0, np.float32)], ()
+    parts, names, left_out, measured, depths = [], [], {}, [], [np.zeros(0, np.float32)]
     with tqdm(total=len(frames), desc="find the hand", disable=not progress or len(frames) < 50) as bar:
         for looked, unreadable in over_chunks(partial(_looked, net, template), frames, processes):
             if looked.crops is not None:
@@ -124,7 +129,6 @@ def look_over(
             names += looked.names
             left_out |= unreadable | looked.left_out
             depths.append(looked.depths_mm)
-            camera_advice = looked.camera_doubts or camera_advice
             bar.update(len(looked.names) + len(looked.left_out) + len(unreadable))
     depths = np.concatenate(depths)
     depth_mm = tuple(np.percentile(depths, (5, 50, 95)).tolist()) if len(depths) else (0.0, 0.0, 0.0)
@@ -134,10 +138,13 @@ def look_over(
         measures = Measures(crops.centre_mm[:, 2], *columns, *_changes(crops, names))
     check = Check(len(frames), crops, names, measures, left_out, depth_mm, side=read_as(frames))
     check = replace(check, refusals=tuple(_refusals(check)))
-    if not check.refusals:
-        size = apparent_size(net, template, crops)
-        check = replace(check, sides=compare_sides(net, template, crops, check.side, size), size=size)
-    return replace(check, advice=(*camera_advice, *_advice(check)))
+    if evidence is None:
+        some = some_frames(frames, LOOKS)
+        evidence = gather(net, template, some, crops, check.side, None, check.side)
+    if crops is not None:
+        evidence = replace(evidence, likeness=measures.hand.median().item(), found=len(names) / len(frames))
+    check = replace(check, sides=evidence.sides, size=evidence.size)
+    return replace(check, doubts=doubts(evidence), advice=tuple(_advice(check)))
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,6 @@ class _Looked:
     left_out: dict[str, str]
     columns: tuple[Tensor, ...]  # holes, cut, clipped, hand and relief_mm of `Measures`
     depths_mm: Float[np.ndarray, " N"]  # some of all
-    camera_doubts: tuple[str, ...]
 
 
 def _looked(net: PoseModel, template: HandRig, frames: list[Frame]) -> _Looked:
@@ -159,8 +165,7 @@ def _looked(net: PoseModel, template: HandRig, frames: list[Frame]) -> _Looked:
         columns = (*_outlines(crops, kept), likeness(net, template, crops), relief_mm(crops))
     some = (frame.depth_mm[::7, ::7] for frame in frames)
     depths_mm = np.concatenate([np.zeros(0, np.float32), *(depth_mm[depth_mm > 0][::11] for depth_mm in some)])
-    doubts = tuple(camera_doubts(frames[-1].camera, frames[-1].depth_mm.shape)) if frames else ()
-    return _Looked(crops, [frame.name for frame in kept], lost, columns, depths_mm, doubts)
+    return _Looked(crops, [frame.name for frame in kept], lost, columns, depths_mm)
 
 
 def likeness(net: PoseModel, template: HandRig, crops: Crops) -> Float[Tensor, " B"]:
@@ -264,15 +269,6 @@ def _reasons(left_out: dict[str, str], most: int) -> Iterator[str]:
         yield f"{frames}{', e.g.' if len(set(alike)) > 1 else ':'} {alike[0]}"
 
 
-def camera_doubts(camera: Camera, shape: tuple[int, int]) -> Iterator[str]:
-    """Doubts about a camera whose numbers may be in another order, such as that of its matrix's rows: fx cx fy cy."""
-    order, (height, width) = "the order of --camera is FX FY CX CY", shape
-    if not 0.8 < camera.fx / camera.fy < 1.25:  # pixels are nearly square
-        yield f"the focal lengths, {camera.fx:g} and {camera.fy:g} px, are far apart: {order}"
-    if not (0 <= camera.cx < width and 0 <= camera.cy < height):
-        yield f"the principal point is outside of the image, which is {width} x {height} px: {order}"
-
-
 def _advice(check: Check) -> Iterator[str]:
     """What to do better, for each measure that is often bad."""
     m = check.measures
@@ -280,10 +276,6 @@ def _advice(check: Check) -> Iterator[str]:
         if not _unlikely_unit(check):
             yield "hold one hand towards the camera, 300 to 900 mm away, nothing nearer than it, and record again"
         return
-    if check.sides and (doubt := check.sides.doubt(check.side)):
-        yield doubt
-    if check.size and (doubt := size_doubt(check.size)):
-        yield doubt
     found = len(check.names)
     if found < FEW_FRAMES:
         worse = "far too few" if found < FEW else "few"
@@ -301,8 +293,6 @@ def _advice(check: Check) -> Iterator[str]:
         yield f"the image's border cuts the hand in {_share(m.cut > CUT):.0%} of the frames: keep it in the middle"
     if _share(m.clipped > CLIPPED) > OFTEN:
         yield "the hand is larger than the crop's 250 mm, or more than the hand is found: check --unit-mm and --camera"
-    if not NEAR_MM < m.distance_mm.median() < FAR_MM:
-        yield f"the hand is {m.distance_mm.median():.0f} mm away: 300 to 900 mm is what the base model knows best"
     if _share(m.same) > OFTEN:
         yield f"{_share(m.same):.0%} of the frames equal the one before: they add nothing"
     moved = m.motion_mm[m.motion_mm.isfinite()]
@@ -337,5 +327,7 @@ def as_text(check: Check) -> str:
     width = max(len(name) for name, _ in rows)
     lines = [f"{name:{width}}  {value}" for name, value in rows]
     lines += [f"left out: {reason}" for reason in _reasons(check.left_out, 4)]
-    lines += [f"advice: {text}" for text in check.advice] + [f"REFUSED: {text}" for text in check.refusals]
+    lines += [f"advice: {text}" for text in (*check.doubts, *check.advice)] + [
+        f"REFUSED: {text}" for text in check.refusals
+    ]
     return "\n".join(f"  {line}" for line in lines)

@@ -6,19 +6,18 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
+from ..frames.crops import evenly
 from ..frames.frame import Frame
 from ..frames.turn import in_mirror
 from ..hand.joints import FINGERS
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape
-from ..network.known import FRAMES, knows_many, seen_shape, told
+from ..network.known import FRAMES, knows_many, told
 from ..network.model import PoseModel
-from .check import camera_doubts
-from .side import LOOKS, compare_sides, finder_right, read_as, settle_side
-from .size import apparent_size, size_doubt
+from .check import likeness
+from .doubt import Evidence, doubts, gather
+from .side import LOOKS, read_as
 from .stream import crops_of, some_frames
-
-FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class FirstLook:
     shape: Float[Tensor, "8"] | None = (
         None  # `HandShape.numbers` that the network sees; None where it is not to be told
     )
+    evidence: Evidence | None = None  # what the doubts rest on
 
     def told(self, net: PoseModel, hand: HandRig) -> tuple[PoseModel, HandRig]:
         """The model that knows the shape."""
@@ -73,17 +73,12 @@ def first_look(
     Raises:
         ValueError: no file can be used; the message names one.
     """
-    tells_shape = knows_many(net) and net.known is None
-    looked = some_frames(frames, FRAMES if tells_shape else LOOKS)
+    looked = some_frames(frames, FRAMES if knows_many(net) and net.known is None else LOOKS)
     crops = crops_of(looked)
+    seen = gather(net, hand, looked, crops, given, model, read_as(frames))
     if crops is None:
-        side, doubts = settle_side(given, model, None)
-        return FirstLook(side, doubts, 0)
-    size = apparent_size(net, hand, crops)
-    sides = compare_sides(net, hand, crops, read_as(frames), size)
-    side, doubts = settle_side(given, model, replace(sides, finder=finder_right(frames)))
-    crops = crops if side == read_as(frames) else in_mirror(crops)
-    shape = seen_shape(net, crops) if tells_shape and len(crops) >= FEWEST_TOLD else None
-    own = size_doubt(size)
-    doubts += (*camera_doubts(looked[0].camera, looked[0].depth_mm.shape), *([own] if own else []))
-    return FirstLook(side, doubts, len(crops), shape)
+        return FirstLook(seen.side, doubts(seen), 0, None, seen)
+    some = crops[evenly(len(crops), LOOKS)]
+    alike = likeness(net, hand, some if seen.side == read_as(frames) else in_mirror(some)).median().item()
+    seen = replace(seen, likeness=alike, found=len(crops) / len(looked))
+    return FirstLook(seen.side, doubts(seen), len(crops), seen.shape, seen)

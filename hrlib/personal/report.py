@@ -51,7 +51,7 @@ def write_report(path: Path, result: PersonalResult, gif: bytes) -> None:
     video = "<p>As a video: <code>tracked.mp4</code>.</p>" if "tracked.mp4" in result.files else ""
     sections = {
         "Frames": _table(summary(check))
-        + _list(check.advice)
+        + _list((*check.doubts, *check.advice))
         + _left_out(check)
         + _picture(figure_check(check), "distance, likeness to a hand and motion of the frames"),
         "The tracked hand": embedded_picture(gif, "the tracked sequence", "gif", "small") + video,

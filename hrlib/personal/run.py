@@ -13,6 +13,7 @@ from ..refine.saved import save_refined
 from ..support.files import write_bytes_atomically, write_json
 from ..support.parallel import first_process
 from .check import Check, as_text, look_over
+from .doubt import Evidence
 from .joint_files import joint_files
 from .result import PersonalResult
 from .track import from_mirror, tracked
@@ -33,7 +34,13 @@ class RunOptions:
 
 
 def checked(
-    frames: Sequence[Frame], net: PoseModel, hand: HandRig, out: Path, source: str, options: RunOptions = RunOptions()
+    frames: Sequence[Frame],
+    net: PoseModel,
+    hand: HandRig,
+    out: Path,
+    source: str,
+    options: RunOptions = RunOptions(),
+    evidence: Evidence | None = None,
 ) -> Check:
     """Check frames, print the report and write it to out/check.json; of torchrun's processes the first one tells.
 
@@ -43,8 +50,9 @@ def checked(
         out: folder for the file.
         source: what the report calls the frames.
         options: bars and processes.
+        evidence: of a first look at the frames, if there was one.
     """
-    check = look_over(frames, net, hand, options.progress and first_process(), options.processes)
+    check = look_over(frames, net, hand, options.progress and first_process(), options.processes, evidence)
     if first_process():
         print(f"check of {source}:\n{as_text(check)}")
         write_json(out / "check.json", check.record())

@@ -16,7 +16,6 @@ from ..refine.confidence import confidence
 LOOKS = 10  # frames that are tried
 STEP = 1.25  # factor from one size to the next
 MOST_STEPS = 4  # to 0.4 and 2.4 times the size
-SMALLEST, LARGEST = 0.8, 1.25  # of the template: few adults' hands are outside
 
 
 def apparent_size(net: PoseModel, hand: HandRig, crops: Crops) -> float:
@@ -50,14 +49,3 @@ def _summit(height: Callable[[int], float]) -> float:
     before, top, after = (heights[best + k] for k in (-1, 0, 1))
     bend = before - 2 * top + after
     return best + (0.5 * (before - after) / bend if bend < 0 else 0.0)
-
-
-def size_doubt(size: float) -> str | None:
-    """A warning with the factor that would make the hand an adult's; None for a usual size."""
-    if SMALLEST <= size <= LARGEST:
-        return None
-    who = "a child's hand, or the camera's numbers are wrong" if size < 1 else "the camera's numbers are probably wrong"
-    return (
-        f"the hand looks {size:.2f} times as large as an adult's: {who}; --unit-mm times {1 / size:.2f}, or focal "
-        f"lengths times {size:.2f}, would make it usual"
-    )

@@ -241,3 +241,35 @@ def figure_confidence(users: Mapping[str, Measured]) -> Figure:
         right.xaxis.set_major_formatter(PercentFormatter(1))
         right.legend(loc="lower right")
     return figure
+
+
+def figure_doubt(folders: Mapping[str, Mapping[str, Mapping]]) -> Figure:
+    """Error of the joints against the confidence of folders with right and wrong settings, and whether the user was told.
+
+    folders: of `benchmarks/results/doubt.json`, by person and setting.
+    """
+    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    rows = [(name, row) for settings in folders.values() for name, row in settings.items() if "error_mm" in row]
+    kinds = {
+        "wrong settings, told": (False, True, "o", MUTED),
+        "wrong settings, not told": (False, False, "o", ACCENT),
+        "right settings, not told": (True, False, "D", GOOD),
+        "right settings, told": (True, True, "D", INK),
+    }
+    for label, (right, told, marker, colour) in kinds.items():
+        chosen = [r for name, r in rows if is_right(name) == right and bool(r["told"]) == told]
+        points = [(row["evidence"]["confidence"], row["error_mm"]) for row in chosen]
+        if points:
+            axes.scatter(*np.transpose(points), s=26, marker=marker, color=colour, alpha=0.8, lw=0, label=label)
+    axes.set(xlabel="median confidence of the folder", ylabel="error of 21 joints (mm, logarithmic)", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_title("A confident result can be wrong: what else is told", loc="left")
+    axes.legend(loc="upper right")
+    return figure
+
+
+def is_right(setting: str) -> bool:
+    """Whether a folder of `doubt.json` was predicted with the right settings; drawn folders are named by their seed."""
+    return setting.startswith("right") or setting.isdigit()

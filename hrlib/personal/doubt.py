@@ -1,0 +1,289 @@
+"""What to doubt about a folder, in one place: check, predict and refine tell the same. A wrong result may look like a good one.
+
+`gather` collects what frames, camera and model say (`Evidence`); `doubts` draws the conclusions.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from math import atan, degrees
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from ..frames.camera import Camera
+from ..frames.crops import Crops, evenly
+from ..frames.find import LEAST_HAND
+from ..frames.finder import find_hand
+from ..frames.frame import Frame
+from ..frames.turn import in_mirror
+from ..hand.rig import HandRig
+from ..network.known import knows_many, seen_shape, told
+from ..network.model import PoseModel
+from ..network.predict import predict
+from ..refine.confidence import confidence
+from .side import LOOKS, Sides, compare_sides, settle_side
+from .size import apparent_size
+from .stream import crops_of
+
+FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
+
+# Bounds of what is usual. Those of the camera leave out no depth camera that we know the numbers of; those of the hand were
+# chosen on users A-D and on hands of the population (benchmarks/bench_doubt.py)
+SQUARE = 1.25  # ratio of the focal lengths: pixels are nearly square
+# of the principal point from the image's middle, as shares of width and height. Azure Kinect's lies 0.085 of its height off
+MIDDLE = 0.06, 0.09
+FIELD_DEG = 40.0, 105.0  # horizontal field of view: 57 (Kinect v1) to 91 (Azure Kinect, undistorted wide field)
+SAME_FACTOR = 0.05  # difference of a resized image's two factors
+# apparent size, of the template, which has the length of an average woman's hand; 150 mm look like 0.75 to 0.8, 216 like 1.1.
+# Where the model explains the frames badly in any size, it tells sizes badly, and only what is far outside counts
+SMALLEST, LARGEST = 0.785, 1.22
+FAR_OUTSIDE, EXPLAINED = (0.7, 1.35), 0.3
+LARGE, MOST_TIMES = 1.1, 3  # of the template: from here on a hand is measured again, in a larger cube, at most so often
+LEAST_FOUND = 0.5  # share of the frames that show something of a hand's size
+LEAST_LIKENESS = 0.35  # median; what is no hand has 0.1. Small adults' hands have 0.47 and more
+LEAST_CONFIDENCE = 0.2  # median: folders of a smaller one are more than 25 mm off
+UNSURE = 1.0  # standard errors between the two hands: with fewer the side is a guess
+LEAST_MASKED = 0.5  # median share of the finder's hand that lies within the masks
+NEAR_MM, FAR_MM = 250.0, 1000.0  # of the hand; the base model has learnt from hands 350 to 950 mm away
+
+
+class Doubt(str):
+    """One line for the user, made of its parts."""
+
+    what: str  # is doubtful
+    because: str  # of what was seen
+    remedy: str  # what to do
+
+    def __new__(cls, what: str, because: str, remedy: str) -> Self:
+        line = super().__new__(cls, f"{what}: {because}; {remedy}")
+        line.what, line.because, line.remedy = what, because, remedy
+        return line
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What doubts rest on. What is None was not measured, mostly since no hand was found."""
+
+    camera: Camera
+    image: tuple[int, int]  # (H, W) px
+    side: str = "right"  # as which the frames are to be read
+    given: str | None = None  # the side as the user says it
+    model: str | None = None  # the side of which a personal model is
+    found: float = 1.0  # share of the frames that show something of a hand's size
+    sides: Sides | None = None  # how well both hands explain the frames
+    size: float | None = None  # the hand's apparent one, as a factor of the template
+    shape: Float[Tensor, "8"] | None = None  # `HandShape.numbers` that the network sees, if it is to be told any
+    confidence: float | None = None  # median of predictions by the model that knows the shape
+    likeness: float | None = None  # to a hand, median
+    distance_mm: float | None = None  # of the hand along z, median
+    masked: float | None = None  # median share of the finder's hand within the masks, where there are masks
+
+
+def gather(
+    net: PoseModel, hand: HandRig, frames: Sequence[Frame], crops: Crops | None, given: str | None, model: str | None,
+    read_as: str = "right",
+) -> Evidence:  # fmt: skip
+    """What some frames of a folder say.
+
+    Args:
+        net, hand: the model that is to predict.
+        frames: some of the folder, at least one.
+        crops: of these, or of others of the folder; None if there is no hand.
+        given: the side as the user says it, if at all.
+        model: the side of which a personal model is; None for the base model.
+        read_as: the side as which the frames were read.
+    """
+    of_all = Evidence(frames[0].camera, frames[0].depth_mm.shape, given or model or "right", given, model)
+    right, masked = finder_says([frames[i] for i in evenly(len(frames), LOOKS).tolist()])
+    if crops is None:
+        return replace(of_all, found=0.0, masked=masked)
+    right = right if right is None or read_as == "right" else 1 - right
+    size = apparent_size(net, hand, crops)
+    size = size if size < LARGE else size * larger(net, hand, frames, size)
+    sides = replace(compare_sides(net, hand, crops, read_as, size), finder=right)
+    side = settle_side(given, model, sides)
+    crops = crops if side == read_as else in_mirror(crops)
+    tells_shape = knows_many(net) and net.known is None and len(crops) >= FEWEST_TOLD
+    shape = seen_shape(net, crops) if tells_shape else None
+    (net, hand), some = told(net, hand, shape), crops[evenly(len(crops), LOOKS)]
+    sure = confidence(predict(net, some), hand, some).median().item()
+    seen = {"side": side, "sides": sides, "size": size, "shape": shape, "confidence": sure, "masked": masked}
+    return replace(of_all, **seen, distance_mm=crops.centre_mm[:, 2].median().item())
+
+
+def larger(net: PoseModel, hand: HandRig, frames: Sequence[Frame], size: float) -> float:
+    """How many times `size` a large hand is: the crop's cube has cut it, which the same frames in another unit have not."""
+    factor = 1.0
+    for _ in range(MOST_TIMES):
+        smaller = (replace(f, depth_mm=f.depth_mm / np.float32(size * factor)) for f in frames[: LOOKS // 2])
+        crops = crops_of(smaller)
+        beyond = 1.0 if crops is None else apparent_size(net, hand, crops)
+        factor *= beyond
+        if beyond < LARGE:
+            break
+    return factor
+
+
+def finder_says(frames: Iterable[Frame]) -> tuple[float | None, float | None]:
+    """What the hand finder, which knows both hands and no masks, says of frames; None where it sees no hand.
+
+    Returns:
+        The mean probability of a right hand in frames without masks, and the median share of the hand within the masks of the
+        others.
+    """
+    right, masked = [], []
+    for frame in frames:
+        seen = find_hand(frame.depth_mm, frame.camera)
+        if seen is None or seen.hand < LEAST_HAND:
+            continue
+        if frame.mask is None:
+            right.append(seen.right)
+        elif seen.mask.any():
+            masked.append(frame.mask[seen.mask].mean())
+    return float(np.mean(right)) if right else None, float(np.median(masked)) if masked else None
+
+
+def doubts(e: Evidence) -> tuple[Doubt, ...]:
+    """All that is doubtful, a line each."""
+    return (*camera_doubts(e.camera, e.image), *side_doubts(e.side, e.given, e.model, e.sides), *_hand_doubts(e))
+
+
+def _hand_doubts(e: Evidence) -> Iterator[Doubt]:
+    if e.masked is not None and e.masked < LEAST_MASKED:
+        yield Doubt(
+            "the masks do not fit the frames",
+            f"{1 - e.masked:.0%} of the hand that is seen without them lies outside of them",
+            "masks are 0 except on the hand: invert them, or see that each has the name of its own depth image",
+        )
+    if e.size is None:
+        return
+    if e.found < LEAST_FOUND:
+        yield Doubt(
+            f"a hand is found in {e.found:.0%} of the frames only",
+            "the others have nothing of a hand's size and distance",
+            "check --unit-mm and --camera, and that one hand is held towards the camera",
+        )
+    if not NEAR_MM < e.distance_mm < FAR_MM:
+        yield Doubt(
+            f"the hand is {e.distance_mm:.0f} mm away",
+            "300 to 900 mm is what the base model knows best",
+            "check --unit-mm, or record again",
+        )
+    if _odd_size(e):  # then all the rest may follow from it
+        yield size_doubt(e.size)
+    elif e.likeness is not None and e.likeness < LEAST_LIKENESS:
+        yield Doubt(
+            "what is found does not look like a hand",
+            f"its median likeness is {e.likeness:.2f}, hands have 0.5 and more",
+            "check that the hand is what is nearest to the camera, --camera and --unit-mm",
+        )
+    elif e.confidence < LEAST_CONFIDENCE:
+        yield Doubt(
+            "the joints are probably wrong in most frames",
+            f"the median confidence is {e.confidence:.2f}",
+            "check --camera, --unit-mm, --side, and that the images are upright; hrlib refine --check-only tells more",
+        )
+
+
+def _odd_size(e: Evidence) -> bool:
+    explained = max(e.sides.right, e.sides.left) >= EXPLAINED
+    least, most = (SMALLEST, LARGEST) if explained else FAR_OUTSIDE
+    return not least <= e.size <= most
+
+
+def size_doubt(size: float) -> Doubt:
+    """Of a hand that is `size` times as large as the template, with the factor that would make it usual."""
+    who = "a child's hand, or the camera's numbers are wrong" if size < 1 else "the camera's numbers are probably wrong"
+    remedy = f"--unit-mm times {1 / size:.2f}, or focal lengths times {size:.2f}, would make it usual"
+    return Doubt(f"the hand looks {size:.2f} times as large as an adult's", who, remedy)
+
+
+# -- the side -------------------------------------------------------------------------------------------------------------
+
+
+def side_doubts(side: str, given: str | None, model: str | None, sides: Sides | None) -> Iterator[Doubt]:
+    """About the side as which frames are read; arguments as in `Evidence`."""
+    if given and model and given != model:
+        yield Doubt(
+            f"the model is of a {model} hand, and --side {given} overrules it",
+            "each hand has a model of its own",
+            f"leave --side out, or take a model of the {given} hand",
+        )
+    if sides and sides.sure and sides.side != side:
+        what = f"the frames show a {sides.side} hand and are taken for a {side} one"
+        yield Doubt(what, str(sides), f"see --side {sides.side}, and whether the camera saves mirror images")
+    if sides and not (given or model) and sides.strength < UNSURE:
+        yield Doubt(f"the frames tell the side badly and are taken for a {side} hand", str(sides), "say it with --side")
+
+
+# -- the camera -----------------------------------------------------------------------------------------------------------
+
+
+def camera_doubts(camera: Camera, image: tuple[int, int]) -> Iterator[Doubt]:
+    """About a camera's four numbers, which may be in another order, or of another image.
+
+    Args:
+        camera: as the user gives it.
+        image: (H, W) px.
+    """
+    height, width = image
+    numbers = camera.fx, camera.fy, camera.cx, camera.cy
+    far_off = max(camera.fx / camera.fy, camera.fy / camera.fx) > SQUARE
+    if not far_off and camera.fx != camera.cx and _in_middle(camera, image):
+        yield from _field_doubts(camera, width)
+        return
+    what = f"the numbers of --camera do not fit an image of {width} x {height} px"
+    reordered = [Camera(*some) for some in permutations(numbers) if min(some[:2]) > 0]
+    fits = [some for some in reordered if some != camera and _in_middle(some, image) and _usual(some, width)]
+    if far_off:
+        because = f"the focal lengths, {camera.fx:g} and {camera.fy:g} px, are far apart"
+    elif 0 <= camera.cx < width and 0 <= camera.cy < height:
+        middle = f"({(width - 1) / 2:g}, {(height - 1) / 2:g})"
+        because = f"the principal point, ({camera.cx:g}, {camera.cy:g}), is far from its middle, {middle}"
+        because = because if camera.fx != camera.cx else "the principal point CX equals the focal length FX"
+    else:
+        because = f"the principal point, ({camera.cx:g}, {camera.cy:g}), is outside of the image"
+    yield Doubt(what, because, _camera_remedy(camera, image, fits))
+
+
+def _camera_remedy(camera: Camera, image: tuple[int, int], fits: list[Camera]) -> str:
+    """The numbers that would fit, if any do."""
+    order = "the order of --camera is FX FY CX CY"
+    if fits:
+        best = min(fits, key=lambda some: abs(np.log(some.fx / some.fy)))
+        turned = " (or the images are turned by 90 degrees)" if {best.fx, best.fy} == {camera.fx, camera.fy} else ""
+        return f"{order}, and {best.fx:g} {best.fy:g} {best.cx:g} {best.cy:g} would fit{turned}"
+    if camera.cx > 0 and camera.cy > 0:
+        across, down = image[1] / (2 * camera.cx + 1), image[0] / (2 * camera.cy + 1)
+        if abs(np.log(across / down)) < SAME_FACTOR < abs(np.log(across)):
+            was = f"{2 * camera.cx + 1:.0f} x {2 * camera.cy + 1:.0f}"
+            return f"if the images were resized from {was} px, all four numbers go with them: times {across:.3g}"
+    return f"{order}; without CX and CY the image's middle is taken. Where images are parts of larger ones, it may be right"
+
+
+def _in_middle(camera: Camera, image: tuple[int, int]) -> bool:
+    (height, width), (aside, above) = image, MIDDLE
+    off = abs(camera.cx - (width - 1) / 2) / width, abs(camera.cy - (height - 1) / 2) / height
+    return off[0] <= aside and off[1] <= above
+
+
+def _usual(camera: Camera, width: int) -> bool:
+    narrow, wide = FIELD_DEG
+    return max(camera.fx / camera.fy, camera.fy / camera.fx) < SQUARE and narrow <= _field_deg(camera, width) <= wide
+
+
+def _field_deg(camera: Camera, width: int) -> float:
+    return 2 * degrees(atan(width / 2 / camera.fx))
+
+
+def _field_doubts(camera: Camera, width: int) -> Iterator[Doubt]:
+    field, (narrow, wide) = _field_deg(camera, width), FIELD_DEG
+    if not narrow <= field <= wide:
+        covers = f"with FX {camera.fx:g} px, {width} px cover {field:.0f} degrees, and depth cameras {narrow:.0f} to {wide:.0f}"
+        remedy = (
+            "check FX and FY, which go with the images' size. Where images are parts of larger ones, they may be right"
+        )
+        yield Doubt("the focal length is unusual", covers, remedy)
