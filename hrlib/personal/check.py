@@ -22,6 +22,7 @@ from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
 from .doubt import Doubt, Evidence, doubts, gather
+from .inputs import file_doubts
 from .side import LOOKS, Sides, read_as
 from .stream import crop_chunk, over_chunks, some_frames
 
@@ -144,7 +145,7 @@ def look_over(
     if crops is not None:
         evidence = replace(evidence, likeness=measures.hand.median().item(), found=len(names) / len(frames))
     check = replace(check, sides=evidence.sides, size=evidence.size)
-    return replace(check, doubts=doubts(evidence), advice=tuple(_advice(check)))
+    return replace(check, doubts=(*doubts(evidence), *file_doubts(frames)), advice=tuple(_advice(check)))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from ..network.known import FRAMES, knows_many, told
 from ..network.model import PoseModel
 from .check import likeness
 from .doubt import Evidence, doubts, gather
+from .inputs import file_doubts
 from .side import LOOKS, read_as
 from .stream import crops_of, some_frames
 
@@ -75,10 +76,10 @@ def first_look(
     """
     looked = some_frames(frames, FRAMES if knows_many(net) and net.known is None else LOOKS)
     crops = crops_of(looked)
-    seen = gather(net, hand, looked, crops, given, model, read_as(frames))
+    seen, files = gather(net, hand, looked, crops, given, model, read_as(frames)), tuple(file_doubts(frames, looked))
     if crops is None:
-        return FirstLook(seen.side, doubts(seen), 0, None, seen)
+        return FirstLook(seen.side, (*doubts(seen), *files), 0, None, seen)
     some = crops[evenly(len(crops), LOOKS)]
     alike = likeness(net, hand, some if seen.side == read_as(frames) else in_mirror(some)).median().item()
     seen = replace(seen, likeness=alike, found=len(crops) / len(looked))
-    return FirstLook(seen.side, doubts(seen), len(crops), seen.shape, seen)
+    return FirstLook(seen.side, (*doubts(seen), *files), len(crops), seen.shape, seen)

@@ -14,6 +14,8 @@ from real_fixtures import sr305
 from hrlib import __main__ as cli
 from hrlib.frames.camera import Camera
 from hrlib.frames.finder import find_hand
+from hrlib.personal.folder import UserFolder
+from hrlib.personal.inputs import file_doubts
 
 pytestmark = pytest.mark.mirror  # small real frames: every fourth pixel of an SR305
 FX, CX, CY = 476.007 / 4, 313.683 / 4, 242.755 / 4
@@ -110,7 +112,26 @@ def test_depth_put_onto_a_larger_image(plain, counts, tmp_path, factor, capsys):
     assert command("refine", tmp_path / "frames", *camera, "--out", tmp_path / "o", "--check-only") == 0
     holes = [row["holes"] for row in json.loads((tmp_path / "o/check.json").read_text())["frames"]]
     assert np.allclose(holes, 1 - 1 / factor**2, atol=0.06)
-    assert "many holes" in capsys.readouterr().out
+    said = capsys.readouterr()
+    grid = f"{1 - 1 / factor**2:.0%} of the pixels are empty, in a grid: depth was put onto a larger image"
+    assert "many holes" in said.out and grid in said.out and f"warning: {grid}" in said.err
+    assert grid in json.loads((tmp_path / "joints.json").read_text())["doubts"][-1]
+
+
+def test_eight_bits_and_equal_numbers_are_told(plain, counts, tmp_path, capsys):
+    for name, image in counts.items():
+        save(tmp_path / f"frames/{name}.png", np.rint(image / 8 / 5).astype(np.uint16) * 40)  # 5 mm
+    save(tmp_path / "frames/01.5.png", image)
+    predict(tmp_path / "frames", tmp_path, *CAMERA)
+    steps, order = "the depths are steps of 5.0 mm", "01.5.png and 1.5.png have the same number"
+    said = capsys.readouterr().err
+    assert f"warning: {steps}" in said and f"warning: {order}" in said
+    assert command("refine", tmp_path / "frames", *CAMERA, "--out", tmp_path / "o", "--check-only") in (0, 1)
+    said = capsys.readouterr().out
+    assert steps in said and order in said
+    assert list(file_doubts(UserFolder(plain[0], (FX, FX), 0.125).frames())) == []
+    np.save(tmp_path / "damaged.npy", np.zeros(3))
+    assert list(file_doubts(UserFolder(tmp_path / "damaged.npy", (FX, FX), 0.125).frames())) == []
 
 
 def test_turned_and_padded_frames(plain, counts, tmp_path):
@@ -130,6 +151,8 @@ import os, sys
 from hrlib import __main__ as cli
 from hrlib.frames.camera import Camera
 from hrlib.frames.finder import find_hand
+from hrlib.personal.folder import UserFolder
+from hrlib.personal.inputs import file_doubts
 for words in (["--help"], ["predict", "--help"], ["refine", "--help"], ["predict", "\u20ac", "--n\u00f6", "x"], WORDS, REFINE):
     sys.argv = ["hrlib", *map(os.fsdecode, words)]
     try:
