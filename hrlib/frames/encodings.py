@@ -13,12 +13,17 @@ PACKED = {
     "rg": ((0, 1), "R + 256 G"),
     # Rendered Hand Pose, RHD (view_samples.py): top bits in red, bottom bits in green
     "gr": ((1, 0), "G + 256 R"),
+    # the same after a program that swaps red and blue, as OpenCV does with what is not told to be BGR
+    "gb": ((1, 2), "G + 256 B"),
     # CARLA's depth camera (its reference of sensors): 24 bits, --unit-mm 0.0596 for its 1000 m
     "rgb24": ((0, 1, 2), "R + 256 G + 65536 B"),
+    # the same after a swap; CARLA hands out BGRA
+    "bgr24": ((2, 1, 0), "B + 256 G + 65536 R"),
 }
 ENCODINGS = ("depth", *PACKED)
 CARRIES = 20  # places where the higher byte changes by one; fewer tell nothing
-FITS = 0.5  # share of them where the lower byte jumps the other way
+# share of them where the lower byte jumps the other way: more fit, and fewer do not. Steep surfaces are between
+FITS, MISFITS = 0.5, 0.1
 
 
 def unpacked(colours: UInt8[np.ndarray, "H W C"], encoding: str, path: Path) -> UInt32[np.ndarray, "H W"]:
@@ -30,16 +35,12 @@ def unpacked(colours: UInt8[np.ndarray, "H W C"], encoding: str, path: Path) -> 
         path: of the image.
     """
     channels, formula = PACKED[encoding]
-    low = colours[..., channels[0]]
+    low, says = colours[..., channels[0]], f"{path}: encoding {encoding} is {formula}"
     if colours[..., channels[1]].any() and low.min() == low.max():
-        channel = "RGB"[channels[0]]
-        raise ValueError(
-            f"{path}: encoding {encoding} is {formula}, but {channel} is {low.min()} everywhere; {_advice(colours)}"
-        )
-    if _fit(colours, *channels[-2:]) < FITS and fitting(colours):
-        raise ValueError(
-            f"{path}: encoding {encoding} is {formula}, which does not fit its channels; {_advice(colours)}"
-        )
+        raise ValueError(f"{says}, but {'RGB'[channels[0]]} is {low.min()} everywhere; {_advice(colours)}")
+    fit, other = _fit(colours, channels), fitting(colours)
+    if fit < MISFITS or (other and not fit >= FITS):  # NaN where nothing tells
+        raise ValueError(f"{says}, which does not fit its channels; {_advice(colours)}")
     return _counts(colours, channels)
 
 
@@ -59,21 +60,25 @@ def refuse_colours(colours: Shaped[np.ndarray, "H W C"], path: Path) -> None:
 
 def fitting(colours: UInt8[np.ndarray, "H W C"]) -> str | None:
     """The encoding that the channels fit; None for a picture, or where nothing tells."""
-    # the upper two bytes of three tell more: the lowest one may change by more than half its range between neighbours
-    fits = {name: _fit(colours, *channels[-2:]) for name, (channels, _) in PACKED.items()}
-    best = max(reversed(fits), key=fits.get)
-    return best if fits[best] >= FITS else None
+    fits = {}
+    for name, (channels, _) in PACKED.items():
+        low = colours[..., channels[0]]
+        fit = _fit(colours, channels) if low.min() < low.max() else 0.0
+        fits[name] = (fit >= FITS, len(channels), fit)  # a third byte that fits, too, counts
+    best = max(fits, key=fits.get)
+    return best if fits[best][0] else None
 
 
-def _fit(colours, low: int, high: int) -> float:
-    """Share of the neighbours whose higher byte differs by one, and whose lower byte jumps the other way: a carry."""
-    carries = []
-    counts = _counts(colours, (low, high)).astype(int)
+def _fit(colours, channels) -> float:
+    """Share of the neighbours whose higher byte differs by one and whose lower byte jumps the other way, a carry; or NaN.
+
+    Of three bytes the upper two tell: the lowest may change by more than half its range from pixel to pixel.
+    """
+    counts, high, carries = _counts(colours, channels[-2:]).astype(int), colours[..., channels[-1]].astype(int), []
     for axis in (0, 1):
-        step, by = np.diff(counts, axis=axis), np.diff(colours[..., high].astype(int), axis=axis)
-        carries.append(np.abs(step[np.abs(by) == 1]) < 128)
+        carries.append(np.abs(np.diff(counts, axis=axis))[np.abs(np.diff(high, axis=axis)) == 1] < 128)
     carries = np.concatenate(carries)
-    return float(carries.mean()) if len(carries) >= CARRIES else 0.0
+    return float(carries.mean()) if len(carries) >= CARRIES else float("nan")
 
 
 def _counts(colours, channels):

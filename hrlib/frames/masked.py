@@ -90,11 +90,13 @@ def hand_in(pixels: Shaped[np.ndarray, "H W *channels"], path: Path) -> Bool[np.
         alpha = pixels[..., 3:]
         pixels = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else pixels[..., :3].max(-1)
     pixels = np.nan_to_num(pixels)
-    values = np.unique(pixels)
-    whole = 1 if pixels.dtype.kind in "bf" and values[-1] <= 1 else 255 if values[-1] <= 255 else 65535
-    few = values[-1] < LABELS or (len(values) <= FEW and values[-1] <= whole / 2)
+    values = np.unique(pixels).astype(float)
+    least, most = values[0], values[-1]
+    whole = 1 if pixels.dtype.kind in "bf" and most <= 1 else max(most, 255)
+    few = most < LABELS or (len(values) <= FEW and (most <= whole / 2 or 255 < most < 65535))
     labels = few and whole > 1 and path.suffix.lower() not in (".jpg", ".jpeg")
-    hand = pixels > (0 if labels else whole / 2)
+    half = (least + whole) / 2 if most > least > whole / 2 else whole / 2  # the background may be grey
+    hand = pixels > (0 if labels else half)
     border = np.concatenate([hand[0], hand[-1], hand[1:-1, 0], hand[1:-1, -1]])
     if border.mean() > BORDER and not hand.all():
         raise ValueError(

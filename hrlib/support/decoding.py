@@ -71,7 +71,7 @@ def count_pages(path: Path) -> int | None:
     with suppress(Exception):  # reading the frame will tell what is wrong
         counter = {".npy": _npy_shape, ".npz": _npz_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path))
         shape = () if counter is None else counter(path)
-        return shape[0] if len(shape) == 3 else None
+        return shape[0] or None if len(shape) == 3 else None
     return None
 
 
@@ -137,10 +137,12 @@ def _npy_shape(path: Path) -> tuple[int, ...]:
 def _npz_shape(path: Path) -> tuple[int, ...]:
     check_regular(path)
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        entry = f"{DEPTH_KEY}.npy" if f"{DEPTH_KEY}.npy" in names else names[0]
-        with archive.open(entry) as file:
+        with archive.open((_named(archive, DEPTH_KEY) or archive.infolist())[0]) as file:
             return _frames_shape(NPY_HEADERS[np.lib.format.read_magic(file)](file)[0])
+
+
+def _named(archive: zipfile.ZipFile, name: str | None) -> list[zipfile.ZipInfo]:
+    return [entry for entry in archive.infolist() if entry.filename.lower() == f"{name}.npy"]
 
 
 def _squeezed(array: np.ndarray) -> np.ndarray:
@@ -176,11 +178,11 @@ def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
 
 
 def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of an .npz by name; only the one named `alone` if there is one. Errors as `read_image`."""
+    """The arrays of an .npz by name; only the one named `alone`, in any case, if there is one. Errors as `read_image`."""
     content, arrays = read_whole(path, MOST_TABLE_BYTES), {}
     with _readable(path, ".npz", "get it again"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename == f"{alone}.npy"] or archive.infolist()
+            entries = _named(archive, alone) or archive.infolist()
             if sum(entry.file_size for entry in entries) > MOST_TABLE_BYTES:
                 raise ValueError(f"it unpacks to more than {MOST_TABLE_BYTES:,} bytes")
             for entry in entries:

@@ -20,7 +20,7 @@ def surface(scale=1.0):
 
 def packed(counts, encoding, other=0):
     """As another program would write it: byte by byte."""
-    order = {"nyu": "BG", "rg": "RG", "gr": "GR", "rgb24": "RGB"}[encoding]
+    order = {"nyu": "BG"}.get(encoding, encoding[: 3 if encoding.endswith("24") else 2].upper())
     image = np.full((*counts.shape, 3), other, np.uint8)
     for byte, channel in enumerate(order):
         image[..., "RGB".index(channel)] = counts >> (8 * byte) & 255
@@ -35,7 +35,7 @@ def save(path, pixels):
 @pytest.mark.parametrize("encoding", PACKED)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_each_encoding_reads_what_was_packed(tmp_path, encoding, suffix):
-    counts = surface(30 if encoding == "rgb24" else 1)  # which passes 2 x 65536
+    counts = surface(30 if encoding.endswith("24") else 1)  # which passes 2 x 65536
     path = save(tmp_path / f"a.{suffix}", packed(counts, encoding))
     np.testing.assert_array_equal(read_depth(path, 0.125, encoding), counts * np.float32(0.125))
     with pytest.raises(ValueError, match=rf"a.{suffix}: a colour image; its channels fit .*: --encoding {encoding} "):
@@ -46,7 +46,10 @@ def test_each_encoding_reads_what_was_packed(tmp_path, encoding, suffix):
     assert np.array_equal(frame.depth_mm, counts * np.float32(0.125)), "as the commands read it"
 
 
-@pytest.mark.parametrize("said, true", [("nyu", "rg"), ("rg", "nyu"), ("gr", "rg"), ("nyu", "gr"), ("rg", "gr")])
+@pytest.mark.parametrize(
+    "said, true",
+    [("nyu", "rg"), ("rg", "nyu"), ("gr", "rg"), ("nyu", "gr"), ("rg", "gr"), ("nyu", "gb"), ("rgb24", "gb")],
+)
 def test_a_wrong_encoding_is_refused_and_the_right_one_named(tmp_path, said, true):
     path = save(tmp_path / "a.png", packed(surface(), true))
     with pytest.raises(
@@ -66,7 +69,7 @@ def test_a_constant_low_channel_is_refused(tmp_path):
 def test_pictures_are_packed_in_no_way(tmp_path):
     v, u = np.mgrid[:60, :80]
     grey = (u * 3 % 256).astype(np.uint8)
-    rainbow = np.stack([np.abs(u * 4 - 160) % 256, 255 - np.abs(v * 4 - 120), u + v], -1).astype(np.uint8)
+    rainbow = np.stack([u + 100, 200 - v, u + v], -1).astype(np.uint8)
     for name, pixels, message in (
         ("grey", np.repeat(grey[..., None], 3, -1), "an 8-bit grey image saved in colour"),
         (
@@ -79,6 +82,11 @@ def test_pictures_are_packed_in_no_way(tmp_path):
             read_depth(save(tmp_path / f"{name}.png", pixels))
     noise = np.random.default_rng(1).integers(0, 256, (60, 80, 3)).astype(np.uint8)
     assert fitting(rainbow) is None and fitting(noise) is None
+    for encoding in PACKED:
+        with pytest.raises(
+            ValueError, match=f"rainbow.png: encoding {encoding} is .*, which does not fit its channels; export"
+        ):
+            read_depth(tmp_path / "rainbow.png", 1.0, encoding)
     with pytest.raises(
         ValueError, match="c.png: encoding rg wants colours, got one channel of uint16; leave --encoding out"
     ):

@@ -86,7 +86,7 @@ def test_arrays_of_any_numbers_and_what_is_no_measurement(tmp_path, dtype):
         np.save(tmp_path / f"{name}.npy", array)
         np.testing.assert_array_equal(read_depth(tmp_path / f"{name}.npy"), wanted)
     np.savez(tmp_path / "one.npz", anything=depth[..., None])
-    np.savez_compressed(tmp_path / "several.npz", K=np.eye(3), depth=depth)
+    np.savez_compressed(tmp_path / "several.npz", K=np.eye(3), Depth=depth)
     assert [f.name for f in DepthFolder(tmp_path, (100.0, 100.0))][-2:] == ["plain.npy", "several.npz"]
     for name in ("one", "several"):
         np.testing.assert_array_equal(read_depth(tmp_path / f"{name}.npz"), wanted)

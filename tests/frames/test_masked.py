@@ -94,7 +94,23 @@ def on(pixels, alpha):
 
 
 @pytest.mark.parametrize(
-    "kind", ["0/1", "0/255", "labels", "soft", "jpeg", "rgba", "cut out", "red", "palette", "bits", "float", "16"]
+    "kind",
+    [
+        "0/1",
+        "0/255",
+        "labels",
+        "soft",
+        "jpeg",
+        "rgba",
+        "cut out",
+        "red",
+        "palette",
+        "bits",
+        "float",
+        "16",
+        "depth",
+        "grey",
+    ],
 )
 def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
     hand = np.zeros((60, 80), bool)
@@ -112,6 +128,8 @@ def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
         "bits": hand,
         "float": np.where(hand, np.float32(0.8), np.float32(0.1)),
         "16": hand.astype(np.uint16) * 65535,
+        "depth": hand * (4000 + np.arange(80, dtype=np.uint16)),
+        "grey": np.where(hand, 255, 130).astype(np.uint8),
     }.get(kind, white)
     path = tmp_path / {"jpeg": "1.jpg", "float": "1.npy"}.get(kind, "1.png")
     image = Image.fromarray(pixels) if kind != "float" else None
