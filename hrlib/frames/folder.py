@@ -58,14 +58,9 @@ class DepthFolder(Sequence):
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
         self.places = frames_at(self.folder)
         self.names, equal = in_order(self.places)
+        self.equal = [tuple(map(printable, pair)) for pair in equal]  # names whose numbers do not tell their order
         if not self.names:
             raise ValueError(f"{self.folder} holds no {', '.join(DEPTH_ENDINGS)} file, in no folder below it either")
-        # what to tell the user of the files as such
-        self.doubts = tuple(
-            f"{printable(a)} and {printable(b)} have the same number, and are taken in this order: rename one, or pick some "
-            "with --files"
-            for a, b in equal[:1]
-        )
 
     def __len__(self):
         return len(self.names)

@@ -128,19 +128,19 @@ class Companions:
 
         Args:
             name: of the frame.
-            own: the frame's own file, which is not its companion.
+            own: the frame's own file, which is its companion only where there is no other.
 
         Raises:
             ValueError: there is none, or more than one.
         """
         stem = self._stem(name)
         exact, alike = self._exact.get(stem, []), self._alike.get(_alike(stem), [])
-        for places in (exact, alike):
-            others = [place for place in places if own is None or place.path != own]
-            if len(others) == 1:
-                return others[0]
-            if others:
-                found = " and ".join(str(place.path) for place in others)
+        others = [[place for place in places if place.path != own] for places in (exact, alike)]
+        for places in (*others, exact):
+            if len(places) == 1:
+                return places[0]
+            if places:
+                found = " and ".join(str(place.path) for place in places)
                 raise ValueError(f"{found} both belong to the frame {name}; move one of them away")
         there = next(iter(self._exact), None)
         seen = "which has no images" if there is None else f"whose first image is {there!r}"

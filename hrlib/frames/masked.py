@@ -48,9 +48,9 @@ class MaskedFolder(Sequence):
         return self.frames.names
 
     @property
-    def doubts(self) -> tuple[str, ...]:
-        """What to tell the user of the depth images."""
-        return self.frames.doubts
+    def equal(self) -> list[tuple[str, str]]:
+        """Depth images whose numbers do not tell their order."""
+        return self.frames.equal
 
     @cached_property
     def _companions(self) -> Companions:

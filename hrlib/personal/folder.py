@@ -42,14 +42,14 @@ class UserFolder:
     camera: CameraNumbers
     # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
     unit_mm: float
-    # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr, gb, rgb24, bgr24 (from the lowest byte).
-    encoding: Literal["depth", "nyu", "rg", "gr", "gb", "rgb24", "bgr24"] = "depth"
     # only images whose name matches this pattern, e.g. "depth_*.png".
     files: str = "*"
     # folder of images of the same names that are bright or not 0 on the hand; then nothing is segmented.
     masks: Path | None = None
     # folder of aligned colour images of the same names, where the hand wears a dark wristband.
     colour: Path | None = None
+    # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr, gb, rgb24, bgr24 (from the lowest byte).
+    encoding: Literal["depth", "nyu", "rg", "gr", "gb", "rgb24", "bgr24"] = "depth"
 
     def frames(self, side: str = "right", limit: int | None = None) -> Sequence[Frame]:
         """The frames, each decoded when it is asked for.

@@ -6,30 +6,36 @@ from statistics import median
 
 from ..frames.frame import Frame
 from ..frames.quality import coarse_step_mm
+from .doubt import Doubt
 from .stream import some_frames
 
 LOOKS = 5  # frames of a folder that are alike in this
 
 
-def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterator[str]:
-    """Doubts, a line each: what, why and what to do.
+def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterator[Doubt]:
+    """Doubts, a line each.
 
     Args:
         frames: a folder.
         looked: some frames of it that have been read; else a few are.
     """
-    yield from getattr(frames, "doubts", ())
+    for one, other in getattr(frames, "equal", ())[:1]:
+        yield Doubt(
+            f"{one} and {other} have the same number", "they are taken in this order", "rename one, or see --files"
+        )
     with suppress(ValueError):  # no file can be read: there is more to tell than doubts
         looked = looked[:: max(1, len(looked) // LOOKS)] or some_frames(frames, LOOKS)
     steps = [step for frame in looked if (step := coarse_step_mm(frame.depth_mm))]
     if len(steps) > len(looked) / 2:
-        yield (
-            f"the depths are steps of {median(steps):.1f} mm: depth was saved with 8 bits on the way; export it as 16-bit PNG "
-            "or .npy"
+        yield Doubt(
+            f"the depths are steps of {median(steps):.1f} mm",
+            "depth was saved with 8 bits on the way",
+            "export it as 16-bit PNG or .npy",
         )
     filled = median(frame.filled for frame in looked) if looked else 0.0
     if filled > 0:
-        yield (
-            f"{filled:.0%} of the pixels are empty, in a grid: depth was put onto a larger image; the gaps are filled, but "
-            "take depth as its sensor measures it, with the numbers of its own camera"
+        yield Doubt(
+            f"{filled:.0%} of the pixels are empty, in a grid, and were filled",
+            "depth was put onto a larger image",
+            "take depth as its sensor measures it, with the numbers of its own camera",
         )

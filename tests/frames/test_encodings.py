@@ -42,7 +42,7 @@ def test_each_encoding_reads_what_was_packed(tmp_path, encoding, suffix):
         read_depth(path)
     rgba = save(tmp_path / "b.png", np.dstack([packed(counts, encoding), np.full(counts.shape, 255, np.uint8)]))
     np.testing.assert_array_equal(read_depth(rgba, 1.0, encoding), counts)
-    (frame,) = UserFolder(path, (100.0, 100.0), 0.125, encoding).frames()
+    (frame,) = UserFolder(path, (100.0, 100.0), 0.125, encoding=encoding).frames()
     assert np.array_equal(frame.depth_mm, counts * np.float32(0.125)), "as the commands read it"
 
 

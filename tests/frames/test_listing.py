@@ -84,6 +84,8 @@ def test_a_companion_that_is_missing_or_not_the_only_one(tmp_path):
     with pytest.raises(ValueError, match=r"1.(png|jpg) and .*1.(png|jpg) both belong to the frame 1.npy; move one"):
         companions.of("1.npy")
     assert companions.of("1.jpg", own=tmp_path / "1.jpg").path.name == "1.png", "of two in one folder, the other one"
+    assert companions.of("rec.png", own=tmp_path / "rec.png").path.name == "rec.png", "itself, where it is alone"
+    assert companions.of("A.png", own=tmp_path / "A.png").path.name == "a.jpg"
     assert companions.of("a.tif").path.name == "a.jpg", "the same case first"
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match=r"40.png is missing: .*, which has no images"):

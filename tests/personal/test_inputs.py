@@ -113,7 +113,7 @@ def test_depth_put_onto_a_larger_image(plain, counts, tmp_path, factor, capsys):
     holes = [row["holes"] for row in json.loads((tmp_path / "o/check.json").read_text())["frames"]]
     assert np.allclose(holes, 1 - 1 / factor**2, atol=0.06)
     said = capsys.readouterr()
-    grid = f"{1 - 1 / factor**2:.0%} of the pixels are empty, in a grid: depth was put onto a larger image"
+    grid = f"{1 - 1 / factor**2:.0%} of the pixels are empty, in a grid, and were filled: depth was put onto a larger image"
     assert "many holes" in said.out and grid in said.out and f"warning: {grid}" in said.err
     assert grid in json.loads((tmp_path / "joints.json").read_text())["doubts"][-1]
 
