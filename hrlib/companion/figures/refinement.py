@@ -186,6 +186,7 @@ def figure_own_network(
     for i, axes in enumerate(frames):
         plots.show_depth(axes, crops.image[i], shown.titles[i])
         _skeleton(axes, shown.true_mm[i], crops, i)
+        _enlarge(axes, IMAGE_SIZE)
     _name(frames[0], "frame,\ntrue joints", INK)
     for row, model in enumerate(rows, 1):
         judged = shown.models[model]
@@ -194,17 +195,23 @@ def figure_own_network(
         for i, axes in enumerate(hands):
             plots.show_picture(axes, pictures[i])
             mesh.draw_skeleton(axes, shown.true_mm[i], crops, i, size, lw=1.0)
-            axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))
-            axes.text(0.03, 0.03, shown.captions[model][i], transform=axes.transAxes, fontsize=8, va="bottom")
+            _enlarge(axes, size)
+            axes.text(0.03, 0.03, shown.captions[model][i], transform=axes.transAxes, fontsize=9, va="bottom")
         _name(hands[0], labels[model], COLOURS.get(model, MUTED))
     for column, (key, factor, title, unit, form) in enumerate(BARS[1::-1], columns + 1):
         axes = figure.add_subplot(grid[1:, column])
         values = [numbers[model][key] * factor for model in rows]
-        bars = axes.barh(range(len(rows)), values, 0.5, color=[COLOURS.get(model, MUTED) for model in rows])
+        bars = axes.barh(range(len(rows)), values, 0.6, color=[COLOURS.get(model, MUTED) for model in rows])
         axes.bar_label(bars, fmt=form, padding=3, fontsize=10)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.25 * max(values)), title=f"{title}\n({unit})", xticks=[])
+        axes.spines["bottom"].set_visible(False)
         as_rows(axes)
     return figure
+
+
+def _enlarge(axes: Axes, size: int):
+    """The middle of a picture of the cube, `size` pixels wide: there the hand is."""
+    axes.set(xlim=(0.14 * size - 0.5, 0.86 * size - 0.5), ylim=(0.86 * size - 0.5, 0.14 * size - 0.5))
 
 
 def _name(axes: Axes, text: str, colour: str):
