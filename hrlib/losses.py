@@ -64,7 +64,7 @@ def penetration_mm(
 
 
 # [20, 21], the indicator of Eq. 7: 1 where the point is neither end of the bone
-_FOREIGN = torch.tensor([[float(point not in bone) for point in range(21)] for bone in BONES])
+_FOREIGN = torch.tensor([[point not in bone for point in range(21)] for bone in BONES])
 
 
 def physical_loss(rotations: Float[Tensor, "B 16 4"], limits_rad: Float[Tensor, "16 3 2"]) -> Float[Tensor, " B"]:

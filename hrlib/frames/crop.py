@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Real
 from numba import prange
 from torch import Tensor
 
+from ..support.autograd import beyond_kernels
 from ..support.compiled import compiled
 from .camera import Camera
 from .crops import Crops
@@ -41,8 +42,13 @@ def crop_hand(
 
     Raises:
         NoHandFound: (a ValueError) the mask holds no measured pixel.
-        ValueError: NaN, a wrong shape, or a cube that is not positive.
+        ValueError: NaN, a wrong shape, a cube that is not positive, or a depth with a gradient.
     """
+    if isinstance(depth_mm, Tensor) and _differentiated(depth_mm):
+        raise ValueError(
+            "depth_mm has a gradient, and the points of a crop have none: take depth_mm.detach(), or crop_batch, whose "
+            "images have one"
+        )
     depth = np.asarray(depth_mm, np.float32)
     if depth.ndim != 2:
         raise ValueError(f"depth_mm must be one image [H, W], got {list(depth.shape)}")
@@ -67,7 +73,9 @@ def crop_batch(
     cube_mm: float = 250.0,
     centre_mm: np.ndarray | None = None,
 ) -> Crops:
-    """Crop frames that show nothing but the hand. Tensors on a CUDA device are cropped there, without points.
+    """Crop frames that show nothing but the hand.
+
+    Tensors on a CUDA device, and tensors of which torch wants a gradient, are cropped by `crop_images`, without points.
 
     Args:
         depth_mm: 0 = no measurement. A frame without any gives an empty crop with a NaN centre.
@@ -77,8 +85,9 @@ def crop_batch(
     """
     if not cube_mm > 0:
         raise ValueError(f"cube_mm must be positive, got {cube_mm}")
-    if isinstance(depth_mm, Tensor) and depth_mm.is_cuda:
-        return crop_images(depth_mm, intrinsics, cube_mm)
+    if isinstance(depth_mm, Tensor) and (depth_mm.is_cuda or _differentiated(depth_mm)):
+        return crop_images(depth_mm, torch.as_tensor(intrinsics).to(depth_mm), cube_mm, centre_mm)
+    depth_mm, intrinsics = np.asarray(depth_mm), np.asarray(intrinsics)
     b = len(depth_mm)
     find, cube = centre_mm is None, np.float32(cube_mm)
     centre = np.full((b, 3), np.nan, np.float32) if find else np.array(centre_mm, np.float32)
@@ -91,16 +100,31 @@ def crop_batch(
     return Crops(*(torch.from_numpy(x) for x in (image, points, centre, count)), float(cube_mm))
 
 
-def crop_images(depth_mm: Float[Tensor, "B H W"], intrinsics: Float[Tensor, "B 4"], cube_mm: float) -> Crops:
-    """`crop_batch` in plain torch on any device, without the points that only a comparison of clouds needs."""
+def _differentiated(depth_mm: Tensor) -> bool:
+    return depth_mm.requires_grad or beyond_kernels(depth_mm)
+
+
+def crop_images(
+    depth_mm: Float[Tensor, "B H W"],
+    intrinsics: Float[Tensor, "B 4"],
+    cube_mm: float,
+    centre_mm: Float[np.ndarray | Tensor, "B 3"] | None = None,
+) -> Crops:
+    """`crop_batch` in plain torch on any device, without the points that only a comparison of clouds needs.
+
+    The images are differentiable in the depth of their pixels and, through the cube's centre, in that of all others.
+    """
     fx, fy, cx, cy = intrinsics.T[..., None, None]
     height, width = depth_mm.shape[1:]
     u, v = (torch.arange(n, device=depth_mm.device) for n in (width, height))
     known = (depth_mm > 0).sum((1, 2))
-    x, y = (u - cx) / fx * depth_mm, (v[:, None] - cy) / fy * depth_mm
-    centre = torch.stack([n.sum((1, 2)) for n in (x, y, depth_mm)], 1) / known[:, None]
+    if centre_mm is None:
+        x, y = (u - cx) / fx * depth_mm, (v[:, None] - cy) / fy * depth_mm
+        centre = torch.stack([n.sum((1, 2)) for n in (x, y, depth_mm)], 1) / known[:, None]
+    else:
+        centre = torch.as_tensor(centre_mm).to(depth_mm)
     x, y, z = centre.T[..., None]
-    part = (torch.arange(IMAGE_SIZE, device=depth_mm.device) + 0.5) / IMAGE_SIZE - 0.5
+    part = (torch.arange(IMAGE_SIZE, dtype=depth_mm.dtype, device=depth_mm.device) + 0.5) / IMAGE_SIZE - 0.5
     us = ((x / z + part * cube_mm / z) * fx[..., 0] + cx[..., 0]).round()
     vs = ((y / z + part * cube_mm / z) * fy[..., 0] + cy[..., 0]).round()
     inside = ((us >= 0) & (us < width))[:, None] & ((vs >= 0) & (vs < height))[:, :, None]

@@ -47,7 +47,7 @@ class Crops:
 
 def evenly(total: int, count: int) -> Int[Tensor, " N"]:
     """At most `count` of `total` indices, evenly spread."""
-    return torch.linspace(0, total - 1, min(count, total)).round().long()
+    return torch.linspace(0, total - 1, min(count, total), dtype=torch.float32).round().long()
 
 
 def concatenate(crops: list[Crops]) -> Crops:

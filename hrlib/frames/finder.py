@@ -24,6 +24,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
+from ..support.autograd import for_every_use, full_precision
 from ..support.compiled import compiled
 from ..support.paths import FINDER
 from ..support.tensor_files import read_tensors
@@ -172,6 +173,7 @@ class Cells:
         return camera.unproject(u, v, self.z_mm[rows, columns])
 
 
+@full_precision
 def find_hand(
     depth_mm: Real[np.ndarray, "H W"],
     camera: Camera,
@@ -208,6 +210,7 @@ def find_hand(
 
 
 @lru_cache(1)
+@for_every_use()
 def networks() -> tuple[FinderNet, FinderNet, SideNet]:
     """Locator, segmenter and what tells sides, as they come with the library."""
     nets = {"locate": FinderNet(*FinderNet.LOCATE), "segment": FinderNet(*FinderNet.SEGMENT), "side": SideNet()}
@@ -218,7 +221,7 @@ def networks() -> tuple[FinderNet, FinderNet, SideNet]:
             net.load_state_dict(own)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{FINDER} cannot be read ({error}); install hrlib again") from error
-    return tuple(net.eval().to(memory_format=torch.channels_last) for net in nets.values())
+    return tuple(net.eval().to(torch.float32, memory_format=torch.channels_last) for net in nets.values())
 
 
 @lru_cache(1)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
+from ..support.autograd import for_every_use, full_precision
 from ..support.paths import RECOGNISER
 from ..support.tensor_files import read_tensors
 
@@ -44,6 +45,7 @@ def small(image: Float[Tensor, "B 120 120"]) -> Float[Tensor, "B 3 60 60"]:
 
 
 @lru_cache(1)
+@for_every_use()
 def recogniser() -> HandOrNot:
     """The network that comes with the library."""
     try:
@@ -52,10 +54,11 @@ def recogniser() -> HandOrNot:
         net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in stored.items()})
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{RECOGNISER} cannot be read ({error}); install hrlib again") from error
-    return net.eval()
+    return net.eval().float()
 
 
 @torch.no_grad()
+@full_precision
 def looks_like_a_hand(image: Float[Tensor, "B 120 120"]) -> Float[Tensor, " B"]:
     """Score in [0, 1] that each crop image shows a hand, left or right; 0.5 is undecided.
 

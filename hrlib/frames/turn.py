@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from ..support.autograd import full_precision
 from .crops import Crops
 
 
@@ -35,7 +36,8 @@ def resized(crops: Crops, factor: float) -> Crops:
     """The crops of the same scene `factor` times as large, in cubes of the same size; what leaves the cube is lost."""
     size = crops.image.shape[-1]
     # the source pixel of each row and column: both images are windows of one direction
-    source = (((torch.arange(size, device=crops.image.device) + 0.5) / size - 0.5) / factor + 0.5) * size
+    source = torch.arange(size, dtype=torch.float32, device=crops.image.device)  # whatever torch's default is
+    source = (((source + 0.5) / size - 0.5) / factor + 0.5) * size
     inside, source = (source >= 0) & (source < size), source.long().clamp(0, size - 1)
     image = crops.image[:, source][:, :, source]
     value = 0.5 + (image - 0.5) * factor
@@ -44,6 +46,7 @@ def resized(crops: Crops, factor: float) -> Crops:
     return replace(crops, image=value.where(seen, 0), points=points, centre_mm=crops.centre_mm * factor)
 
 
+@full_precision
 def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B H W"]:
     """Images turned about their middle by R, rotations about the camera's axis; see `turned`."""
     # grid_sample asks where each pixel comes from: the inverse turn
@@ -52,6 +55,7 @@ def turned_image(image: Float[Tensor, "B H W"], R: Float[Tensor, "B 3 3"]) -> Fl
     return grid_sample(image[:, None], grid, mode="nearest", align_corners=False)[:, 0]
 
 
+@full_precision
 def rotated(points: Float[Tensor, "B *points 3"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B *points 3"]:
     """Points rotated by the R of their frame."""
     return torch.einsum("brc,b...c->b...r", R, points)

@@ -4,15 +4,17 @@ Any hand with bones can be used once a map says which bone is which joint. The m
 `@webxr-input-profiles/assets`, 25 joints of the W3C's WebXR Hand Input specification) is ready here.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pygltflib import GLTF2, TRIANGLES, Mesh, Skin
+from pygltflib import GLTF2, TRIANGLES, Attributes, Mesh, Skin
 
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
 from .rig import HandRig, build_rig, check_hand, load_hand
@@ -40,6 +42,9 @@ COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 51
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 OVERSAMPLING = 8  # points drawn for each that is kept: enough for an even cloud
 MAINLY = 0.5  # weight above which a vertex counts as a bone's own
+# what a file may require: kinds of extensions that change colours alone, and whole numbers as coordinates, which are read
+HARMLESS = ("KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_", "KHR_mesh_quantization")
+HAND_MM = (100.0, 300.0)  # from the wrist to the tip of the middle finger: a child's and a giant's
 
 
 def hand_from_file(path: str | Path, bones: str | Path | None = None, side: str = "right") -> HandRig:
@@ -133,7 +138,7 @@ def load_gltf(
 
     Joints are where the bones are when the mesh is in its bind pose (the inverses of inverseBindMatrices). Tips are where
     the skin ends, as on the template, because rigs put their tip bones at various depths inside the finger. Vertices that
-    a file repeats along texture seams become one. The cloud P is `sample_surface`'s.
+    a file repeats along texture seams become one. The cloud P is `sample_surface`'s. A scale of the armature's nodes counts.
 
     Args:
         bones: the bone of each of the 16 joints and, if there are such, of tips. Of several bones the first turns at the
@@ -144,7 +149,8 @@ def load_gltf(
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: it is no glTF, has no skinned triangles, lacks bones, is compressed, or shows a hand of the other side.
+        ValueError: it is no glTF, has no skinned triangles, lacks bones or files, requires an unknown extension, or shows a
+            hand of the other side or of no hand's size.
     """
     path = Path(path)
     if side not in ("right", "left"):
@@ -175,17 +181,18 @@ def _hand_of(
 ) -> HandRig:
     mesh, skin = _skinned_mesh(gltf, path, [bone for named in bones.values() for bone in named])
     vertices, faces, bone_weights = _read_mesh(gltf, path, mesh, len(skin.joints))
-    heads = _bone_heads(gltf, path, skin)
+    heads, scale_mm = _bone_heads(gltf, path, skin), unit_mm * _scale_of_scene(gltf, path, skin)
     if side == "left":
         vertices, heads = vertices * [-1, 1, 1], heads * [-1, 1, 1]
         faces = faces[:, ::-1]  # a mirrored triangle is seen from its other side
     weights = bone_weights @ np.eye(16)[_joint_of_each_bone(gltf, skin, bones)]
     weights /= weights.sum(1, keepdims=True)
-    vertices, faces, weights = _weld(vertices * unit_mm, faces, weights)
+    vertices, faces, weights = _weld(vertices * scale_mm, faces, weights)
     names = [gltf.nodes[node].name for node in skin.joints]
-    ends = {point: unit_mm * heads[names.index(named[0])] for point, named in bones.items()}
+    ends = {point: scale_mm * heads[names.index(named[0])] for point, named in bones.items()}
     joints = np.array([ends[joint] for joint in JOINT_NAMES])
     tips = _tips_on_skin(path, vertices, weights, joints, ends)
+    _check_length(path, np.linalg.norm(tips[2] - joints[0]), unit_mm)
     cloud = sample_surface(vertices, faces, cloud_points)
     return build_rig(path.stem, (vertices, faces.copy(), weights), joints, tips, cloud)
 
@@ -229,6 +236,9 @@ def _open(path: Path) -> GLTF2:
             raise ValueError("it holds no asset or no data")
     except Exception as error:  # pygltflib passes on whatever its parsers stumble over
         raise ValueError(f"{path} is not a readable glTF 2.0 file ({error!r}); export it again as .glb") from error
+    unknown = [name for name in gltf.extensionsRequired or () if not name.startswith(HARMLESS)]
+    if unknown:
+        raise ValueError(f"{path} requires {', '.join(unknown)}, which is not read here; export it without")
     return gltf
 
 
@@ -259,8 +269,9 @@ def _read_mesh(gltf: GLTF2, path: Path, mesh: Mesh, bone_count: int) -> tuple[np
         position = _read(gltf, path, has.POSITION).astype(np.float64)
         index = np.arange(len(position)) if primitive.indices is None else _read(gltf, path, primitive.indices)[:, 0]
         dense = np.zeros((len(position), bone_count))
-        joints, values = _read(gltf, path, has.JOINTS_0), _read(gltf, path, has.WEIGHTS_0).astype(np.float64)
-        np.add.at(dense, (np.arange(len(position))[:, None], joints), values)
+        for joints, values in _sets_of_four(has):
+            joints, values = _read(gltf, path, joints), _read(gltf, path, values).astype(np.float64)
+            np.add.at(dense, (np.arange(len(position))[:, None], joints), values)
         vertices.append(position)
         faces.append(index.astype(np.int64).reshape(-1, 3) + first)
         weights.append(dense)
@@ -269,6 +280,14 @@ def _read_mesh(gltf: GLTF2, path: Path, mesh: Mesh, bone_count: int) -> tuple[np
     if not (weights.sum(1) > 0).all():
         raise ValueError(f"{path}: {(weights.sum(1) <= 0).sum()} vertices hang on no bone; paint their weights")
     return vertices, faces, weights
+
+
+def _sets_of_four(attributes: Attributes) -> list[tuple[int, int]]:
+    """Accessors of joints and weights: glTF has four bones a vertex in each set, and as many sets as are needed."""
+    has = vars(attributes)
+    numbers = [name.removeprefix("JOINTS_") for name in has if name.startswith("JOINTS_")]
+    pairs = [(has[f"JOINTS_{n}"], has.get(f"WEIGHTS_{n}")) for n in numbers]
+    return [(joints, weights) for joints, weights in pairs if joints is not None and weights is not None]
 
 
 def _bone_heads(gltf: GLTF2, path: Path, skin: Skin) -> np.ndarray:
@@ -280,13 +299,56 @@ def _bone_heads(gltf: GLTF2, path: Path, skin: Skin) -> np.ndarray:
     return np.linalg.inv(inverse)[:, :3, 3]
 
 
+def _scale_of_scene(gltf: GLTF2, path: Path, skin: Skin) -> float:
+    """By what the bones' nodes scale the skin: a Blender file in centimetres hangs below a node of scale 0.01."""
+    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    inverse = _read(gltf, path, skin.inverseBindMatrices).astype(np.float64).reshape(-1, 4, 4)
+    scales = []
+    for joint, matrix in zip(skin.joints, inverse, strict=True):
+        volume = np.linalg.det(matrix[:3, :3])
+        while joint is not None:
+            node = gltf.nodes[joint]
+            if node.matrix is not None:
+                volume *= np.linalg.det(np.reshape(node.matrix, (4, 4))[:3, :3])
+            volume *= np.prod(node.scale or 1.0)
+            joint = parent.get(joint)
+        scales.append(np.cbrt(abs(volume)))
+    scale = float(np.median(scales))
+    return 1.0 if abs(scale - 1) < 1e-3 else scale  # bones that only turn, rounded
+
+
+def _check_length(path: Path, length_mm: float, unit_mm: float) -> None:
+    if not HAND_MM[0] < length_mm < HAND_MM[1]:
+        wanted = f"{180 * unit_mm / length_mm:.3g}" if 0 < length_mm < np.inf else "another one"
+        raise ValueError(
+            f"{path}: the hand is {length_mm:.4g} mm long from the wrist to the tip of the middle finger, a hand has "
+            f"{HAND_MM[0]:g} to {HAND_MM[1]:g} mm; unit_mm is {unit_mm:g} (1000 for metres, 10 for centimetres), {wanted} "
+            "would make it an adult's"
+        )
+
+
+def _buffer(gltf: GLTF2, path: Path, index: int) -> bytes:
+    """The bytes of a buffer: the file's own, a data URI's, or a neighbouring file's (glTF 2.0, section 3.6.1)."""
+    uri = gltf.buffers[index].uri
+    if uri is None:
+        if not (data := gltf.binary_blob()):
+            raise ValueError(f"{path} is cut short: its data are missing; copy or export it again")
+        return data
+    if uri.startswith("data:"):
+        head, _, data = uri.partition(",")
+        return base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
+    if not (file := path.parent / unquote(uri)).is_file():
+        raise ValueError(f"{path} lacks the file {unquote(uri)}, which belongs beside it; copy both, or export a .glb")
+    return file.read_bytes()
+
+
 def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
     """The [count, columns] array behind an accessor; normalised integers become fractions."""
     accessor = gltf.accessors[accessor_index]
     if accessor.bufferView is None or accessor.sparse is not None:
         raise ValueError(f"{path} holds compressed or sparse data, which is not read here; export it uncompressed")
     view = gltf.bufferViews[accessor.bufferView]
-    data = gltf.get_data_from_buffer_uri(gltf.buffers[view.buffer].uri)
+    data = _buffer(gltf, path, view.buffer)
     dtype = np.dtype(COMPONENTS[accessor.componentType]).newbyteorder("<")
     row = np.dtype((dtype, COLUMNS[accessor.type])).itemsize
     stride, start = view.byteStride or row, (view.byteOffset or 0) + (accessor.byteOffset or 0)
@@ -332,8 +394,9 @@ def _tips_on_skin(
     for tip, far in zip(TIP_NAMES, TIP_PARENTS, strict=True):
         direction = ends[tip] - joints[far] if tip in ends else joints[far] - joints[far - 1]
         direction = direction / np.linalg.norm(direction)
-        own = vertices[weights[:, far] > MAINLY]
-        if not len(own):
-            raise ValueError(f"{path}: no vertex moves mainly with the bone of {JOINT_NAMES[far]}; check the joint map")
+        most = weights[:, far].max()
+        if most <= 0:
+            raise ValueError(f"{path}: no vertex moves with the bone of {JOINT_NAMES[far]}; check the joint map")
+        own = vertices[weights[:, far] > min(MAINLY, 0.9 * most)]  # some skins nowhere move mainly with a last bone
         tips.append(joints[far] + direction * ((own - joints[far]) @ direction).max())
     return np.array(tips)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 from tqdm import tqdm
 
+from ..support.autograd import full_precision
 from .joints import FINGERS, JOINT_NAMES, POINT_ORDER, TIP_PARENTS, joint_map
 from .kinematics import forward_kinematics, joint_positions
 from .rig import HandRig, neutral_rotations
@@ -67,6 +68,7 @@ def with_bones(hand: HandRig, log_length: Float[Tensor, "20"]) -> HandRig:
     return replace(hand, name=f"{hand.name}, bones fitted", joints_mm=joints, tips_mm=tips)
 
 
+@full_precision
 def dataset_joints(
     hand: HandRig,
     rotations: Float[Tensor, "F 16 4"],
@@ -177,6 +179,7 @@ def _start(labels: Tensor, hand: HandRig, dataset: str) -> tuple[Tensor, Tensor,
     return roma.rotmat_to_unitquat(R[nearest, frame]), angles[nearest], t[nearest, frame]
 
 
+@full_precision
 def laid_on(
     model: Float[Tensor, "J 3"], labels: Float[Tensor, "F J 3"]
 ) -> tuple[Float[Tensor, "F 3 3"], Float[Tensor, "F 3"], Float[Tensor, " F"]]:

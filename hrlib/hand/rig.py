@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..support.autograd import for_every_use, full_precision, kept_property
 from ..support.files import write_bytes_atomically
 from ..support.paths import HAND_ASSET
 from ..support.tensor_files import read_tensors, tensor_bytes
@@ -58,12 +59,12 @@ class HandRig:
 
     # -- derived ----------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @kept_property
     def cloud_mm(self) -> Float[Tensor, "N 3"]:
         """The point cloud P at rest (Sec. 3.3.2: sampled once, uniformly, from the hand model)."""
         return self._interpolate(self.vertices_mm)
 
-    @cached_property
+    @kept_property
     def cloud_weights(self) -> Float[Tensor, "N 16"]:
         """The weights W of P, interpolated from the triangle of each point."""
         return self._interpolate(self.weights)
@@ -71,12 +72,12 @@ class HandRig:
     def _interpolate(self, vertex_values: Tensor) -> Tensor:
         return torch.einsum("nk,nkc->nc", self.cloud_bary, vertex_values[self.faces[self.cloud_face]])
 
-    @cached_property
+    @kept_property
     def T_rest_wrist(self) -> Float[Tensor, "16 4 4"]:
         """The wrist's frame in each joint's frame of the rest pose."""
         return roma.Rigid(self.R_wrist_rest, self.joints_mm).inverse().to_homogeneous()
 
-    @cached_property
+    @kept_property
     def bones_mm(self) -> Float[Tensor, "16 3"]:
         """Each joint's position in its parent's frame (the wrist's is zero)."""
         parents = torch.tensor(PARENTS[1:])
@@ -84,30 +85,30 @@ class HandRig:
         bones = torch.einsum("jrc,jr->jc", self.R_wrist_rest[parents], step)
         return torch.cat([torch.zeros_like(bones[:1]), bones])
 
-    @cached_property
+    @kept_property
     def tip_bones_mm(self) -> Float[Tensor, "5 3"]:
         """Each tip's position in the frame of its finger's far joint."""
         far = list(TIP_PARENTS)
         return torch.einsum("jrc,jr->jc", self.R_wrist_rest[far], self.tips_mm - self.joints_mm[far])
 
-    @cached_property
+    @kept_property
     def points_mm(self) -> Float[Tensor, "21 3"]:
         """Each joint's position in its parent's frame, then each tip's in its far joint's: all that kinematics need."""
         return torch.cat([self.bones_mm, self.tip_bones_mm])
 
-    @cached_property
+    @kept_property
     def T_parent_neutral(self) -> Float[Tensor, "16 4 4"]:
         """Each joint's frame in its parent's when all its angles are zero."""
         return roma.Rigid(neutral_rotations().to(self.joints_mm), self.bones_mm).to_homogeneous()
 
-    @cached_property
+    @kept_property
     def rest_rotations(self) -> Float[Tensor, "16 4"]:
         """The pose in which the mesh was modelled: unit quaternions xyzw with w >= 0."""
         R_parent = torch.cat([torch.eye(3).to(self.R_wrist_rest)[None], self.R_wrist_rest[list(PARENTS[1:])]])
         q = roma.rotmat_to_unitquat(neutral_rotations().to(R_parent).mT @ R_parent.mT @ self.R_wrist_rest)
         return torch.where(q[:, 3:] < 0, -q, q)
 
-    @cached_property
+    @kept_property
     def limits_rad(self) -> Float[Tensor, "16 3 2"]:
         """Feasible range of flexion, deviation, twist (Eq. 8); `hrlib.hand.joints` names the sources."""
         return torch.tensor(limits_rad()).to(self.joints_mm)
@@ -149,6 +150,7 @@ class HandRig:
 
         return HandRig(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
 
+    @full_precision
     def joints_along(self, bones_mm: Float[Tensor, "16 3"]) -> Float[Tensor, "16 3"]:
         """Rest positions in mm of the joints, the axes as they are, if the bones were these (as `bones_mm`)."""
         joints = [self.joints_mm[0]]
@@ -281,6 +283,7 @@ def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
     write_bytes_atomically(path, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
 
 
+@for_every_use()
 def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32) -> HandRig:
     """The template hand, or another asset file. Raises FileNotFoundError, or ValueError if the file is no hand asset."""
     path = Path(path)

@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.autograd import for_every_use, full_precision
+
 NEAREST_SINE = 1e-6  # the sine of the middle angle stays that far from +-1: within 0.1 degrees of the singular angle
 VANISHING = 1e-3  # arguments of atan2 within the same 0.1 degrees
 
 
+@full_precision
 def rotation_matrix(q: Float[Tensor, "*batch 4"], size: int = 3) -> Float[Tensor, "*batch {size} {size}"]:
     """Rotation matrices of unit quaternions xyzw. Polynomial, so that the gradient is finite everywhere.
 
@@ -25,6 +28,7 @@ def rotation_matrix(q: Float[Tensor, "*batch 4"], size: int = 3) -> Float[Tensor
 
 
 @cache
+@for_every_use()
 def _rotation_table(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[17, size^2]: the entries of a rotation matrix as sums of its quaternion's products, and the constants in them.
 

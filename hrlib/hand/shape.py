@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.autograd import full_precision
 from .joints import JOINT_NAMES, PARENTS, TIP_PARENTS
 from .rig import HandRig
 
@@ -37,7 +38,7 @@ class HandShape:
     @classmethod
     def template(cls, like: Tensor | None = None) -> "HandShape":
         """The template, with device and dtype of `like`; without it float32 on the CPU."""
-        like = torch.empty(0) if like is None else like
+        like = torch.empty(0, dtype=torch.float32) if like is None else like
         return cls(like.new_zeros(()), like.new_zeros(5), like.new_zeros(()), like.new_zeros(()))
 
     def parts(self) -> list[Tensor]:
@@ -63,6 +64,7 @@ class HandShape:
         return 0.5 * sum((part / spread).square().sum() for part, spread in zip(self.parts(), spreads, strict=True))
 
 
+@full_precision
 def shaped(hand: HandRig, shape: HandShape, name: str | None = None) -> HandRig:
     """`hand` with another shape; differentiable in the shape.
 
@@ -79,6 +81,7 @@ def shaped(hand: HandRig, shape: HandShape, name: str | None = None) -> HandRig:
     return replace(hand, name=name or f"{hand.name}, reshaped", **changed)
 
 
+@full_precision
 def stretched(
     hand: HandRig, stretch: Float[Tensor, "16 3"]
 ) -> tuple[Float[Tensor, "V 3"], Float[Tensor, "16 3"], Float[Tensor, "5 3"]]:
@@ -98,6 +101,7 @@ def stretched(
     return vertices, joints, tips
 
 
+@full_precision
 def from_the_wrist(hand: HandRig, log_wrist: Float[Tensor, ""]) -> Float[Tensor, "V 3"]:
     """How `log_wrist` moves each vertex of the palm in mm: fully across at the wrist, not at all at the knuckles."""
     local = (hand.vertices_mm - hand.joints_mm[0]) @ hand.R_wrist_rest[0]
@@ -111,6 +115,7 @@ def _near_wrist(hand: HandRig, local: Tensor) -> Tensor:
     return (1 - local[:, 1:2] / palm_mm).clamp(0, 1) ** WRIST_FADES
 
 
+@full_precision
 def nearest_shape(template: HandRig, hand: HandRig) -> HandShape:
     """The shape that makes the template most like `hand`, which has its faces, weights and axes.
 

@@ -107,7 +107,7 @@ class Votes(nn.Module):
         self.down_fine, self.mix = Conv(a, top, 1, batch_norm), Conv(top, top, 3, batch_norm)
         self.vote = nn.Linear(top, 21 * 4)  # the same at each place
         self.seen = nn.Linear(c * 4 * 4 + 63, 512)
-        place = (torch.arange(15) + 0.5) / 15 - 0.5
+        place = (torch.arange(15, dtype=torch.float32) + 0.5) / 15 - 0.5
         v, u = torch.meshgrid(place, place, indexing="ij")
         self.register_buffer("places", torch.stack([u, v, torch.zeros_like(u)], -1).flatten(0, 1), persistent=False)
 

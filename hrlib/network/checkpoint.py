@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from ..hand.rig import HandRig
+from ..support.autograd import for_every_use
 from ..support.files import write_bytes_atomically
 from ..support.paths import BASE_MODEL
 from ..support.tensor_files import TYPES, read_tensors, tensor_bytes
@@ -54,6 +55,7 @@ def save_network(
     write_bytes_atomically(path, tensor_bytes(tensors, meta))
 
 
+@for_every_use()
 def load_network(
     hand: HandRig, path: str | Path = BASE_MODEL, network: str | Callable | None = None
 ) -> tuple[PoseModel, dict]:
@@ -78,7 +80,7 @@ def load_network(
         settings, other = json.loads(meta["network"]), meta.get("format") == OTHER
         training, trained_with = _record(meta["training"]), meta["hand"]
         if not other:
-            net = PoseNet(NetworkSettings(**settings))
+            net = PoseNet(NetworkSettings(**settings)).float()  # whatever torch's default is
             net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
             net.tell(torch.tensor(json.loads(meta["shape"])) if "shape" in meta else None)
             _check(net.eval())

@@ -12,6 +12,7 @@ from ..frames.crops import batch_index
 from ..hand.joints import JOINT_NAMES, POINT_NAMES
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
+from ..support.autograd import full_precision
 from .backbones import BACKBONES, Told, Votes, changed
 from .rotation_heads import ROTATIONS, to_quaternion
 
@@ -70,6 +71,7 @@ def spans(points: Float[Tensor, "B 21 3"]) -> Float[Tensor, "B 24"]:
     return 10 * (ends.square().sum(-1) + 1e-6).sqrt()  # a gradient also where two points are one
 
 
+@full_precision
 def wrist_to_anchor_mm(rotations: Float[Tensor, "B 16 4"], hand: HandRig) -> Float[Tensor, "B 3"]:
     """The way from the wrist to the anchor of the posed hand in the camera's axes, mm."""
     return rotation_matrix(rotations[:, 0]) @ hand.joints_mm[JOINT_NAMES.index(ANCHOR)]

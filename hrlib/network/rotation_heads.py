@@ -7,11 +7,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ..hand.rotations import from_euler
+from ..support.autograd import full_precision
 
 # the numbers of a joint's neutral orientation, as each head wants them
 ROTATIONS = {"quaternion": (0.0, 0.0, 0.0, 1.0), "6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "euler": (0.0, 0.0, 0.0)}
 
 
+@full_precision
 def to_quaternion(raw: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch 4"]:
     """Unit quaternions xyzw of 4 numbers (normalised), 6 (by Gram-Schmidt) or 3 (Euler angles, rad).
 

@@ -29,6 +29,7 @@ from ..method import (
     wrist_position,
 )
 from ..network.posenet import Prediction
+from ..support.autograd import no_autocast
 from ..support.checks import require_at_least
 from ..support.compiled import compiled
 
@@ -193,6 +194,7 @@ def _require(crops: Crops, prediction: Prediction):
         raise ValueError("prediction must say where the hand is: take a network with an offset (PoseNet: offset=True)")
 
 
+@torch.enable_grad()
 def _fit(
     hand: HandRig, crops: Crops, prediction: Prediction, s: ExplainSettings, shape: HandShape | None = None
 ) -> Explained:
@@ -286,7 +288,8 @@ def from_votes(
 
 def spread_out(crops: Crops, count: int) -> Float[Tensor, "B {count} 3"]:
     """`count` of each frame's points P_D, evenly taken, in the crop frame."""
-    index = (torch.arange(count, device=crops.count.device) * crops.count.clamp_min(1)[:, None] / count).long()
+    places = torch.arange(count, dtype=torch.float32, device=crops.count.device)  # whatever torch's default is
+    index = (places * crops.count.clamp_min(1)[:, None] / count).long()
     return torch.gather(crops.points, 1, index[..., None].expand(-1, -1, 3))
 
 
@@ -300,7 +303,8 @@ def measured_cloud(hand: HandRig, rim_mm: float) -> Float[Tensor, "N 3"]:
 def nearest_points(data: Float[Tensor, "B M 3"], model: Float[Tensor, "B N 3"]) -> Int[Tensor, "B M"]:
     """For each point of the frames the index of the nearest point of the model."""
     if data.device.type != "cpu":
-        return torch.cdist(data, model).argmin(-1)
+        with no_autocast():
+            return torch.cdist(data, model).argmin(-1)
     index = np.empty(data.shape[:2], np.int64)
     _nearest(data.float().contiguous().numpy(), model.float().contiguous().numpy(), index)
     return torch.from_numpy(index)

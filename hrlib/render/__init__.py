@@ -17,13 +17,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..support.autograd import beyond_kernels, full_precision, unwrapped
+
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
 BACKENDS = ("reference", "cpu", "gpu")
 
 
+@full_precision
 def splat_depth(
     points: Float[Tensor, "B N 3"],
-    radius: float,
+    radius: float | Float[Tensor, ""],
     size: tuple[int, int],
     backend: str | None = None,
     return_winners: bool = False,
@@ -35,12 +38,12 @@ def splat_depth(
     is brighter than 1 (nothing is clamped). A point outside the image still reaches the pixels within r of it.
 
     The point with the largest value is the pixel's winner (among equals, the one with the lowest index) and takes the
-    pixel's whole gradient. A pixel that no point reaches is 0 and passes no gradient on. Second derivatives exist in
-    the reference only.
+    pixel's whole gradient. A pixel that no point reaches is 0 and passes no gradient on. Where torch asks for more than
+    gradients (second derivatives, `torch.func`, forward mode), the reference computes.
 
     Args:
         points: columns (u px, v px, z in [0, 1]), float32 or float64. B and N may be 0.
-        radius: r in pixels, > 0.
+        radius: r in pixels, > 0; a tensor may have a gradient, which the reference computes.
         size: (H, W) in pixels.
         backend: "reference", "cpu" or "gpu"; None takes "cpu" for float32 tensors on the CPU, "gpu" for those on a CUDA
             device where triton is installed, and "reference" otherwise. Gradients of "gpu" vary in their last bits from
@@ -54,13 +57,13 @@ def splat_depth(
         ValueError: wrong shape or dtype, NaN or infinite points, impossible radius or size, unsuitable back end.
     """
     radius, height, width = _check(points, radius, size)
-    splat = import_module(f".{_choose_backend(backend, points)}", __name__).splat
+    splat = import_module(f".{_choose_backend(backend, points, radius)}", __name__).splat
     depth, winners = splat(points, radius, height, width)
     return (depth, winners.long()) if return_winners else depth
 
 
-def _check(points: Tensor, radius: float, size: tuple[int, int]) -> tuple[float, int, int]:
-    """Radius, H, W as plain numbers, once all that the back ends rely on is checked."""
+def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tuple[float | Tensor, int, int]:
+    """Radius (a tensor only if it is learnt), H, W, once all that the back ends rely on is checked."""
     if not isinstance(points, torch.Tensor):
         raise ValueError(f"points must be a torch.Tensor [B, N, 3], got {type(points).__name__}; use torch.as_tensor")
     if points.ndim != 3 or points.shape[-1] != 3:
@@ -70,12 +73,8 @@ def _check(points: Tensor, radius: float, size: tuple[int, int]) -> tuple[float,
         )
     if points.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"points must be float32 or float64, got {points.dtype}; convert with points.float()")
-    try:
-        radius_px = float(radius)
-    except (TypeError, ValueError):
-        radius_px = math.nan
     # Below 1e-15 px, 1/r^2 leaves the range of float32.
-    if not 1e-15 <= radius_px < math.inf:
+    if not 1e-15 <= (radius_px := _in_pixels(radius)) < math.inf:
         raise ValueError(f"radius must be a finite number of pixels > 0, got {radius!r}; 5 px suits a 120 x 120 image")
     try:
         height, width = (operator.index(side) for side in size)
@@ -84,20 +83,37 @@ def _check(points: Tensor, radius: float, size: tuple[int, int]) -> tuple[float,
     if height < 1 or width < 1:
         raise ValueError(f"size must be two positive integers (H, W) in pixels, got {size!r}; e.g. size=(120, 120)")
     # One cheap pass for the usual case: NaN or infinity anywhere reaches the sum (which may overflow by itself).
-    if not math.isfinite(points.detach().sum()):
-        bad = (~torch.isfinite(points).all(-1)).sum(-1)  # [B]
+    numbers = unwrapped(points)
+    if not math.isfinite(numbers.sum()):
+        bad = (~torch.isfinite(numbers).all(-1)).flatten(0, -2).sum(-1)  # [B]
         if bad.any():
             first = int(bad.nonzero()[0])
             raise ValueError(
                 f"points must be finite, got {int(bad[first])} NaN or infinite point(s) in image {first} of the batch "
                 f"(the first such image), {int(bad.sum())} in the whole batch; drop them or mend what produced them"
             )
-    return radius_px, height, width
+    return radius.to(points) if _is_learnt(radius) else radius_px, height, width
 
 
-def _choose_backend(backend: str | None, points: Tensor) -> str:
+def _in_pixels(radius: object) -> float:
+    """The radius as a number, the worst one of a batch under `vmap`; NaN if it is none."""
+    try:
+        if isinstance(radius, Tensor) and radius.ndim == 0:
+            numbers = unwrapped(radius)
+            return float(numbers.min()) if numbers.isfinite().all() else math.nan
+        return float(radius)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        return math.nan
+
+
+def _is_learnt(radius: object) -> bool:
+    return isinstance(radius, Tensor) and (radius.requires_grad or beyond_kernels(radius))
+
+
+def _choose_backend(backend: str | None, points: Tensor, radius: float | Tensor) -> str:
+    more = isinstance(radius, Tensor) or beyond_kernels(points)
     if backend is None:
-        if points.dtype != torch.float32:
+        if more or points.dtype != torch.float32:
             return "reference"
         if points.device.type == "cpu":
             return "cpu"
@@ -105,6 +121,11 @@ def _choose_backend(backend: str | None, points: Tensor) -> str:
     if backend not in BACKENDS:
         valid = ", ".join(f'"{name}"' for name in BACKENDS)
         raise ValueError(f"backend must be None or one of {valid}, got {backend!r}; None picks one by device and dtype")
+    if backend != "reference" and more:
+        raise ValueError(
+            f'backend "{backend}" gives first gradients of points alone, here the radius has one, or torch transforms or '
+            'records the function; leave backend out, or use "reference"'
+        )
     if backend == "cpu" and (points.device.type != "cpu" or points.dtype != torch.float32):
         raise ValueError(
             f'backend "cpu" takes float32 points on the CPU, got {points.dtype} on {points.device}; '

@@ -12,13 +12,15 @@ the kernel rounds exactly as the reference does.
 """
 
 import math
+from functools import partial
 
 import numba
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from ..support.autograd import gradient_alone, gradients_of_reference
 from ..support.compiled import compiled
+from .reference import depth_of_winners
 
 LANES = 16  # pixels per step along a row: a constant, so that the step becomes vectors (fewer are merely unrolled)
 SIGN = np.int32(31)  # shifted by so many bits, an integer is all ones where it was negative, else zero
@@ -35,23 +37,25 @@ def splat(points: torch.Tensor, radius: float, height: int, width: int) -> tuple
 class _Splat(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, radius, height, width):
-        points = points.detach().contiguous()
+        ctx.radius, points, given = radius, points.detach().contiguous(), points
         depth = points.new_empty(len(points), height, width)
         winners = torch.empty(depth.shape, dtype=torch.int32)
         # torch's thread setting is the only one: it says into how many parts the work is cut.
         _forward(points.numpy(), radius, depth.numpy(), winners.numpy(), torch.get_num_threads())
-        ctx.save_for_backward(points, winners)
-        ctx.radius = radius
+        ctx.save_for_backward(given, winners)
         ctx.mark_non_differentiable(winners)
         ctx.set_materialize_grads(False)
         return depth, winners
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_depth, _):
         if grad_depth is None:
             return None, None, None, None
         points, winners = ctx.saved_tensors
+        if not gradient_alone(grad_depth):
+            again = partial(depth_of_winners, winners=winners, radius=ctx.radius)
+            return *gradients_of_reference(again, (points,), ctx.needs_input_grad[:1], grad_depth), None, None, None
+        points = points.detach().contiguous()
         grad = torch.empty_like(points)
         pixel_grad = grad_depth.contiguous().numpy()
         _backward(points.numpy(), ctx.radius, winners.numpy(), pixel_grad, grad.numpy(), torch.get_num_threads())

@@ -12,21 +12,29 @@ PAIRS_PER_CHUNK = 2**22
 
 
 def splat(
-    points: Float[Tensor, "B N 3"], radius: float, height: int, width: int
+    points: Float[Tensor, "B N 3"], radius: float | Tensor, height: int, width: int
 ) -> tuple[Float[Tensor, "B H W"], Int[Tensor, "B H W"]]:
-    """Depth and winners (int64, -1 where empty), from arguments that are already checked."""
-    winners = find_winners(points.detach(), radius, height, width)
-    seen = winners >= 0
+    """Depth and winners (int64, -1 where empty), from arguments that are already checked; a radius may have a gradient."""
+    fixed = radius.detach() if isinstance(radius, Tensor) else radius
+    winners = find_winners(points.detach(), fixed, height, width)
+    return depth_of_winners(points, winners, radius), winners
+
+
+def depth_of_winners(
+    points: Float[Tensor, "B N 3"], winners: Int[Tensor, "B H W"], radius: float | Tensor
+) -> Float[Tensor, "B H W"]:
+    """Depth of each pixel's winner, 0 where there is none. The derivative of a maximum is that of its winner."""
     if points.shape[1] == 0:
-        return points.new_zeros(winners.shape) + points.sum(), winners  # the empty sum keeps the autograd graph
-    # The derivative of a maximum is that of its winner: evaluate the winners only, where autograd can see them.
-    index = winners.clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)
-    winning_points = points.gather(1, index).unflatten(1, (height, width))  # [B, H, W, 3]
-    depth = depth_of_points(winning_points, radius, *pixel_grid(points, height, width))
-    return torch.where(seen, depth, torch.zeros_like(depth)), winners
+        return points.new_zeros(winners.shape) + points.sum()  # the empty sum keeps the autograd graph
+    index = winners.long().clamp(min=0).flatten(1)[..., None].expand(-1, -1, 3)
+    winning_points = points.gather(1, index).unflatten(1, winners.shape[1:])  # [B, H, W, 3]
+    depth = depth_of_points(winning_points, radius, *pixel_grid(points, *winners.shape[1:]))
+    return torch.where(winners >= 0, depth, torch.zeros_like(depth))
 
 
-def find_winners(points: Float[Tensor, "B N 3"], radius: float, height: int, width: int) -> Int[Tensor, "B H W"]:
+def find_winners(
+    points: Float[Tensor, "B N 3"], radius: float | Tensor, height: int, width: int
+) -> Int[Tensor, "B H W"]:
     """The point that attains Eq. 3's maximum in each pixel: int64, lowest index among equals, -1 if none."""
     batch, count = points.shape[:2]
     best = points.new_zeros(batch, height, width)
@@ -43,7 +51,7 @@ def find_winners(points: Float[Tensor, "B N 3"], radius: float, height: int, wid
     return winners
 
 
-def depth_of_points(p: Float[Tensor, "*shape 3"], radius: float, i: Tensor, j: Tensor) -> Tensor:
+def depth_of_points(p: Float[Tensor, "*shape 3"], radius: float | Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Depth of points p in the pixels of row i and column j, broadcast together."""
     p_x, p_y, p_z = p.unbind(-1)
     dist_squared = (j - p_x) ** 2 + (i - p_y) ** 2

@@ -1,5 +1,6 @@
 """Rigged hands from glTF files: a small one written here, and the WebXR generic hand."""
 
+import base64
 import json
 import struct
 
@@ -17,7 +18,7 @@ STICK_JOINTS = {name: f"bone {name}" for name in JOINT_NAMES}
 STICK_TIPS = {name: f"bone {name}" for name in TIP_NAMES}
 
 
-def write_stick_glb(path, mirrored=False, skin=True, weights_as_bytes=False, without=(), cut=0):
+def write_stick_glb(path, mirrored=False, skin=True, weights_as_bytes=False, without=(), cut=0, change=None):
     """The stick hand in metres as .glb: bones under each other, a box's corner repeated, an extra bone under the ring's."""
     parts = stick_hand()
     sign = np.array([-1.0 if mirrored else 1.0, 1, 1])
@@ -73,6 +74,8 @@ def write_stick_glb(path, mirrored=False, skin=True, weights_as_bytes=False, wit
         "accessors": accessors,
         "buffers": [{"byteLength": len(data)}],
     }
+    if change is not None:
+        data = change(tree, data)
     text = json.dumps(tree).encode()
     text += b" " * (-len(text) % 4)
     chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(data), b"BIN\0") + data
@@ -141,8 +144,8 @@ def test_left_hand_without_side_is_refused(tmp_path):
 def test_unit_and_several_bones_of_one_joint(tmp_path):
     path = write_stick_glb(tmp_path / "stick.glb")
     metres = load_stick(path)
-    halved = load_stick(path, unit_mm=500.0)
-    torch.testing.assert_close(halved.bones_mm * 2, metres.bones_mm, rtol=0, atol=1e-6)
+    smaller = load_stick(path, unit_mm=800.0)
+    torch.testing.assert_close(smaller.bones_mm / 0.8, metres.bones_mm, rtol=0, atol=1e-6)
     to_wrist = load_gltf(path, STICK_JOINTS | STICK_TIPS | {"wrist": ("bone wrist", "extra")}, cloud_points=10)
     assert to_wrist.weights[80:88, 0].mean().item() == pytest.approx(0.4, abs=1e-6)
 
@@ -167,6 +170,82 @@ def test_errors_say_what_is_wrong(tmp_path):
         load_gltf(path, STICK_JOINTS | {"toe_tip": "bone"})
     with pytest.raises(ValueError, match="at least 1, got 0"):
         load_gltf(write_stick_glb(tmp_path / "stick.glb"), STICK_JOINTS, cloud_points=0)
+
+
+def in_two_sets(tree, data):
+    """The second bone of each vertex goes into JOINTS_1 and WEIGHTS_1."""
+    attributes = tree["meshes"][0]["primitives"][0]["attributes"]
+    for name, dtype in (("JOINTS", np.uint8), ("WEIGHTS", np.float32)):
+        accessor = tree["accessors"][attributes[f"{name}_0"]]
+        view = tree["bufferViews"][accessor["bufferView"]]
+        both = np.frombuffer(data, dtype, 4 * accessor["count"], view["byteOffset"]).reshape(-1, 4)
+        sets = [np.zeros_like(both), np.zeros_like(both)]
+        sets[0][:, 0], sets[1][:, 2] = both[:, 0], both[:, 1]
+        for i, part in enumerate(sets):
+            tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": part.nbytes})
+            tree["accessors"].append(accessor | {"bufferView": len(tree["bufferViews"]) - 1})
+            attributes[f"{name}_{i}"] = len(tree["accessors"]) - 1
+            data += part.tobytes() + b"\0" * (-part.nbytes % 4)
+    tree["buffers"][0]["byteLength"] = len(data)
+    return data
+
+
+def test_bones_beyond_the_fourth_of_a_vertex_are_read(tmp_path):
+    plain = load_stick(write_stick_glb(tmp_path / "plain.glb"))
+    two = load_stick(write_stick_glb(tmp_path / "two.glb", change=in_two_sets))
+    assert ((0.3 < plain.weights) & (plain.weights < 0.7)).any(), "some vertices hang on two bones"
+    torch.testing.assert_close(two.weights, plain.weights, rtol=0, atol=1e-6)
+
+
+def test_a_scale_of_the_armature_counts(tmp_path):
+    def centimetres(tree, data):
+        """As Blender writes them: the mesh and the bones below a node of scale 0.01."""
+        array = np.frombuffer(data, np.float32).copy()
+        for view in (tree["bufferViews"][0], tree["bufferViews"][4]):
+            part = array[view["byteOffset"] // 4 : (view["byteOffset"] + view["byteLength"]) // 4]
+            if view is tree["bufferViews"][0]:
+                part *= 100
+            else:
+                part.reshape(-1, 16)[:, 12:15] *= 100  # the last column
+        tree["nodes"].append({"name": "Armature", "scale": [0.01] * 3, "children": [0]})
+        return array.tobytes()
+
+    scaled = load_stick(write_stick_glb(tmp_path / "scaled.glb", change=centimetres))
+    torch.testing.assert_close(scaled.joints_mm, build_stick_hand().joints_mm, rtol=0, atol=1e-3)
+
+
+def test_a_hand_of_no_hands_size_is_refused(tmp_path):
+    path = write_stick_glb(tmp_path / "stick.glb")
+    for unit_mm in (10.0, 400.0, 25400.0):
+        with pytest.raises(ValueError, match=r"stick.glb: the hand is .* mm long .* would make it an adult's"):
+            load_stick(path, unit_mm=unit_mm)
+
+
+def test_a_required_extension_that_is_not_known_is_refused(tmp_path):
+    def require(*names):
+        return lambda tree, data: (tree.update(extensionsRequired=names), data)[1]
+
+    for name in ("EXT_meshopt_compression", "KHR_draco_mesh_compression", "VENDOR_from_tomorrow"):
+        with pytest.raises(ValueError, match=f"requires {name}, which is not read here"):
+            load_stick(write_stick_glb(tmp_path / "other.glb", change=require("KHR_materials_unlit", name)))
+    load_stick(write_stick_glb(tmp_path / "unlit.glb", change=require("KHR_materials_unlit")))
+
+
+@pytest.mark.parametrize("uri", ["data:application/gltf-buffer;base64,", "a%20hand%27s.bin"])
+def test_data_beside_the_file_or_within_its_text(tmp_path, uri):
+    path = write_stick_glb(tmp_path / "stick.glb")
+    expected, content = load_stick(path), path.read_bytes()
+    length = struct.unpack_from("<I", content, 12)[0]
+    tree, data = json.loads(content[20 : 20 + length]), content[28 + length :]
+    within = uri.startswith("data:")
+    tree["buffers"][0]["uri"] = uri + base64.b64encode(data).decode() if within else uri
+    apart = tmp_path / "apart.gltf"
+    apart.write_text(json.dumps(tree))
+    if not within:
+        with pytest.raises(ValueError, match="apart.gltf lacks the file a hand's.bin, which belongs beside it"):
+            load_stick(apart)
+        (tmp_path / "a hand's.bin").write_bytes(data)
+    torch.testing.assert_close(load_stick(apart).cloud_mm, expected.cloud_mm, rtol=0, atol=0)
 
 
 def signed_volume(hand) -> float:

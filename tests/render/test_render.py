@@ -359,13 +359,6 @@ def test_refuses_backend():
         splat_depth(GOOD.double(), 5, (8, 8), "cpu")
 
 
-def test_cpu_refuses_second_derivatives():
-    points = random_points(1, 20, (10, 10)).requires_grad_()
-    (grad,) = torch.autograd.grad(splat_depth(points, 3, (10, 10), "cpu").square().sum(), points, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.sum().backward()
-
-
 # Cost.
 
 

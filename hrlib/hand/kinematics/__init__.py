@@ -13,19 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ...support.autograd import for_a_kernel, full_precision
 from ..rig import HandRig, neutral_rotations
 from . import reference
 
 FAR = reference.LEVELS[-1]
 
 
+@full_precision
 def forward_kinematics(
     hand: HandRig, rotations: Float[Tensor, "B 16 4"], wrist_mm: Float[Tensor, "B 3"]
 ) -> Float[Tensor, "B 16 4 4"]:
     """Joint frames `T_cam_joint` of a posed hand (Sec. 3.3.1): along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
-
-    Second derivatives exist in float64 only: in float32 on the CPU, a kernel without them poses a hand whose bones need no
-    gradient.
 
     Args:
         rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's).
@@ -43,16 +42,7 @@ def forward_kinematics(
     return reference.forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
 
 
-def for_a_kernel(variable: tuple[Tensor, ...], constant: tuple[Tensor, ...]) -> bool:
-    """Whether a kernel in numba may take these tensors: float32 on the CPU, and no gradient asked in the constant ones.
-
-    Not while torch records a graph of its operations.
-    """
-    plain = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in (*variable, *constant))
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return plain and not recorded and not any(x.requires_grad for x in constant)
-
-
+@full_precision
 def joint_positions(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -> Float[Tensor, "B 21 3"]:
     """The 21 points of a posed hand in mm, in the order of `joints.POINT_NAMES`."""
     return _with_tips(T_cam_joint, hand.tip_bones_mm)
@@ -65,6 +55,7 @@ def _with_tips(T_cam_joint: Tensor, tip_bones_mm: Tensor) -> Tensor:
     return torch.cat([at[:, :1], torch.cat([at[:, 1:].unflatten(1, (5, 3)), tips[:, :, None]], 2).flatten(1, 2)], 1)
 
 
+@full_precision
 def points_of_hands(
     bones_mm: Float[Tensor, "B 21 3"], rotations: Float[Tensor, "B 16 4"], wrist_mm: Float[Tensor, "B 3"]
 ) -> Float[Tensor, "B 21 3"]:
@@ -75,6 +66,7 @@ def points_of_hands(
     return _with_tips(T, bones_mm[:, 16:])
 
 
+@full_precision
 def turn_hand(rotations: Float[Tensor, "B 16 4"], R: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 16 4"]:
     """Rotations of hands that are turned as a whole by R, in the camera frame."""
     wrist = roma.quat_product(roma.rotmat_to_unitquat(R), rotations[:, 0])

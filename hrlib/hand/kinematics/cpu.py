@@ -5,13 +5,16 @@ an image from the wrist outwards, and the gradient back. A hundred hands take 0.
 With skinning 5.8 times as fast as smplx's `lbs` forward and 9.4 times backward (benchmarks/results/skinning.json).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ...support.autograd import gradient_alone, gradients_of_reference
 from ...support.compiled import compiled
 from ..joints import PARENTS
+from . import reference
 
 BEFORE = np.array(PARENTS)  # a joint comes after its parent; the wrist's is -1, the last place of an array: the camera
 CAMERA_AXES, TWO = np.eye(3, dtype=np.float32), np.float32(2)
@@ -25,20 +28,23 @@ def forward_kinematics(T_parent_neutral: Tensor, rotations: Tensor, wrist_mm: Te
 class _Kinematics(torch.autograd.Function):
     @staticmethod
     def forward(ctx, neutral, rotations, wrist_mm):
-        neutral, rotations, wrist_mm = (x.detach().contiguous() for x in (neutral, rotations, wrist_mm))
         T = rotations.new_empty(len(rotations), 16, 4, 4)
-        _forward(neutral.numpy(), rotations.numpy(), wrist_mm.numpy(), BEFORE, T.numpy())
+        _forward(*_arrays(neutral, rotations, wrist_mm), BEFORE, T.numpy())
         ctx.save_for_backward(neutral, rotations, wrist_mm)
         return T
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_T):
-        neutral, rotations, wrist_mm = ctx.saved_tensors
-        grad_rotations, grad_wrist_mm = torch.empty_like(rotations), torch.empty_like(wrist_mm)
-        arrays = neutral.numpy(), rotations.numpy(), wrist_mm.numpy(), BEFORE, grad_T.contiguous().numpy()
-        _backward(*arrays, grad_rotations.numpy(), grad_wrist_mm.numpy())
+        inputs = ctx.saved_tensors
+        if not gradient_alone(grad_T):
+            return gradients_of_reference(reference.forward_kinematics, inputs, ctx.needs_input_grad, grad_T)
+        grad_rotations, grad_wrist_mm = (torch.empty(x.shape, dtype=x.dtype) for x in inputs[1:])
+        _backward(*_arrays(*inputs), BEFORE, *_arrays(grad_T), grad_rotations.numpy(), grad_wrist_mm.numpy())
         return None, grad_rotations, grad_wrist_mm
+
+
+def _arrays(*tensors: Tensor) -> Iterator[np.ndarray]:
+    return (x.detach().contiguous().numpy() for x in tensors)
 
 
 @compiled()

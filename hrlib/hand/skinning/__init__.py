@@ -11,11 +11,12 @@ from importlib import import_module
 from jaxtyping import Float
 from torch import Tensor
 
-from ..kinematics import for_a_kernel
+from ...support.autograd import for_a_kernel, full_precision
 from ..rig import HandRig
 from . import reference
 
 
+@full_precision
 def skinning_transforms(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -> Float[Tensor, "B 16 4 4"]:
     """The matrices M of Eq. 2: from the model's rest pose to the posed hand."""
     if T_cam_joint.shape[1:] == hand.T_rest_wrist.shape and for_a_kernel((T_cam_joint,), (hand.T_rest_wrist,)):
@@ -23,12 +24,11 @@ def skinning_transforms(hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"]) -
     return T_cam_joint @ hand.T_rest_wrist
 
 
+@full_precision
 def skin(
     points: Float[Tensor, "*batch N 3"], weights: Float[Tensor, "N J"], M: Float[Tensor, "B J 4 4"]
 ) -> Float[Tensor, "B N 3"]:
     """Posed points in mm (Eq. 2): p_i' = sum_j w_ij M_j p_i. Differentiable in the points (shape) and in M (pose).
-
-    Second derivatives exist in float64 only: in float32 on the CPU, a kernel without them poses one shape for the batch.
 
     Args:
         points: mm at rest; without a batch, one shape for the batch.

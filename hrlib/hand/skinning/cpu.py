@@ -9,11 +9,12 @@ import numba
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ...support.autograd import gradient_alone, gradients_of_reference, no_autocast
 from ...support.compiled import compiled
+from . import reference
 
 BLOCK = 32  # points that are kept before they are written: a point's places in the batch's images are far apart
 ALONE = 2**16  # points of all images that one thread poses by itself: it takes a tenth of a millisecond
@@ -35,6 +36,7 @@ def skinning_transforms(T_cam_joint: Tensor, T_rest_wrist: Tensor) -> Tensor:
 class _Skin(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points, weights, M):
+        ctx.save_for_backward(points, weights, M)
         points, bonds = points.detach().contiguous(), bonds_of(weights)
         # [J, 4, B x 3]: what each column of M_j adds to the coordinates x, y, z of every image
         columns = M.detach()[:, :, :3].permute(1, 3, 0, 2).flatten(2).contiguous().numpy()
@@ -44,14 +46,14 @@ class _Skin(torch.autograd.Function):
             _forward(*arrays, threads)
         else:
             _pose(*arrays, 0, len(points))
-        ctx.save_for_backward(points)
         ctx.bonds, ctx.columns = bonds, columns
         return posed
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_posed):
-        (points,) = ctx.saved_tensors
+        if not gradient_alone(grad_posed):
+            return gradients_of_reference(reference.skin, ctx.saved_tensors, ctx.needs_input_grad, grad_posed)
+        points = ctx.saved_tensors[0].detach().contiguous()
         threads = _threads(grad_posed)
         grad_points, grad_columns = torch.empty_like(points), np.zeros((threads, *ctx.columns.shape), np.float32)
         arrays = points.numpy(), *ctx.bonds, ctx.columns, grad_posed.contiguous().numpy(), grad_points.numpy()
@@ -71,9 +73,11 @@ class _Product(torch.autograd.Function):
         return torch.from_numpy(_product(T.detach().contiguous().numpy(), constant.contiguous().numpy()))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
         (constant,) = ctx.saved_tensors
+        if not gradient_alone(grad):
+            with no_autocast():
+                return grad @ constant.mT, None
         return torch.from_numpy(_product(grad.contiguous().numpy(), constant.mT.contiguous().numpy())), None
 
 
