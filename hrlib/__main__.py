@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .personal.folder import UserFolder
+from .personal.folder import CameraNumbers, UserFolder
 from .support.files import printable
 from .support.stops import signals_as_ctrl_c
 
@@ -265,7 +265,8 @@ def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
     """Write the network and the hand's kinematics as one ONNX file, for other programs.
 
     Args:
-        out: the file; its input is the crop's depth image, its first output the 21 joints about the crop's centre.
+        out: the file; its input is any number of crops' depth images, its first output the 21 joints about each crop's
+            centre.
         model: folder that hrlib refine has written; without it, the shipped base model.
         cube_mm: edge of the cube that frames are cropped to.
     """
@@ -310,7 +311,47 @@ def record(
     return 0
 
 
-COMMANDS = {f.__name__: f for f in (reproduce, claims, fetch, pretrain, refine, predict, export, record)}
+def live(
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None,
+    camera: CameraNumbers | None = None,
+    unit_mm: float | None = None,
+    side: Literal["right", "left"] | None = None,
+    model: Path | None = None,
+    fit: bool = False,
+    out: Path = Path("runs/live"),
+    rate: int = 30,
+    port: int = 0,
+    browser: bool = True,
+) -> int:
+    """Track the hand before an Intel RealSense camera, or in a folder's images, and show it live in a browser's window.
+
+    Keys in the window: r records images and joints, q ends.
+
+    Args:
+        folder: of depth images; without one, the camera that is plugged in.
+        camera: of a folder: focal lengths and principal point in pixels.
+        unit_mm: of a folder: millimetres of one count of the files.
+        side: which hand it is; by default the model's, or what the first images say.
+        model: folder that hrlib refine has written; without it, the shipped base model.
+        fit: also fit each predicted pose to its image: better joints, fewer images a second.
+        out: folder for what is recorded, each recording in a new folder.
+        rate: images a second.
+        port: of the page at this computer's own address; 0 takes a free one.
+        browser: open the page; without it, its address alone is printed.
+    """
+    from .personal.live import Page, live
+    from .personal.sources import opened
+    from .personal.tracker import Tracker
+
+    with opened(folder, camera, unit_mm, rate) as source, Page(port) as page:
+        tracker = Tracker(source.camera, side, model, fit, quick=True)
+        print(f"live: {page.address} (r records into {out}, q or Ctrl-C ends)", flush=True)
+        count, speed, recorded = live(source, tracker, out, page, browser)
+    print(f"live: {count} images, {speed:.1f} a second; recorded: {', '.join(map(str, recorded)) or 'nothing'}")
+    return 0
+
+
+COMMANDS = {f.__name__: f for f in (reproduce, claims, fetch, pretrain, refine, predict, export, record, live)}
 
 
 def main() -> int:

@@ -71,6 +71,13 @@ def evaluate_step(
 ) -> Step:
     """From the network's prediction to the loss of Eq. 1; the functions below are its steps, in order.
 
+    >>> hand = hrlib.load_hand()
+    >>> network, _ = hrlib.load_network(hand)
+    >>> crops = hrlib.crop_hand(depth_mm, camera, mask=hrlib.find_hand(depth_mm, camera).mask)
+    >>> step = hrlib.evaluate_step(network(crops.image), hand, crops)
+    >>> step.joints_mm.shape, step.loss.requires_grad
+    (torch.Size([1, 21, 3]), True)
+
     Args:
         prediction, hand, crops, settings: what was predicted, the rig to pose, the frames, and how.
         cloud_mm: the hand's shape P, one for all images or one each; by default the rig's own.

@@ -5,12 +5,16 @@ from functools import cache
 import numpy as np
 import torch
 
+from hrlib.frames.camera import Camera
+from hrlib.frames.frame import Frame
 from hrlib.hand.joints import FINGERS, JOINT_NAMES
 from hrlib.hand.kinematics import forward_kinematics
 from hrlib.hand.rig import HandRig, build_rig, load_hand
 from hrlib.hand.rotations import from_euler
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
+
+CAMERA = Camera(290.0, 290.0, 159.5, 119.5)  # of whole images of 320 x 240 px
 
 # The pose of a fist without its thumb: every joint of the four fingers bent by 80 degrees.
 FIST_DEG = {f"{finger}_{part}": (80, 0, 0) for finger in FINGERS[1:] for part in ("base", "middle", "far")}
@@ -25,6 +29,19 @@ def template(dtype: torch.dtype = torch.float32) -> HandRig:
 def clean_batch() -> SyntheticBatch:
     """Four synthetic frames without sensor noise or forearm, with exact truth."""
     return Synthesiser(template(), SyntheticSettings(noise_share=0.0, forearm_mm=2.0)).batch(4, seed=11)
+
+
+@cache
+def drawn_frames() -> tuple[list[Frame], torch.Tensor]:
+    """Six whole images of the template's right hand with a forearm before nothing, without noise, and its joints, mm."""
+    maker, camera = Synthesiser(template(), SyntheticSettings(noise_share=0.0, roll_deg=15.0, pitch_deg=15.0)), CAMERA
+    generator = torch.Generator().manual_seed(5)
+    rotations, _ = maker.sample(6, generator)
+    wrist_mm = torch.tensor([[0.0, 70.0, 500.0]]) + 10 * torch.randn(6, 3, generator=generator)
+    arms = torch.tensor([[150.0, 0.0, 0.0]]).expand(6, 3)
+    drawing = maker.draw(rotations, wrist_mm, generator, arms, camera, (240, 320))
+    frames = [Frame(f"{i}", depth_mm, camera) for i, depth_mm in enumerate(drawing.depth_mm)]
+    return frames, drawing.joints_mm
 
 
 def pose(angles_deg: dict[str, tuple[float, float, float]], dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -15,7 +15,12 @@ Numbers = np.ndarray | np.generic | Tensor | float
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera without distortion; all four numbers in pixels."""
+    """A pinhole camera without distortion; all four numbers in pixels.
+
+    >>> camera = hrlib.Camera(fx=475.0, fy=475.0, cx=319.5, cy=239.5)
+    >>> camera.unproject(319.5, 477.0, 600.0).tolist()
+    [0.0, 300.0, 600.0]
+    """
 
     fx: float
     fy: float

@@ -33,6 +33,10 @@ def crop_hand(
 ) -> Crops:
     """Crop one frame to a batch of one (Sec. 4.1).
 
+    >>> crops = hrlib.crop_hand(depth_mm, camera, mask=hrlib.find_hand(depth_mm, camera).mask)
+    >>> len(crops), crops.image.shape, crops.cube_mm
+    (1, torch.Size([1, 120, 120]), 250.0)
+
     Args:
         depth_mm: 0 = no measurement.
         camera: of the frame.

@@ -182,6 +182,10 @@ def find_hand(
 ) -> Found:
     """The hand of a frame, if it shows one; of several the clearest.
 
+    >>> found = hrlib.find_hand(depth_mm, camera)
+    >>> found.hand > 0.5, found.mask.shape == depth_mm.shape
+    (True, True)
+
     Args:
         depth_mm: 0 = no measurement.
         camera: of the frame.

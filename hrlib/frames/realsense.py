@@ -1,6 +1,8 @@
 """Depth images of an Intel RealSense camera into a folder (needs the extra: pip install -e '.[realsense]')."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,34 @@ def record(
         ValueError: a length or size that is not positive, a folder with images, or no package pyrealsense2.
         OSError: no camera, no such mode, or the camera stops answering.
     """
-    for name, value in (("seconds", seconds), ("width", width), ("height", height), ("rate", rate)):
-        if not value > 0:
-            raise ValueError(f"--{name} must be more than 0, got {value}")
+    if not seconds > 0:
+        raise ValueError(f"--seconds must be more than 0, got {seconds}")
     out = Path(out)
     if out.is_dir() and any(out.glob("*.png")):
         raise ValueError(f"{out} holds images already; name a new folder, or remove them")
+    with opened(width, height, rate) as (pipeline, camera, unit_mm):
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(
+            out / "camera.json", {"camera": camera, "unit_mm": unit_mm, "rate": rate, "width": width, "height": height}
+        )
+        for left in range(int(np.ceil(delay)), 0, -1):
+            print(f"recording in {left} s: hold one hand towards the camera")
+            time.sleep(min(1.0, delay))
+        count = _record_frames(pipeline, out, round(seconds * rate))
+    numbers = " ".join(f"{camera[k]:.3f}".rstrip("0").rstrip(".") for k in ("fx", "fy", "cx", "cy"))
+    return count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me"
+
+
+@contextmanager
+def opened(width: int = 640, height: int = 480, rate: int = 30) -> Iterator[tuple[object, dict[str, float], float]]:
+    """A camera's pipeline, its numbers (fx, fy, cx, cy in px), and millimetres per count; stopped when the block ends.
+
+    Raises:
+        ValueError, OSError: as `record`.
+    """
+    for name, value in (("width", width), ("height", height), ("rate", rate)):
+        if not value > 0:
+            raise ValueError(f"--{name} must be more than 0, got {value}")
     try:
         import pyrealsense2 as rs
     except ImportError as error:
@@ -50,19 +74,18 @@ def record(
     try:
         inside = profile.get_stream(rs.stream.depth).as_video_stream_profile().get_intrinsics()
         unit_mm = round(profile.get_device().first_depth_sensor().get_depth_scale() * 1000, 6)
-        out.mkdir(parents=True, exist_ok=True)
-        camera = {"fx": inside.fx, "fy": inside.fy, "cx": inside.ppx, "cy": inside.ppy}
-        write_json(
-            out / "camera.json", {"camera": camera, "unit_mm": unit_mm, "rate": rate, "width": width, "height": height}
-        )
-        for left in range(int(np.ceil(delay)), 0, -1):
-            print(f"recording in {left} s: hold one hand towards the camera")
-            time.sleep(min(1.0, delay))
-        count = _record_frames(pipeline, out, round(seconds * rate))
+        yield pipeline, {"fx": inside.fx, "fy": inside.fy, "cx": inside.ppx, "cy": inside.ppy}, unit_mm
     finally:
         pipeline.stop()
-    numbers = " ".join(f"{camera[k]:.3f}".rstrip("0").rstrip(".") for k in ("fx", "fy", "cx", "cy"))
-    return count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me"
+
+
+def depth_counts(pipeline: object) -> np.ndarray:
+    """The next image [H, W] of an `opened` camera in its own counts. Raises OSError if none comes."""
+    try:
+        depth = pipeline.wait_for_frames(PATIENCE_MS).get_depth_frame()
+    except RuntimeError as error:
+        raise OSError(f"the camera stopped answering ({error})") from error
+    return np.asarray(depth.get_data(), np.uint16).copy()
 
 
 def _record_frames(pipeline, out: Path, wanted: int) -> int:
@@ -70,12 +93,10 @@ def _record_frames(pipeline, out: Path, wanted: int) -> int:
     try:
         for count in tqdm(range(wanted), desc="record", unit="image"):
             try:
-                depth = pipeline.wait_for_frames(PATIENCE_MS).get_depth_frame()
-            except RuntimeError as error:
-                raise OSError(
-                    f"the camera stopped answering after {count} images ({error}); {out} keeps these"
-                ) from error
-            Image.fromarray(np.asarray(depth.get_data(), np.uint16)).save(out / f"{count:05d}.png", compress_level=1)
+                counts = depth_counts(pipeline)
+            except OSError as error:
+                raise OSError(f"{error} after {count} images; {out} keeps these") from error
+            Image.fromarray(counts).save(out / f"{count:05d}.png", compress_level=1)
         return wanted
     except KeyboardInterrupt:
         (out / f"{count:05d}.png").unlink(missing_ok=True)  # it may be half written, and would be refused as damaged

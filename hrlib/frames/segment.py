@@ -131,7 +131,11 @@ Point = np.ndarray | Sequence[float]
 def segment_hand(
     depth_mm: Real[np.ndarray, "H W"], camera: Camera, settings: SegmentSettings = ADULT, near_mm: Point | None = None
 ) -> Bool[np.ndarray, "H W"]:
-    """Mask of the hand with a short piece of forearm: the most plausible of `possible_hands`, with the same arguments."""
+    """Mask of the hand with a short piece of forearm: the most plausible of `possible_hands`, with the same arguments.
+
+    >>> hrlib.segment_hand(depth_mm, camera).shape == depth_mm.shape
+    True
+    """
     return possible_hands(depth_mm, camera, settings, near_mm)[0]
 
 

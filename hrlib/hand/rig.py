@@ -285,7 +285,12 @@ def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
 
 @for_every_use()
 def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32) -> HandRig:
-    """The template hand, or another asset file. Raises FileNotFoundError, or ValueError if the file is no hand asset."""
+    """The template hand, or another asset file. Raises FileNotFoundError, or ValueError if the file is no hand asset.
+
+    >>> hand = hrlib.load_hand()
+    >>> hand.joints_mm.shape, hand.cloud_mm.shape
+    (torch.Size([16, 3]), torch.Size([2048, 3]))
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(

@@ -67,6 +67,10 @@ def load_network(
         network: what makes a network other than a PoseNet, whose weights the file has: a function without arguments, or its
             address "module:function" (`model.built`). None: a PoseNet.
 
+    >>> network, record = hrlib.load_network(hrlib.load_hand())
+    >>> network(torch.zeros(1, 120, 120)).rotations.shape
+    torch.Size([1, 16, 4])
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is no PoseNet, was changed, cannot come from a training, or belongs to another hand, on which its

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
+from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..support.files import read_whole, write_bytes_atomically
@@ -56,7 +57,8 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
 
     Outputs: joints_mm [B, 21, 3], the points of `joints.POINT_NAMES` in the camera's axes, counted from the crop's centre;
     rotations [B, 16, 4], unit quaternions xyzw; offset [B, 3] and points [B, 21, 3] in the crop frame, where the network
-    has them. The file's metadata hold format, cube_mm, the hand's fingerprint and the network's settings.
+    has them. The file's metadata hold format, cube_mm, names and parents of the joints, the hand's fingerprint and the
+    network's settings. `docs/onnx_consumer.py` uses the file without hrlib.
 
     Args:
         net: any PoseNet.
@@ -92,6 +94,7 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
     model = onnx.load_model_from_string(file.getvalue())
     network = json.dumps(vars(net.settings))
     meta = {"format": FORMAT, "cube_mm": repr(float(cube_mm)), "hand": hand.fingerprint, "network": network}
+    meta |= {"joints": json.dumps(POINT_NAMES), "parents": json.dumps(POINT_PARENTS)}
     onnx.helper.set_model_props(model, meta)
     onnx.checker.check_model(model)
     return model.SerializeToString()

@@ -9,6 +9,7 @@ One function, `splat_depth`, over several back ends that give the same image, wi
 
 import math
 import operator
+import warnings
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -33,6 +34,11 @@ def splat_depth(
 ) -> Float[Tensor, "B H W"] | tuple[Float[Tensor, "B H W"], Int[Tensor, "B H W"]]:
     """Render point clouds to depth images that are differentiable in u, v and z (paper Eq. 3-5).
 
+    >>> points = torch.tensor([[[60.0, 60.0, 0.25]]], requires_grad=True)  # in pixels, in pixels, from 0 near to 1 far
+    >>> depth = hrlib.splat_depth(points, radius=5.0, size=(120, 120))
+    >>> depth[0, 60, 60].item(), (depth > 0).sum().item()
+    (0.75, 69)
+
     A pixel at distance d (px) from a point sees it with the value (1 - z) (1 - (d/r)^2)^2 where d < r, and takes the
     largest such value over all points. Only positive values count: a point with z >= 1 is never seen, one with z < 0
     is brighter than 1 (nothing is clamped). A point outside the image still reaches the pixels within r of it.
@@ -55,6 +61,8 @@ def splat_depth(
 
     Raises:
         ValueError: wrong shape or dtype, NaN or infinite points, impossible radius or size, unsuitable back end.
+
+    Warns if no point can be seen, as with millimetres instead of pixels: the image is black.
     """
     radius, height, width = _check(points, radius, size)
     splat = import_module(f".{_choose_backend(backend, points, radius)}", __name__).splat
@@ -92,7 +100,23 @@ def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tup
                 f"points must be finite, got {int(bad[first])} NaN or infinite point(s) in image {first} of the batch "
                 f"(the first such image), {int(bad.sum())} in the whole batch; drop them or mend what produced them"
             )
+    _warn_of_a_black_image(numbers.reshape(-1, 3), radius_px, height, width)
     return radius.to(points) if _is_learnt(radius) else radius_px, height, width
+
+
+def _warn_of_a_black_image(points: Tensor, radius_px: float, height: int, width: int) -> None:
+    """Warn if every point is farther than the cube or beside the image. One look suffices if the first is not."""
+    for some in (points[:1], points):
+        u, v, z = some.unbind(-1)
+        aside = (u <= -radius_px) | (u >= width - 1 + radius_px) | (v <= -radius_px) | (v >= height - 1 + radius_px)
+        if not len(some) or not ((z >= 1) | aside).all():
+            return
+    ranges = ", ".join(f"{name} {x.min():.4g} to {x.max():.4g}" for name, x in (("u", u), ("v", v), ("z", z)))
+    warnings.warn(
+        f"no point is within the image of {height} x {width} px and nearer than z = 1 ({ranges}): the depth is 0 everywhere. "
+        "u and v are pixels, z is 0 to 1; hrlib.method.to_crop and to_pixels bring millimetres there",
+        stacklevel=5,  # past `_check`, `splat_depth` and its decorator: the line that called it
+    )
 
 
 def _in_pixels(radius: object) -> float:

@@ -1,19 +1,29 @@
 """The exported network against PyTorch: the same joints for any batch, one file, and errors that name the remedy."""
 
+import re
+import runpy
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from core_fixtures import template
+from core_fixtures import CAMERA, drawn_frames, template
 
-from hrlib.frames.crops import Crops
+import hrlib
+from hrlib.frames.crop import crop_hand
+from hrlib.frames.crops import Crops, concatenate
+from hrlib.hand.joints import POINT_NAMES
 from hrlib.method import predicted_joints
 from hrlib.network import onnx as onnx_export
 from hrlib.network.backbones import BACKBONES
+from hrlib.network.checkpoint import load_network
 from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.network.predict import predict
 
+DOCS = Path(__file__).parents[2] / "docs"
 onnxruntime = pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
@@ -84,6 +94,42 @@ def test_one_file_that_says_what_it_is(tmp_path):
     predictor.run(replace(random_crops(1), cube_mm=220.0))
     with pytest.raises(ValueError, match="at least one frame"):
         predictor.run(random_crops(1, 220.0)[:0])
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The base model as `hrlib export` writes it."""
+    path = tmp_path_factory.mktemp("onnx") / "hand.onnx"
+    onnx_export.export_onnx(path, load_network(template())[0], template())
+    return path
+
+
+def test_a_program_without_hrlib(shipped):
+    """docs/onnx_consumer.py, batches of every size, against the network on crops of the same pixels."""
+    consumer = runpy.run_path(str(DOCS / "onnx_consumer.py"))
+    frames, _ = drawn_frames()
+    images, camera = np.stack([frame.depth_mm for frame in frames]), list(vars(CAMERA).values())
+    nearest = [(image > 0) & (image < image[image > 0].min() + consumer["BEHIND_MM"]) for image in images]
+    crops = concatenate([crop_hand(image, CAMERA, near) for image, near in zip(images, nearest, strict=True)])
+    session, net = onnxruntime.InferenceSession(shipped), load_network(template())[0]
+    with torch.no_grad():
+        expected = predicted_joints(net(crops.image), template(), crops).numpy()  # as it is: nothing is turned
+    for some in (slice(0, 1), slice(1, 4), slice(0, 6)):
+        ours = consumer["joints_mm"](session, images[some], camera)
+        np.testing.assert_allclose(ours, expected[some], rtol=0, atol=0.3)  # a pixel of an outline may round otherwise
+    seen = hrlib.predict(images[5], CAMERA)  # five views, the finder's mask
+    assert np.linalg.norm(consumer["joints_mm"](session, images[5:], camera)[0] - seen.joints_mm, axis=1).mean() < 10
+
+
+def test_the_program_prints_names_and_numbers(shipped, tmp_path):
+    np.save(tmp_path / "depth.npy", drawn_frames()[0][5].depth_mm)
+    numbers = [str(number) for number in vars(CAMERA).values()]
+    command = [sys.executable, DOCS / "onnx_consumer.py", shipped, tmp_path / "depth.npy", *numbers]
+    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [row.split(",")[1] for row in rows] == list(POINT_NAMES)
+    assert all(abs(float(row.split(",")[4]) - 500) < 150 for row in rows)
+    text = (DOCS / "onnx_consumer.py").read_text()
+    assert not re.search(r"import (hrlib|torch)|from (hrlib|torch)", text)
 
 
 def test_what_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -357,6 +358,26 @@ def test_refuses_backend():
         splat_depth(GOOD, 5, (8, 8), "cuda")
     with pytest.raises(ValueError, match='"cpu" takes float32 points on the CPU, got torch.float64 on cpu'):
         splat_depth(GOOD.double(), 5, (8, 8), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("millimetres", "unseen"),
+    [
+        ([[-30.0, 20.0, 550.0], [60.0, 60.0, 610.0]], "z 550 to 610"),
+        ([[-300.0, 20.0, 0.5], [60.0, 900.0, 0.1]], "u -300 to 60"),
+    ],
+)
+def test_points_that_nobody_can_see_are_told(millimetres, unseen):
+    points = torch.tensor([millimetres])
+    with pytest.warns(
+        UserWarning, match=f"no point is within the image of 120 x 120 px and nearer than z = 1 .*{unseen}"
+    ):
+        assert not splat_depth(points, 5, (120, 120)).any()
+    points[0, 1] = torch.tensor([60.0, 60.0, 0.999])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert splat_depth(points, 5, (120, 120)).any()
+        splat_depth(points[:, :0], 5, (120, 120))
 
 
 # Cost.

@@ -26,6 +26,11 @@ def forward_kinematics(
 ) -> Float[Tensor, "B 16 4 4"]:
     """Joint frames `T_cam_joint` of a posed hand (Sec. 3.3.1): along a chain, T_joint = T_parent [R_neutral | bone] [R(q) | 0].
 
+    >>> hand = hrlib.load_hand()
+    >>> T_cam_joint = hrlib.forward_kinematics(hand, hand.rest_rotations[None], torch.tensor([[0.0, 0.0, 500.0]]))
+    >>> T_cam_joint[0, 0, :3, 3]
+    tensor([  0.,   0., 500.])
+
     Args:
         rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's).
         wrist_mm: where the wrist joint is, in the camera frame.

@@ -30,6 +30,12 @@ def skin(
 ) -> Float[Tensor, "B N 3"]:
     """Posed points in mm (Eq. 2): p_i' = sum_j w_ij M_j p_i. Differentiable in the points (shape) and in M (pose).
 
+    >>> from hrlib.hand.skinning import skinning_transforms
+    >>> hand = hrlib.load_hand()
+    >>> T_cam_joint = hrlib.forward_kinematics(hand, hand.rest_rotations[None], torch.tensor([[0.0, 0.0, 500.0]]))
+    >>> hrlib.skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, T_cam_joint)).shape
+    torch.Size([1, 2048, 3])
+
     Args:
         points: mm at rest; without a batch, one shape for the batch.
         weights: of each point with each joint; rows sum to one.

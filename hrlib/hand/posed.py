@@ -1,0 +1,75 @@
+"""A hand in a pose, for other programs: rotations and a wrist to mesh, points and joints."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .kinematics import forward_kinematics, joint_positions
+from .rig import HandRig
+from .skinning import skin, skinning_transforms
+
+UNIT = 1e-2  # of a quaternion's length: more is no rounding
+
+
+@dataclass(frozen=True, eq=False)
+class PosedHand:
+    """A hand in the camera frame, mm; the batch is that of the rotations."""
+
+    vertices_mm: Float[Tensor | np.ndarray, "*batch V 3"]  # of the mesh; `HandRig.faces` are its triangles
+    cloud_mm: Float[Tensor | np.ndarray, "*batch N 3"]  # the points P of the method
+    joints_mm: Float[Tensor | np.ndarray, "*batch 21 3"]  # in the order of `hrlib.hand.joints.POINT_NAMES`
+
+
+def pose_hand(
+    hand: HandRig,
+    rotations: Float[Tensor | np.ndarray, "*batch 16 4"],
+    wrist_mm: Float[Tensor | np.ndarray, "*wrist 3"] | Sequence[float],
+    side: str = "right",
+) -> PosedHand:
+    """Mesh, points and joints of a hand in a pose (Eq. 2). Differentiable in tensors.
+
+    >>> hand = hrlib.load_hand()
+    >>> posed = hrlib.pose_hand(hand, hand.rest_rotations, (0, 0, 500))
+    >>> posed.joints_mm.shape, posed.vertices_mm.shape == hand.vertices_mm.shape
+    (torch.Size([21, 3]), True)
+
+    Args:
+        hand: any rig, of which `load_hand` gives the template.
+        rotations: unit quaternions xyzw, each joint's in its own neutral frame; of one hand or of a batch.
+        wrist_mm: where the wrist is in the camera frame.
+        side: "left" poses the rig's mirror image. Rotations are then those of the right hand that a mirror shows.
+
+    Returns:
+        Arrays if the rotations are an array, else tensors with dtype and device of the rotations.
+
+    Raises:
+        ValueError: wrong shapes, or quaternions that are no rotations.
+    """
+    if side not in ("right", "left"):
+        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+    given = isinstance(rotations, np.ndarray)
+    q = torch.as_tensor(rotations, dtype=hand.vertices_mm.dtype) if given else rotations
+    if not isinstance(q, Tensor) or q.shape[-2:] != (16, 4):
+        raise ValueError(f"rotations must be quaternions [16, 4] or [B, 16, 4] (xyzw), got {np.shape(rotations)}")
+    wrist = torch.as_tensor(wrist_mm).to(q)
+    if wrist.shape[-1:] != (3,) or wrist.ndim >= q.ndim:
+        raise ValueError(f"wrist_mm must be [3] or [B, 3] beside rotations {list(q.shape)}, got {list(wrist.shape)}")
+    length = q.detach().norm(dim=-1)
+    if not ((length - 1).abs() < UNIT).all():  # NaN is not
+        raise ValueError(f"rotations must be unit quaternions, got lengths {length.min():g} to {length.max():g}")
+    if hand.vertices_mm.dtype != q.dtype or hand.vertices_mm.device != q.device:
+        hand = hand.to(q.dtype, q.device)
+    batch, other = q.shape[:-2], q.new_tensor([-1.0 if side == "left" else 1.0, 1.0, 1.0])
+    T = forward_kinematics(hand, q.reshape(-1, 16, 4), (other * wrist).expand(*batch, 3).reshape(-1, 3))
+    M = skinning_transforms(hand, T)
+    parts = (
+        skin(hand.vertices_mm, hand.weights, M),
+        skin(hand.cloud_mm, hand.cloud_weights, M),
+        joint_positions(hand, T),
+    )
+    parts = [(other * part).unflatten(0, batch) if batch else (other * part)[0] for part in parts]
+    return PosedHand(*(part.detach().numpy() if given else part for part in parts))

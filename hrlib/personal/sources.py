@@ -1,0 +1,65 @@
+"""Where live depth images come from: a RealSense camera, or a folder that is played."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from ..frames import realsense
+from ..frames.camera import Camera
+from .folder import UserFolder
+
+
+@dataclass(frozen=True)
+class Source:
+    """Depth images of one camera, as they come."""
+
+    images: Iterable[Float[np.ndarray, "H W"]]  # mm
+    camera: Camera | tuple[float, float]
+    unit_mm: float  # of one count of the camera
+
+
+@contextmanager
+def opened(
+    folder: Path | None = None, camera: tuple[float, ...] | None = None, unit_mm: float | None = None, rate: int = 30
+) -> Iterator[Source]:
+    """A folder's images at `rate` images a second, or, without a folder, those of the RealSense camera that is plugged in.
+
+    Args:
+        folder: of depth images.
+        camera, unit_mm: of the folder, as `UserFolder` has them.
+        rate: images a second.
+
+    Raises:
+        ValueError, OSError: there are no such images; the message names the option to change.
+    """
+    if not rate > 0:
+        raise ValueError(f"--rate must be more than 0, got {rate}")
+    if folder is None:
+        if camera is not None or unit_mm is not None:
+            raise ValueError("--camera and --unit-mm are of a folder's images: name the folder, or leave them out")
+        with realsense.opened(rate=rate) as (pipeline, numbers, unit):
+            yield Source(_measured(pipeline, unit), Camera(**numbers), unit)
+        return
+    if camera is None or unit_mm is None:
+        raise ValueError(f"the images of {folder} need --camera FX FY [CX CY] and --unit-mm")
+    numbers = Camera(*camera) if len(camera) == 4 else camera
+    yield Source(_played(UserFolder(folder, camera, unit_mm), rate), numbers, unit_mm)
+
+
+def _measured(pipeline: object, unit_mm: float) -> Iterator[np.ndarray]:
+    while True:
+        yield realsense.depth_counts(pipeline).astype(np.float32) * np.float32(unit_mm)
+
+
+def _played(folder: UserFolder, rate: int) -> Iterator[np.ndarray]:
+    """Each image when it is its turn; where reading and tracking take longer, as soon as they are done."""
+    due = time.perf_counter()
+    for frame in folder.frames():
+        time.sleep(max(0.0, due - time.perf_counter()))
+        due = max(due + 1 / rate, time.perf_counter())
+        yield frame.depth_mm

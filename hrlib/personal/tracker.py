@@ -1,0 +1,317 @@
+"""The hand in depth images in memory, for other programs: `predict` for some, `Tracker` for a camera's as they come."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Real
+from torch import Tensor
+
+from ..frames.camera import Camera
+from ..frames.crops import Crops
+from ..frames.find import GAP, JUMP_MM, crop_frame
+from ..frames.folder import camera_for, mirrored
+from ..frames.frame import Frame
+from ..frames.segment import NoHandFound
+from ..hand.joints import POINT_NAMES
+from ..hand.posed import PosedHand, pose_hand
+from ..hand.rig import HandRig, load_hand
+from ..method import wrist_position
+from ..network.checkpoint import load_network
+from ..network.posenet import PoseNet
+from ..refine.saved import NETWORK, load_refined, refined_side
+from ..support.autograd import for_every_use
+from .check import LEAST_DEPTH_MM, MOST_DEPTH_MM
+from .first_look import FirstLook, first_look
+from .track import Tracked, from_mirror, track, tracked
+
+LOOKED = (1, 5, 20)  # after so many frames with a hand, side and shape are told anew, the last time for good
+METRES = 20.0  # if nothing is farther away than so many "millimetres", they are metres
+IN_PYTHON = {"--side": "side", "--camera": "camera", "--unit-mm": "depth_mm"}  # doubts speak of the command's options
+
+Numbers = Real[np.ndarray, "..."] | Real[Tensor, "..."]
+AnyCamera = Camera | tuple[float, ...] | list[float] | Real[np.ndarray, "3 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class HandSeen:
+    """What is seen of the hand in one frame. Millimetres in the camera frame: x right, y down, z forward."""
+
+    joints_mm: Float[np.ndarray, "21 3"]  # in the order of `joint_names`; NaN if no hand is found
+    confidence: float  # how far to trust it, in [0, 1]; 0 if no hand is found
+    side: str  # "right" or "left"
+    doubts: tuple[str, ...]  # what to tell the user: of the side, the hand's size, the camera's numbers
+    rotations: Float[np.ndarray, "16 4"]  # theta, unit quaternions xyzw; of a left hand that of its mirror image
+    wrist_mm: Float[np.ndarray, "3"]
+    hand: HandRig = field(repr=False)  # the rig that is posed, in the shape that is seen
+    why: str = ""  # no hand is found
+
+    joint_names = tuple(POINT_NAMES)
+
+    @property
+    def found(self) -> bool:
+        """Whether there is a hand."""
+        return not self.why
+
+    @cached_property
+    def posed(self) -> PosedHand:
+        """The hand's mesh, points and joints as arrays; `pose_hand` of what was seen."""
+        return pose_hand(self.hand, self.rotations, self.wrist_mm, self.side)
+
+
+def predict(
+    depth_mm: Numbers | Sequence[Numbers] | Iterator[Numbers],
+    camera: AnyCamera,
+    side: str | None = None,
+    model: str | Path | None = None,
+    fit: bool = False,
+) -> HandSeen | list[HandSeen] | Iterator[HandSeen]:
+    """The hand in one depth image, in each of several, or in a stream of them: `hrlib predict` for frames in memory.
+
+    >>> seen = hrlib.predict(depth_mm, camera)
+    >>> seen.joints_mm.shape, seen.side, seen.joint_names[8]
+    ((21, 3), 'right', 'index_tip')
+
+    Args:
+        depth_mm: an image [H, W] of any kind of numbers, 0 or NaN where nothing was measured; images [T, H, W] or a list of
+            images of one hand; or an iterator, whose frames go through a `Tracker` as they come.
+        camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, or its matrix [3, 3].
+        side: which hand it is, "right" or "left"; None asks the model, or else the frames.
+        model: folder that `hrlib refine` has written; None takes the base model.
+        fit: also fit each predicted pose to its frame: better joints, about 0.1 s a frame.
+
+    Returns:
+        `HandSeen` of an image; a list of several, in which frames without a hand have `found` False; an iterator of a stream.
+
+    Raises:
+        NoHandFound: (a ValueError) no hand, and why.
+        ValueError: no depth image, metres instead of millimetres, or numbers that are no camera's.
+        FileNotFoundError: the folder holds no model.
+    """
+    if isinstance(depth_mm, Iterator):
+        return map(Tracker(camera, side, model, fit), depth_mm)
+    if isinstance(depth_mm, list | tuple) or (np.ndim(depth_mm) == 3 and np.shape(depth_mm)[-1] != 1):
+        with _apart():
+            return _of_one_hand([as_depth(image) for image in depth_mm], camera, side, model, fit)
+    seen = Tracker(camera, side, model, fit)(depth_mm)
+    if not seen.found:
+        raise NoHandFound(seen.why)
+    return seen
+
+
+class Tracker:
+    """The hand in the frames of a camera, one after the other: `tracker(depth_mm)` is `HandSeen`, with or without a hand.
+
+    It loads the model once. In its first frames it sees which hand it is, and its shape; what is not given is settled after
+    the 20th frame with a hand. A frame in which the hand is missing or suddenly elsewhere is searched again where it was.
+
+    >>> tracker = hrlib.Tracker(camera)
+    >>> [tracker(image).found for image in (depth_mm, 0 * depth_mm)]
+    [True, False]
+
+    Args:
+        camera, side, model, fit: as in `predict`.
+        quick: see each frame once, not from five turned views, and fit in half as many iterations: a third of the time.
+
+    Raises:
+        ValueError, FileNotFoundError: see `predict`.
+    """
+
+    def __init__(
+        self,
+        camera: AnyCamera,
+        side: str | None = None,
+        model: str | Path | None = None,
+        fit: bool = False,
+        quick: bool = False,
+    ):
+        self.camera, self.given = as_camera(camera), _checked_side(side)
+        self.fit, self.quick = fit, quick
+        self._net, self._hand, self._of = _model(model)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the frames so far: another hand comes."""
+        self._count = 0
+        self._frames: list[Frame] | None = []
+        self._look, self._known = FirstLook(self.given or self._of or "right", (), 0), (self._net, self._hand)
+        self._place_mm: np.ndarray | None = None
+        self._lost = 0
+
+    @property
+    def side(self) -> str:
+        """Which hand is tracked, as far as is known."""
+        return self._look.side
+
+    def __call__(self, depth_mm: Numbers) -> HandSeen:
+        """The hand in the next frame [H, W]; see `predict` for its numbers."""
+        depth = as_depth(depth_mm)
+        self._count += 1
+        frame = Frame(f"{self._count}", depth, camera_for(depth.shape, self.camera))
+        with _apart():
+            crop, why = self._crop(frame)
+            if crop is not None and self._looked_again(frame):
+                crop, why = self._crop(frame)  # as the other hand
+            if crop is None:
+                return _lost(_with_unit(why, depth), self._look, self._known[1])
+            shot = tracked(*self._known, crop, [frame.name], self.fit, self.quick)
+            return _seen(shot, self._look, self._known[1])[0]
+
+    def _crop(self, frame: Frame) -> tuple[Crops | None, str]:
+        frame = mirrored(frame) if self.side == "left" else frame
+        crop, why = crop_frame(frame)
+        if self._place_mm is not None and (crop is None or _apart_mm(crop, self._place_mm) > JUMP_MM):
+            again, _ = crop_frame(frame, near_mm=self._place_mm)
+            crop = crop if again is None else again
+        self._lost = self._lost + 1 if crop is None else 0
+        if crop is not None:
+            self._place_mm = crop.centre_mm[0].numpy()
+        elif self._lost > GAP:
+            self._place_mm = None
+        return crop, why
+
+    def _looked_again(self, frame: Frame) -> bool:
+        """Look at the frames so far, if it is time to; whether they show another hand than was thought."""
+        if self._frames is None:  # all is settled
+            return False
+        self._frames.append(frame)
+        if len(self._frames) not in LOOKED:
+            return False
+        before = self.side
+        self._look = first_look(self._frames, self._net, self._hand, self.given, self._of)
+        self._known = self._look.told(self._net, self._hand)
+        if len(self._frames) == LOOKED[-1]:
+            self._frames = None
+        if self.side != before:
+            self._place_mm = None  # seen in a mirror
+        return self.side != before
+
+
+def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
+    """One depth image in float32, 0 where nothing was measured: NaN, infinite and negative numbers are no measurements.
+
+    Raises:
+        ValueError: no image [H, W] of numbers, or metres.
+    """
+    if isinstance(depth_mm, Tensor):
+        depth_mm = depth_mm.detach().cpu()
+        depth_mm = (depth_mm.float() if depth_mm.is_floating_point() else depth_mm).numpy()
+    image = np.ma.filled(depth_mm, 0) if isinstance(depth_mm, np.ma.MaskedArray) else np.asarray(depth_mm)
+    image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    if image.ndim != 2 or image.dtype.kind not in "uif" or not image.size:
+        raise ValueError(f"depth_mm must be an image [H, W] of numbers, got {list(image.shape)} of {image.dtype}")
+    image = image.astype(np.float32)
+    image = np.where(np.isfinite(image) & (image > 0), image, np.float32(0))
+    if 0 < (farthest := image.max()) < METRES:
+        raise ValueError(
+            f"depth_mm looks like metres: nothing is farther away than {farthest:.3g}; give depth_mm * 1000"
+        )
+    return image
+
+
+def as_camera(camera: AnyCamera) -> Camera | tuple[float, float]:
+    """A `Camera`, or its focal lengths alone. Raises ValueError for numbers that are no camera's."""
+    if isinstance(camera, Camera):
+        return camera
+    numbers = np.asarray(camera, float)
+    if numbers.shape == (3, 3):
+        numbers = numbers[(0, 1, 0, 1), (0, 1, 2, 2)]
+    if numbers.shape not in ((2,), (4,)):
+        raise ValueError(
+            f"camera must be a Camera, (fx, fy, cx, cy), (fx, fy) or a matrix [3, 3], got shape {list(numbers.shape)}"
+        )
+    return Camera(*numbers.tolist()) if len(numbers) == 4 else tuple(numbers.tolist())
+
+
+def _of_one_hand(
+    images: list[np.ndarray], camera: AnyCamera, side: str | None, model: str | Path | None, fit: bool
+) -> list[HandSeen]:
+    net, hand, of = _model(model)
+    numbers, side = as_camera(camera), _checked_side(side)
+    if not images:
+        raise ValueError("depth_mm must hold at least one image, got none")
+    frames = [Frame(f"{i}", image, camera_for(image.shape, numbers)) for i, image in enumerate(images)]
+    look = first_look(frames, net, hand, side, of)
+    net, hand = look.told(net, hand)
+    read = [mirrored(frame) for frame in frames] if look.side == "left" else frames
+    found: dict[str, HandSeen] = {}
+    for shots, left_out in track(net, hand, read, fit=fit):
+        if shots is not None:
+            found |= zip(shots.names, _seen(shots, look, hand), strict=True)
+        found |= {name: _lost(why, look, hand) for name, why in left_out.items()}
+    if not any(seen.found for seen in found.values()):
+        raise NoHandFound(f"no hand in any of {len(frames)} frames; {_with_unit(found['0'].why, images[0])}")
+    return [found[frame.name] for frame in frames]
+
+
+def _seen(shots: Tracked, look: FirstLook, hand: HandRig) -> list[HandSeen]:
+    places = shots.joints_mm, wrist_position(shots.prediction, hand, shots.crops)
+    joints_mm, wrist_mm = (from_mirror(place, look.side).detach().numpy() for place in places)
+    rotations, sure = shots.prediction.rotations.detach().numpy(), shots.confidence.tolist()
+    rows = zip(joints_mm, sure, rotations, wrist_mm, strict=True)
+    return [HandSeen(j, c, look.side, _doubts(look), q, wrist, hand) for j, c, q, wrist in rows]
+
+
+def _lost(why: str, look: FirstLook, hand: HandRig) -> HandSeen:
+    nowhere = [np.full(shape, np.nan, np.float32) for shape in ((21, 3), (16, 4), 3)]
+    return HandSeen(nowhere[0], 0.0, look.side, _doubts(look), nowhere[1], nowhere[2], hand, why)
+
+
+def _doubts(look: FirstLook) -> tuple[str, ...]:
+    def in_python(text: str) -> str:
+        for option, argument in IN_PYTHON.items():
+            text = text.replace(option, argument)
+        return text
+
+    return tuple(in_python(str(doubt)) for doubt in look.doubts)
+
+
+def _with_unit(why: str, depth_mm: np.ndarray) -> str:
+    """Why there is no hand, and that the unit may be wrong if the depths are no table's and no room's."""
+    measured = depth_mm[depth_mm > 0]
+    middle = float(np.median(measured)) if measured.size else LEAST_DEPTH_MM
+    if LEAST_DEPTH_MM <= middle <= MOST_DEPTH_MM:
+        return why
+    return (
+        f"{why} (half of all depths are {'beyond' if middle > MOST_DEPTH_MM else 'below'} {middle:.0f}: are they mm?)"
+    )
+
+
+def _apart_mm(crop: Crops, place_mm: np.ndarray) -> float:
+    return float(np.linalg.norm(crop.centre_mm[0].numpy() - place_mm))
+
+
+def _checked_side(side: str | None) -> str | None:
+    if side not in (None, "right", "left"):
+        raise ValueError(f"side must be 'right', 'left' or None, got {side!r}")
+    return side
+
+
+def _model(folder: str | Path | None) -> tuple[PoseNet, HandRig, str | None]:
+    """Network, hand and side of a model, loaded once."""
+    if folder is None:
+        return _loaded(None, 0)
+    file = Path(folder) / NETWORK
+    return _loaded(str(Path(folder).resolve()), file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+@lru_cache(4)
+def _loaded(folder: str | None, changed: int) -> tuple[PoseNet, HandRig, str | None]:
+    with _apart():
+        hand = load_hand()
+        if folder is None:
+            return load_network(hand)[0], hand, None
+        return *load_refined(folder, hand), refined_side(folder)
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Whatever the caller has torch do, what is computed here is the same: a fit needs gradients."""
+    with ExitStack() as own:
+        own.enter_context(for_every_use())
+        own.enter_context(torch.enable_grad())
+        yield
