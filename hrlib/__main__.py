@@ -311,42 +311,56 @@ def record(
     return 0
 
 
+@dataclass(frozen=True)
+class LiveImages:
+    """A folder's depth images, or without one those of the camera that is plugged in."""  # the comments of the fields are help
+
+    # folder of depth images; without one, the Intel RealSense camera that is plugged in.
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None
+    # of a folder: focal lengths and principal point in pixels.
+    camera: CameraNumbers | None = None
+    # of a folder: millimetres of one count of the files.
+    unit_mm: float | None = None
+    # images a second.
+    rate: int = 30
+
+
+@dataclass(frozen=True)
+class LivePage:
+    """The page that shows the hand."""
+
+    # of the page at this computer's own address; 0 takes a free one.
+    port: int = 0
+    # open the page; without it, its address alone is printed.
+    browser: bool = True
+
+
 def live(
-    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None,
-    camera: CameraNumbers | None = None,
-    unit_mm: float | None = None,
+    images: Annotated[LiveImages, Flat] = LiveImages(),
     side: Literal["right", "left"] | None = None,
     model: Path | None = None,
     fit: bool = False,
     out: Path = Path("runs/live"),
-    rate: int = 30,
-    port: int = 0,
-    browser: bool = True,
+    page: Annotated[LivePage, Flat] = LivePage(),
 ) -> int:
     """Track the hand before an Intel RealSense camera, or in a folder's images, and show it live in a browser's window.
 
     Keys in the window: r records images and joints, q ends.
 
     Args:
-        folder: of depth images; without one, the camera that is plugged in.
-        camera: of a folder: focal lengths and principal point in pixels.
-        unit_mm: of a folder: millimetres of one count of the files.
         side: which hand it is; by default the model's, or what the first images say.
         model: folder that hrlib refine has written; without it, the shipped base model.
         fit: also fit each predicted pose to its image: better joints, fewer images a second.
         out: folder for what is recorded, each recording in a new folder.
-        rate: images a second.
-        port: of the page at this computer's own address; 0 takes a free one.
-        browser: open the page; without it, its address alone is printed.
     """
     from .personal.live import Page, live
     from .personal.sources import opened
     from .personal.tracker import Tracker
 
-    with opened(folder, camera, unit_mm, rate) as source, Page(port) as page:
+    with opened(images.folder, images.camera, images.unit_mm, images.rate) as source, Page(page.port) as shown:
         tracker = Tracker(source.camera, side, model, fit, quick=True)
-        print(f"live: {page.address} (r records into {out}, q or Ctrl-C ends)", flush=True)
-        count, speed, recorded = live(source, tracker, out, page, browser)
+        print(f"live: {shown.address} (r records into {out}, q or Ctrl-C ends)", flush=True)
+        count, speed, recorded = live(source, tracker, out, shown, page.browser)
     print(f"live: {count} images, {speed:.1f} a second; recorded: {', '.join(map(str, recorded)) or 'nothing'}")
     return 0
 

@@ -62,7 +62,7 @@ def pose_hand(
     if not ((length - 1).abs() < UNIT).all():  # NaN is not
         raise ValueError(f"rotations must be unit quaternions, got lengths {length.min():g} to {length.max():g}")
     if hand.vertices_mm.dtype != q.dtype or hand.vertices_mm.device != q.device:
-        hand = hand.to(q.dtype, q.device)
+        hand = hand.to(q.device, q.dtype)
     batch, other = q.shape[:-2], q.new_tensor([-1.0 if side == "left" else 1.0, 1.0, 1.0])
     T = forward_kinematics(hand, q.reshape(-1, 16, 4), (other * wrist).expand(*batch, 3).reshape(-1, 3))
     M = skinning_transforms(hand, T)

@@ -8,6 +8,7 @@ can be looked at through `ssh -L`.
 import io
 import time
 import webbrowser
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,7 +30,7 @@ from ..hand.kinematics import forward_kinematics
 from ..support.files import write_json
 from .joint_files import JointWriter, joint_files
 from .sources import Source
-from .tracker import HandSeen, Tracker
+from .tracker import HandSeen
 
 HIGH, STRIP = 360, 34  # px of the picture, and of the line of text below it
 AROUND_MM = 350.0  # depth before and behind the hand that the grey values show
@@ -203,13 +204,13 @@ class Recorder:
 
 
 def live(
-    source: Source, tracker: Tracker, out: Path, page: Page, browser: bool = True
+    source: Source, tracker: Callable[[np.ndarray], HandSeen], out: Path, page: Page, browser: bool = True
 ) -> tuple[int, float, list[Path]]:
     """Track a source's images and show them, until they end or q is pressed.
 
     Args:
         source: the camera.
-        tracker: made for the same camera.
+        tracker: a `Tracker` for the same camera.
         out: where recordings go.
         page: shows the pictures.
         browser: open the page in the user's browser.

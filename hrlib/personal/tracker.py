@@ -16,13 +16,14 @@ from ..frames.crops import Crops
 from ..frames.find import GAP, JUMP_MM, crop_frame
 from ..frames.folder import camera_for, mirrored
 from ..frames.frame import Frame
+from ..frames.quality import without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
 from ..hand.posed import PosedHand, pose_hand
 from ..hand.rig import HandRig, load_hand
 from ..method import wrist_position
 from ..network.checkpoint import load_network
-from ..network.posenet import PoseNet
+from ..network.model import PoseModel
 from ..refine.saved import NETWORK, load_refined, refined_side
 from ..support.autograd import for_every_use
 from .check import LEAST_DEPTH_MM, MOST_DEPTH_MM
@@ -151,7 +152,7 @@ class Tracker:
         """The hand in the next frame [H, W]; see `predict` for its numbers."""
         depth = as_depth(depth_mm)
         self._count += 1
-        frame = Frame(f"{self._count}", depth, camera_for(depth.shape, self.camera))
+        frame = _frame(f"{self._count}", depth, self.camera)
         with _apart():
             crop, why = self._crop(frame)
             if crop is not None and self._looked_again(frame):
@@ -234,7 +235,7 @@ def _of_one_hand(
     numbers, side = as_camera(camera), _checked_side(side)
     if not images:
         raise ValueError("depth_mm must hold at least one image, got none")
-    frames = [Frame(f"{i}", image, camera_for(image.shape, numbers)) for i, image in enumerate(images)]
+    frames = [_frame(f"{i}", image, numbers) for i, image in enumerate(images)]
     look = first_look(frames, net, hand, side, of)
     net, hand = look.told(net, hand)
     read = [mirrored(frame) for frame in frames] if look.side == "left" else frames
@@ -246,6 +247,11 @@ def _of_one_hand(
     if not any(seen.found for seen in found.values()):
         raise NoHandFound(f"no hand in any of {len(frames)} frames; {_with_unit(found['0'].why, images[0])}")
     return [found[frame.name] for frame in frames]
+
+
+def _frame(name: str, image: np.ndarray, camera: Camera | tuple[float, float]) -> Frame:
+    depth_mm, filled = without_gaps(image)
+    return Frame(name, depth_mm, camera_for(depth_mm.shape, camera), filled=filled)
 
 
 def _seen(shots: Tracked, look: FirstLook, hand: HandRig) -> list[HandSeen]:
@@ -291,7 +297,7 @@ def _checked_side(side: str | None) -> str | None:
     return side
 
 
-def _model(folder: str | Path | None) -> tuple[PoseNet, HandRig, str | None]:
+def _model(folder: str | Path | None) -> tuple[PoseModel, HandRig, str | None]:
     """Network, hand and side of a model, loaded once."""
     if folder is None:
         return _loaded(None, 0)
@@ -300,7 +306,7 @@ def _model(folder: str | Path | None) -> tuple[PoseNet, HandRig, str | None]:
 
 
 @lru_cache(4)
-def _loaded(folder: str | None, changed: int) -> tuple[PoseNet, HandRig, str | None]:
+def _loaded(folder: str | None, changed: int) -> tuple[PoseModel, HandRig, str | None]:
     with _apart():
         hand = load_hand()
         if folder is None:

@@ -14,7 +14,7 @@ import torch
 from core_fixtures import CAMERA, drawn_frames, template
 from PIL import Image
 
-from hrlib.__main__ import COMMANDS
+from hrlib.__main__ import COMMANDS, LiveImages
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.personal import live as module
@@ -29,7 +29,7 @@ def seen_hand(side="right", why="") -> HandSeen:
     """A hand as a tracker gives it, without any network."""
     from hrlib.hand.posed import pose_hand
 
-    wrist = np.float32([10, 60, 500])
+    wrist = np.float32([10, -80, 500])
     joints = pose_hand(template(), REST, wrist, side).joints_mm
     return HandSeen(joints * (np.nan if why else 1), 0.0 if why else 0.8, side, (), REST, wrist, template(), why)
 
@@ -82,15 +82,14 @@ def test_the_picture_shows_depth_joints_and_hand(side):
     seen = seen_hand(side)
     shown = picture(depth, CAMERA, seen, 12.34)
     assert shown.shape == (360 + 34, 480 + 360, 3)
-    assert shown[300, 240].min() > 100 and shown[10, 10].max() < 40, "near is bright, nothing is dark"
+    assert shown[225, 240].min() > 100 and shown[10, 10].max() < 40, "near is bright, nothing is dark"
     u, v = ((CAMERA.project(seen.joints_mm[12]) + 0.5) * 1.5).round().astype(int)  # a tip, where a bone ends
     around = shown[v - 2 : v + 3, u - 2 : u + 3].reshape(-1, 3).astype(int)
     assert (np.ptp(around, 1) > 40).any(), "in colour"
     hand = (shown[:360, 480:] < 250).any(-1)
     assert 0.1 < hand.mean() < 0.6
-    # the thumb is on the side of the camera's picture where its joints are
-    middle, thumb = np.argwhere(hand)[:, 1].mean(), seen.joints_mm[4, 0] - seen.joints_mm[12, 0]
-    assert (np.argwhere(hand[180:250])[:, 1].mean() - middle) * thumb > 0
+    x, y = (1.44 * (seen.joints_mm[3] - seen.joints_mm.mean(0))[:2]).round().astype(int)  # the thumb, 360 px on 250 mm
+    assert hand[180 + y, 180 + x] and not hand[180 + y, 180 - x], "on the side where the camera sees it"
     red = (shown[360:].astype(int) @ [1, -1, 0] > 100).sum()
     assert red == 0 < (picture(depth, CAMERA, seen, 12.34, True)[360:].astype(int) @ [1, -1, 0] > 100).sum()
 
@@ -111,11 +110,15 @@ def test_r_records_what_the_other_commands_read(tmp_path):
                 keys.append("q" if i == 5 else "r")
             yield image
 
-    keys, shown = [], []
-    page = SimpleNamespace(show=shown.append, pressed=lambda: [keys.pop()] if keys else [], address="http://nowhere/")
+    class Pressed(Page):
+        def pressed(self):
+            return [keys.pop()] if keys else []
+
+    keys: list[str] = []
     source, tracker = Source(images(), (290.0, 290.0), 0.125), iter(hands)
-    count, speed, folders = live(source, lambda image: next(tracker), tmp_path, page, browser=False)
-    assert count == len(shown) == 6 and speed > 0 and len(folders) == 1
+    with Pressed() as page:
+        count, speed, folders = live(source, lambda image: next(tracker), tmp_path, page, browser=False)
+    assert count == 6 and speed > 0 and len(folders) == 1
     told = json.loads((folders[0] / "camera.json").read_text())
     again = DepthFolder(folders[0], Camera(**told["camera"]), told["unit_mm"])
     assert [frame.depth_mm[0, 0] for frame in again] == [502, 503, 504]
@@ -142,7 +145,7 @@ def test_the_command_on_a_folder(tmp_path, capsys, monkeypatch):
     opened_pages = []
     monkeypatch.setattr(module.webbrowser, "open", lambda address: opened_pages.append(address))
     camera = tuple(vars(CAMERA).values())
-    assert COMMANDS["live"](tmp_path / "frames", camera, 0.25, out=tmp_path / "out") == 0
+    assert COMMANDS["live"](LiveImages(tmp_path / "frames", camera, 0.25), out=tmp_path / "out") == 0
     out = capsys.readouterr().out
     assert "live: 2 images, " in out and out.rstrip().endswith("recorded: nothing") and opened_pages[0] in out
     assert not (tmp_path / "out").exists()

@@ -94,9 +94,9 @@ def test_what_does_not(depth, message):
 
 
 def test_no_hand_says_why():
-    with pytest.raises(NoHandFound, match=".+"):
+    with pytest.raises(NoHandFound, match="no depth between 150 and 1500 mm"):
         predict(np.zeros((240, 320)), CAMERA)
-    with pytest.raises(NoHandFound, match=r"half of all depths are beyond 8000 mm: are they mm\?|beyond 8000"):
+    with pytest.raises(NoHandFound, match="half of all depths are beyond 8000: are they mm"):
         predict(np.full((240, 320), 8000, np.uint16), CAMERA)
     with pytest.raises(NoHandFound, match="no hand in any of 2 frames"):
         predict(np.zeros((2, 240, 320)), CAMERA)
