@@ -65,6 +65,13 @@ def track(
 ) -> Iterator[tuple[Tracked | None, dict[str, str]]]:
     """The hand in each frame, `chunk` frames in memory at a time, and the reason for each frame left out.
 
+    >>> from hrlib.frames.frame import Frame
+    >>> hand = hrlib.load_hand()
+    >>> network, _ = hrlib.load_network(hand)
+    >>> for shots, left_out in hrlib.track(network, hand, [Frame("00001.png", depth_mm, camera)]):
+    ...     print(shots.names, shots.joints_mm.shape, left_out)
+    ['00001.png'] torch.Size([1, 21, 3]) {}
+
     processes: see `stream.over_chunks`.
     """
     for (shots, left_out), unreadable in over_chunks(partial(_tracked_chunk, net, hand, fit), frames, processes, chunk):

@@ -82,7 +82,7 @@ def predict(
             images of one hand; or an iterator, whose frames go through a `Tracker` as they come.
         camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, or its matrix [3, 3].
         side: which hand it is, "right" or "left"; None asks the model, or else the frames.
-        model: folder that `hrlib refine` has written; None takes the base model.
+        model: folder that `hrlib refine` has written, or a checkpoint of the template's; None takes the base model.
         fit: also fit each predicted pose to its frame: better joints, about 0.1 s a frame.
 
     Returns:
@@ -301,8 +301,9 @@ def _model(folder: str | Path | None) -> tuple[PoseModel, HandRig, str | None]:
     """Network, hand and side of a model, loaded once."""
     if folder is None:
         return _loaded(None, 0)
-    file = Path(folder) / NETWORK
-    return _loaded(str(Path(folder).resolve()), file.stat().st_mtime_ns if file.is_file() else 0)
+    path = Path(folder).resolve()
+    file = path if path.is_file() else path / NETWORK
+    return _loaded(str(path), file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 @lru_cache(4)
@@ -311,6 +312,9 @@ def _loaded(folder: str | None, changed: int) -> tuple[PoseModel, HandRig, str |
         hand = load_hand()
         if folder is None:
             return load_network(hand)[0], hand, None
+        if Path(folder).is_file():
+            net, training = load_network(hand, folder)
+            return net, hand, training.get("side")
         return *load_refined(folder, hand), refined_side(folder)
 
 

@@ -16,6 +16,7 @@ from hrlib.personal import tracker as module
 from hrlib.personal.first_look import first_look
 from hrlib.personal.track import track
 from hrlib.personal.tracker import HandSeen, Tracker, as_camera, as_depth, predict
+from hrlib.support.paths import ONE_HAND_MODEL
 
 GOOD = (2, 4, 5)  # of the drawn frames: alone, each tells its side
 
@@ -211,6 +212,12 @@ def test_a_fit_needs_gradients_whatever_the_caller_has():
 
 def test_as_depth_of_saturated_counts():
     assert as_depth(np.array([[0, 65535]], np.uint16)).tolist() == [[0, 65535]]
+
+
+def test_a_model_of_ones_own():
+    seen = predict(images()[5], CAMERA, model=ONE_HAND_MODEL)
+    assert seen.hand is module._loaded(str(ONE_HAND_MODEL.resolve()), ONE_HAND_MODEL.stat().st_mtime_ns)[1]
+    assert not np.allclose(seen.joints_mm, predict(images()[5], CAMERA).joints_mm, atol=0.1)
 
 
 def test_names_of_the_library():
