@@ -33,7 +33,7 @@ from .sources import Source
 from .tracker import HandSeen
 
 HIGH, STRIP = 360, 34  # px of the picture, and of the line of text below it
-AROUND_MM = 350.0  # depth before and behind the hand that the grey values show
+AROUND_MM = 220.0  # depth before and behind the hand that the grey values show
 SLOW = 0.9  # of the frames/s so far, against what the last frame says
 WAIT_S = 2.0  # for the next picture, before a browser is given the last one again
 PAPER, INK, GREY, RED = (255, 255, 255), (34, 49, 63), (70, 70, 70), (200, 60, 50)
