@@ -26,7 +26,7 @@ from hrlib.method import evaluate_step, without_forearm
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict, predict_turned
 from hrlib.refine import RECIPES, BestSettings, refine
-from hrlib.refine.explain import explain
+from hrlib.refine.gauss_newton import fitted_poses
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ONE_HAND_MODEL
 from hrlib.synthetic.people import USERS, record
 
@@ -58,7 +58,7 @@ def three_ways(net, hand, test) -> dict[str, dict]:
     """One model on a user's test frames: each frame seen once; in five turned views, as `hrlib predict` sees it; and the
     poses from five views fitted to each frame."""
     five = predict_turned(net, test.crops)
-    fitted = explain(hand, test.crops, five, progress=False).prediction
+    fitted = fitted_poses(hand, test.crops, five, progress=False).prediction
     poses = {"once": predict(net, test.crops), "five": five, "fitted": fitted}
     return {way: measured(poses[way], hand, test) for way in WAYS}
 

@@ -213,7 +213,7 @@ def predict(
         side: which hand it is; by default the model's, and without --model the one that explains the frames better.
         model: folder that hrlib refine has written, or a checkpoint; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
-        fit: also fit each predicted pose to its frame, and make movements even; better joints, about 0.1 s a frame.
+        fit: also fit each predicted pose to its frame, and make movements even; better joints, about 10 ms a frame.
         network: module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
         hand: rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
     """

@@ -28,14 +28,14 @@ from ..network.known import told_what_it_sees
 from ..network.model import PoseModel
 from ..network.posenet import Prediction
 from ..network.predict import predict_turned
-from ..refine.explain import ExplainSettings, explain
+from ..refine.gauss_newton import FitSettings, fitted_poses
 from ..support.ground_truth import Noted
 from .joint_errors import Protocol, cross_fitted_errors, errors_without, numbers, success_curve
 
 LEAST_INSIDE = 0.5  # share; on development people, crops 60 to 100 mm off their joints' mean still hold 0.9 of them
 CURVE_MM = np.arange(0.0, 81.0, 5.0)  # of the success curves that are recorded
 JOINTS = {"21": tuple(range(len(POINT_NAMES))), "16": JOINT_POINTS}
-SINGLE = ExplainSettings(smooth=0.0)  # frames that are no recording do not move evenly
+SINGLE = FitSettings(smooth=0.0)  # frames that are no recording do not move evenly
 
 Points = Float[np.ndarray, "K 21 3"]
 Offset = Float[np.ndarray, "21 3"]
@@ -84,8 +84,8 @@ def poses(net: PoseModel, hand: HandRig, found: FoundFrames, fitted: bool = Fals
     prediction = predict_turned(net, found.crops)
     if not fitted:
         return prediction
-    settings = ExplainSettings() if found.recording else SINGLE
-    return explain(hand, found.crops, prediction, settings, neighbours=found.recording, progress=progress).prediction
+    settings = FitSettings() if found.recording else SINGLE
+    return fitted_poses(hand, found.crops, prediction, settings, progress).prediction
 
 
 def points_of(prediction: Prediction, hand: HandRig, crops: Crops) -> Points:

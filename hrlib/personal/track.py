@@ -15,10 +15,8 @@ from ..network.model import PoseModel
 from ..network.posenet import Prediction
 from ..network.predict import predict, predict_turned
 from ..refine.confidence import confidence
-from ..refine.explain import ExplainSettings, explain
+from ..refine.gauss_newton import fitted_poses
 from .stream import CHUNK, crop_chunk, over_chunks
-
-QUICK = ExplainSettings(iterations=30)  # 0.5 mm farther off than from turned views and twice as many (user A)
 
 
 @dataclass(frozen=True)
@@ -49,13 +47,12 @@ def tracked(
         net, hand: the model.
         crops: of the frames, in their order.
         names: of the frames.
-        fit: also fit each predicted pose to its frame (`explain`).
-        quick: see each frame once, not turned, and fit in half as many iterations: a third of the time.
+        fit: also fit each predicted pose to its frame (`fitted_poses`).
+        quick: see each frame once, not turned.
     """
     prediction = (predict if quick else predict_turned)(net, crops)
     if fit:
-        settings = QUICK if quick else ExplainSettings()
-        prediction = explain(hand, crops, prediction, settings, progress=len(crops) > 200).prediction
+        prediction = fitted_poses(hand, crops, prediction).prediction
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops)
     return Tracked(list(names), crops, prediction, joints_mm, sure)
 

@@ -97,7 +97,7 @@ def fit_hand(
     shape, and a few lost hands bend the shape of all. The fit begins at `start`, by default the template. Raises ValueError
     for no frames.
     """
-    _require(crops, prediction)
+    require_places(crops, prediction)
     some = evenly(len(crops), settings.shape_frames)
     crops, prediction = crops[some], prediction[some]
     start = HandShape.template(hand.vertices_mm) if start is None else start.detach()
@@ -140,7 +140,7 @@ def fit_to_depth(
     progress: bool = True,
 ) -> Explained:
     """The pose of each frame, from the predicted one on; the frames are taken for a sequence. Raises as `explain`."""
-    _require(crops, prediction)
+    require_places(crops, prediction)
     pieces = [slice(first, first + CHUNK) for first in range(0, len(crops), CHUNK)]
     bar = tqdm(pieces, desc="explain the frames", disable=not progress or len(pieces) < 3)
     fits = [_fit(hand, crops[piece], prediction[piece], settings) for piece in bar]
@@ -187,7 +187,7 @@ def points_explained(
     return on_the_hand(spread_out(crops, settings.points), T, crops, settings.wrist_mm).sum(1)
 
 
-def _require(crops: Crops, prediction: Prediction):
+def require_places(crops: Crops, prediction: Prediction):
     if not len(crops):
         raise ValueError("crops must hold at least one frame, got none")
     if prediction.offset is None:
@@ -235,7 +235,7 @@ def surprise(
     hand: HandRig, crops: Crops, prediction: Prediction, settings: ExplainSettings = ExplainSettings()
 ) -> Float[Tensor, " B"]:
     """How badly each prediction explains its frame: the depth and data terms of a fit, weighted. Raises as `explain`."""
-    _require(crops, prediction)
+    require_places(crops, prediction)
     pieces = [slice(first, first + CHUNK) for first in range(0, len(crops), CHUNK)]
     return torch.cat([Comparison(crops[piece], settings).distance(prediction[piece], hand)[0] for piece in pieces])
 

@@ -71,11 +71,11 @@ def _forward(points, radius, depth, winners, threads):
         for item in range(items * part // threads, items * (part + 1) // threads):
             image, band = item // bands, item % bands
             top, bottom = height * band // bands, height * (band + 1) // bands
-            _splat_rows(points[image], radius, depth[image], winners[image], top, bottom)
+            splat_rows(points[image], radius, depth[image], winners[image], top, bottom)
 
 
 @compiled()
-def _splat_rows(points, radius, depth, winners, top, bottom):
+def splat_rows(points, radius, depth, winners, top, bottom):
     """Rows top <= i < bottom of one image. The rows kept are longer, for the last step may pass the image's edge."""
     width = depth.shape[1]
     stride = width + LANES - 1

@@ -22,7 +22,8 @@ from hrlib.personal import track as tracking
 from hrlib.personal.result import PersonalResult
 from hrlib.personal.run import RunOptions, checked, refine_checked
 from hrlib.refine import refine
-from hrlib.refine.explain import ExplainSettings, explain
+from hrlib.refine.explain import ExplainSettings
+from hrlib.refine.gauss_newton import fitted_poses
 from hrlib.support import ground_truth, paths
 from hrlib.support.paths import ONE_HAND_MODEL
 from hrlib.synthetic import people
@@ -72,7 +73,7 @@ def all_that_follows(frames: list[Frame], folder: Path, wristband: bool) -> dict
     best = refine_checked(check, net, hand, BEST, folder, RunOptions(anyway=True, progress=False))
     paper = refine(net, hand, crops, replace(PAPER, wristband=wristband), folder / "paper", progress=False)
     found = predict(paper.net, crops)
-    fits = explain(hand, crops, found, QUICK, progress=False)
+    fits = fitted_poses(hand, crops, found, progress=False)
     ((seen, left_out),) = tracking.track(paper.net, hand, frames)
     parts = {
         **{f"check.{name}": part for name, part in vars(check.crops).items()},
@@ -94,9 +95,6 @@ def all_that_follows(frames: list[Frame], folder: Path, wristband: bool) -> dict
 def test_refinement_fits_and_predictions_read_no_truth(wristband, poisons, tmp_path, monkeypatch):
     monkeypatch.setattr(people, "SEQUENCE", FRAMES)
     monkeypatch.setattr(run, "write_all", without_pictures)
-    monkeypatch.setattr(
-        tracking, "explain", lambda hand, crops, start, settings, **more: explain(hand, crops, start, QUICK, **more)
-    )
     honest = replace(USERS["B"], wristband=wristband).recording(template(), "train", 0)
     ground_truth.forget()
     before = all_that_follows(honest, tmp_path / "honest", wristband)
