@@ -84,7 +84,7 @@ wheel: $(STAMP)  ## build the wheel, install it into a fresh environment without
 	@$(BIN)/python tests/check_wheel.py
 
 bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of notebook 08); a machine with nothing else to do
-	@set -e; for part in render skinning predict step growth pretrain viewer; do \
+	@set -e; for part in render skinning predict step fit growth pretrain viewer; do \
 	  echo "benchmarks/bench_$$part.py"; $(BIN)/python benchmarks/bench_$$part.py; done
 	@$(BIN)/python -m hrlib reproduce --only 08
 

@@ -1,0 +1,177 @@
+"""The pose of each frame by Gauss-Newton (`hrlib predict --fit`) beside Adam on nearly the same energy: errors and time.
+
+Writes benchmarks/results/fit.json. Both begin at the base model's five views, told the shape that it sees, of the first test
+frames of each development person; ours also at a single view. One thread. Time is that of the processor, which other programs
+disturb less; the ratio is what counts. Weights and numbers of steps were chosen on these people. The real set was looked at
+once, at the end. Two minutes on one core.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from hrlib.companion import results
+from hrlib.datasets.fetch import dataset_folder
+from hrlib.datasets.real_joints import RealJoints
+from hrlib.evaluation.found import find_real, points_of
+from hrlib.evaluation.joint_errors import errors_without
+from hrlib.hand.joints import JOINT_POINTS
+from hrlib.hand.rig import load_hand
+from hrlib.method import predicted_joints
+from hrlib.network.checkpoint import load_network
+from hrlib.network.known import told_what_it_sees
+from hrlib.network.predict import predict, predict_turned
+from hrlib.refine import RECIPES, refine
+from hrlib.refine import gauss_newton as gn
+from hrlib.refine.explain import ExplainSettings, explain, surprise
+from hrlib.refine.gauss_newton import FitSettings, fitted_poses
+from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.people import USERS, record
+
+REAL = "handpose_x_plus"
+FITS = {
+    "adam": lambda *frames: explain(*frames, ExplainSettings(), progress=False).prediction,
+    "gauss_newton": lambda *frames: fitted_poses(*frames, progress=False).prediction,
+}
+
+
+def timed(function, *arguments):
+    """What a function returns, and the processor's milliseconds that it takes."""
+    began = time.process_time()
+    result = function(*arguments)
+    return result, 1e3 * (time.process_time() - began)
+
+
+def compare(net, hand, crops) -> tuple[dict, dict, dict]:
+    """Poses and milliseconds a frame of the network's views, one and five, and of both fits; the stages of ours."""
+    poses, times = {}, {}
+    for name, views in (("once", predict), ("five", predict_turned)):
+        poses[name], ms = timed(views, net, crops)
+        times[name] = ms / len(crops)
+    for name, fit in FITS.items():
+        fit(hand, crops[:3], poses["five"][:3])  # compiles
+        poses[name], ms = timed(fit, hand, crops, poses["five"])
+        times[name] = ms / len(crops)
+    poses["gauss_newton_once"], ms = timed(FITS["gauss_newton"], hand, crops, poses["once"])
+    times["gauss_newton_once"] = ms / len(crops)
+    return poses, times, stages(hand, crops, poses["five"])
+
+
+def stages(hand, crops, predicted) -> dict[str, float]:
+    """Milliseconds a frame of each part of a fit, the parts of a step counted as often as they are done."""
+    s, crops, predicted = FitSettings(), crops[: gn.CHUNK], predicted[: gn.CHUNK]
+    B, steps, ms = len(crops), s.steps + s.more_steps, {}
+    arrays, terms = gn.hand_arrays(hand, s.rim_mm), gn.terms_of(s, crops.cube_mm)
+    poses = gn.start_poses(predicted, hand, crops)
+    frames, ms["start: target, forearm, points"] = timed(gn.frames_of, predicted, hand, crops, s)
+    ms["start: target, forearm, points"] *= 2  # again before `more_steps`
+    scratch, looks = gn._scratch(len(arrays.cloud), terms.cube_mm), steps + 2
+
+    def each(function, *more):
+        return timed(lambda: [function(t, *more) for t in range(B)])[1]
+
+    whole = timed(lambda: [gn._look(t, t, poses, frames, arrays, terms, scratch) for t in range(B)])[1]
+    pose = timed(
+        lambda: [
+            gn._pose(p, T, x, arrays, scratch.F, scratch.axes, j)
+            for p, T, x, j in zip(*(part[:B] for part in poses[:4]), strict=True)
+        ]
+    )[1]
+    skin = timed(lambda: [gn._skin(scratch.F, arrays, scratch.M, scratch.posed) for _ in range(B)])[1]
+    depth = timed(lambda: [_depth(t, frames, arrays, terms, scratch) for t in range(B)])[1] - skin
+    data = timed(lambda: [_data(t, frames, terms, scratch) for t in range(B)])[1]
+    ms["pose the cloud"] = looks * (pose + skin)
+    ms["depth term: splat, compare, pull"] = looks * depth
+    ms["data term: nearest points, pull"] = looks * data
+    ms["pulls to bones, votes, limits"] = looks * (whole - pose - skin - depth - data)
+    A, L = np.zeros((B, gn.NUMBERS, gn.NUMBERS)), np.zeros((B, gn.NUMBERS, gn.NUMBERS))
+    J, gradient = np.zeros((B, 21, 3, gn.NUMBERS)), np.zeros((B, gn.NUMBERS))
+    springs, uneven, sprung, x = np.zeros((B, 21)), np.zeros(B), np.zeros((B, 21, 3)), np.zeros((B, gn.NUMBERS))
+    joints = poses.joints[:B] + frames.centre[:, None]
+    gn._accelerations(joints, terms, springs, uneven)
+    gn._sprung(joints, springs, sprung)
+    fixed = poses, springs, sprung, gn.FIRST_DAMPING, terms, arrays, scratch
+    ms["normal equations"] = steps * each(lambda t: gn._equations(t, t, *fixed, gradient[t], A[t], L[t], J[t]))
+    solve = gn._conjugate_gradients, A, L, J, springs, gradient, x, s.solver_steps
+    ms["solve for all frames"] = steps * timed(*solve)[1]
+    ms["end: how well each pose explains its frame"] = timed(surprise, hand, crops, predicted)[1]
+    return {name: value / B for name, value in ms.items()}
+
+
+def _depth(t, frames, arrays, terms, scratch):
+    gn._skin(scratch.F, arrays, scratch.M, scratch.posed)  # the cut has moved points away
+    gn._depth_term(frames.target[t], frames.cut[t], terms, scratch)
+
+
+def _data(t, frames, terms, scratch):
+    gn._data_term(frames.data[t], frames.counts[t], terms, scratch)
+
+
+def development(net, template, count: int) -> dict:
+    """Errors and times of A-D."""
+    rows = {}
+    for name, user in tqdm(USERS.items(), "people"):
+        test = record(user, template, count, "test", progress=False)
+        own, hand = told_what_it_sees(net, template, test.crops)
+        poses, times, parts = compare(own, hand, test.crops)
+        points = {way: predicted_joints(pose, hand, test.crops) for way, pose in poses.items()}
+        errors = {way: (p - test.joints_mm).norm(dim=-1)[:, list(JOINT_POINTS)].mean(1) for way, p in points.items()}
+        rows[name] = {
+            "frames": len(test.crops),
+            "mean16_mm": {way: error.mean().item() for way, error in errors.items()},
+            "median16_mm": {way: error.median().item() for way, error in errors.items()},
+            "surprise": {way: surprise(hand, test.crops, pose).mean().item() for way, pose in poses.items()},
+            "ms": times,
+            "stages_ms": parts,
+        }
+        print(name, {way: round(mm, 2) for way, mm in rows[name]["mean16_mm"].items()}, "mm", flush=True)
+    return rows
+
+
+def real(net, template) -> dict:
+    """Errors of the real set, whose frames without labels tell the hand's shape, as `evaluate.py` has it."""
+    found = find_real(RealJoints(REAL), progress=False)
+    refined = refine(net, template, found.crops, RECIPES["best"], progress=False)
+    poses, times, _ = compare(refined.net, refined.hand, found.crops)
+    points = {way: points_of(pose, refined.hand, found.crops) for way, pose in poses.items()}
+    kinds, chosen = {"as_they_are": "none", "offset_removed": "hand"}, list(JOINT_POINTS)
+    errors = {
+        how: {way: float(errors_without(kind, p, found.true_mm)[:, chosen].mean()) for way, p in points.items()}
+        for how, kind in kinds.items()
+    }
+    return {"frames": len(found.crops), "mean16_mm": errors, "ms": times}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=100, help="test frames of each person")
+    parser.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help=f"also {REAL}")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "fit.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    template = load_hand()
+    net = load_network(template)[0]
+    metrics = {"users": development(net, template, arguments.frames)}
+    data = {"hand": HAND_ASSET, "base model": BASE_MODEL}
+    if arguments.real:
+        metrics["real"], data["real frames"] = {REAL: real(net, template)}, dataset_folder(REAL) / "joints.npz"
+    rows = metrics["users"].values()
+    names = {part for row in rows for part in row["stages_ms"]}
+    metrics["stages_ms"] = {part: statistics.mean(row["stages_ms"][part] for row in rows) for part in sorted(names)}
+    metrics["ms"] = {way: statistics.mean(row["ms"][way] for row in rows) for way in ("once", "five", *FITS)}
+    metrics["times_as_fast"] = metrics["ms"]["adam"] / metrics["ms"]["gauss_newton"]
+    metrics["worst_of_adam"] = max(r["mean16_mm"]["gauss_newton"] / r["mean16_mm"]["adam"] for r in rows)
+    print({key: metrics[key] for key in ("ms", "times_as_fast", "worst_of_adam", "stages_ms")})
+    print(metrics.get("real", ""))
+    parameters = {"frames": arguments.frames, "adam": ExplainSettings(), "gauss_newton": FitSettings(), "threads": 1}
+    made = results.provenance(parameters, 0, data)
+    results.write_result(arguments.out, "fit", metrics, {}, made, "quick" if arguments.frames >= 60 else "smoke")
+
+
+if __name__ == "__main__":
+    main()
