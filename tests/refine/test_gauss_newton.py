@@ -236,7 +236,7 @@ def test_what_cannot_be_fitted_is_refused(frames):
     batch, start = frames
     with pytest.raises(ValueError, match="crops must hold at least one frame, got none"):
         fitted_poses(template(), batch.crops[[]], start[[]])
-    with pytest.raises(ValueError, match="take a network with offset=True"):
+    with pytest.raises(ValueError, match="prediction must say where the hand is: take a network with an offset"):
         fitted_poses(template(), batch.crops, Prediction(start.rotations, None))
     broken = replace(start, offset=start.offset * float("nan"))
     with pytest.raises(ValueError, match="prediction holds NaN or infinite numbers"):
