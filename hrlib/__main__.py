@@ -187,7 +187,8 @@ def refine(
             print(text)
         numbers = " ".join(f"{number:.10g}" for number in source.camera)
         print(f"refine: {len(result.after)} frames, recipe {learning.recipe}; look at {result.files['report.html']}")
-        known = f"--camera {numbers} --unit-mm {source.unit_mm:.10g} --model {out}"
+        packed = "" if source.encoding == "depth" else f" --encoding {source.encoding}"
+        known = f"--camera {numbers} --unit-mm {source.unit_mm:.10g}{packed} --model {out}"
         known += "" if learning.hand is None else f" --hand {learning.hand}"
         known += "" if learning.network is None else f" --network {learning.network}"
         print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")

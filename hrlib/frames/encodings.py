@@ -50,6 +50,10 @@ def refuse_colours(colours: Shaped[np.ndarray, "H W C"], path: Path) -> None:
         raise ValueError(
             f"{path}: wanted one channel, got shape {colours.shape} of {colours.dtype}; save depth, [H, W], alone"
         )
+    if path.suffix.lower() == ".png" and path.read_bytes()[24:25] == b"\x10":  # bits of a channel, in the header
+        raise ValueError(
+            f"{path}: a colour image of 16 bits, of which 8 can be read; save one channel of it as 16-bit grey PNG or .npy"
+        )
     if (colours[..., 0] == colours[..., 1]).all() and (colours[..., 1] == colours[..., 2]).all():
         raise ValueError(
             f"{path}: an 8-bit grey image saved in colour: depth was probably lost when it was exported; export it as 16-bit "

@@ -1,5 +1,8 @@
 """Depth packed into colours: each encoding on a surface with carries, and messages that name the right one."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,6 +94,20 @@ def test_pictures_are_packed_in_no_way(tmp_path):
         ValueError, match="c.png: encoding rg wants colours, got one channel of uint16; leave --encoding out"
     ):
         read_depth(save(tmp_path / "c.png", surface().astype(np.uint16)), encoding="rg")
+
+
+def test_colours_of_sixteen_bits_would_lose_half_of_them(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    counts = np.repeat(surface().astype(">u2")[..., None], 3, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in counts)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 80, 60, 16, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(ValueError, match="a.png: a colour image of 16 bits, of which 8 can be read; save one channel"):
+        read_depth(tmp_path / "a.png")
 
 
 def test_the_option_has_the_encodings_that_there_are():
