@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/.set-up
 SYSTEM_LIBRARIES := libusb-1.0-0 libegl1 libgl1 libx11-6 libgomp1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb notebooks/class/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .DEFAULT_GOAL := help

@@ -1,4 +1,4 @@
-"""What notebooks 05 and 06 measure of refined models: the numbers of their figures, and the values of claims."""
+"""What notebooks 05, 06, 07 and 10 measure of refined models: the numbers of their figures, and the values of claims."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from ..evaluation.ablation import Measured, gaps_closed
 from ..evaluation.before_after import WORSE_MM, Judged, changes, moved_mm, summary, telling_frames
 from ..evaluation.found import RealEvaluation
 from ..evaluation.joint_errors import joint_error_mm
 from ..evaluation.metrics import finger_state_auc, jitter_mm
+from ..evaluation.nyu_icvl import ProtocolSettings
 from ..hand.joints import JOINT_POINTS
 from ..hand.rig import HandRig
 from ..refine import RECIPES, BestSettings, PaperSettings
@@ -112,13 +114,84 @@ def forearm_pairs() -> tuple[dict[str, dict], dict[str, Path]] | None:
     return pairs, files
 
 
+# -- notebook 07: the data sets' own frames ---
+
+
+def protocol_for(profile: str) -> ProtocolSettings:
+    """The paper's recipe on a data set's own frames; the full profile, on all of them, can go on after a stop."""
+    tiny = ProtocolSettings(PaperSettings(epochs=1, batch=3, micro=3), frames=6)
+    whole = ProtocolSettings(PaperSettings(batch=1000), out=paths.RUNS / "protocol")
+    return pick(profile, smoke=tiny, quick=ProtocolSettings(PaperSettings(epochs=2), frames=500), full=whole)
+
+
+# -- notebook 10: what each part of `best` is worth ---
+
+
+def short_recipe(profile: str, seed: int) -> BestSettings:
+    """Recipe `best` for the ablation: quick in one round, with half the frames in a batch and half the fits' iterations."""
+    short = BestSettings(
+        rounds=1,
+        frames=200,
+        steps=45,
+        prepare=15,
+        synthetic=50,
+        segmented=200,
+        runs=5,
+        explain=ExplainSettings(iterations=30, shape_frames=80),
+    )
+    few = ExplainSettings(iterations=5, shape_frames=20)
+    tiny = replace(short, frames=60, steps=5, prepare=2, segmented=16, explain=few)
+    return replace(pick(profile, smoke=tiny, quick=short, full=BestSettings(rounds=2, frames=400)), seed=seed)
+
+
+def ablation_rows(
+    ablation: Mapping[str, Mapping[str, Measured]], base: Mapping[str, Measured], oracles: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """The numbers of `figure_ablation`: user -> rows of the variants, the base model's, and the supervised oracle's error."""
+    return {
+        name: {
+            "rows": {variant: measured.summary() for variant, measured in variants.items()},
+            "base": base[name].summary(),
+            "oracle_mm": oracles["users"][name]["oracle"]["once"]["mean16"] if oracles else None,
+            "test_frames": len(base[name].error_mm),
+        }
+        for name, variants in ablation.items()
+    }
+
+
+def frame_curves(
+    counts: Mapping[str, Sequence[int]], by_frames: Mapping[str, Sequence[Measured]], base: Mapping[str, Measured]
+) -> dict[str, dict[str, Any]]:
+    """The numbers of `figure_frames`: user -> the error (mm) over the number of unlabelled frames."""
+    return {
+        name: {
+            "frames": counts[name],
+            "mean16_mm": [measured.summary()["mean16_mm"] for measured in by_frames[name]],
+            "base_mm": base[name].summary()["mean16_mm"],
+        }
+        for name in counts
+    }
+
+
+def gap_numbers(refined: Mapping[str, Mapping], paper: Mapping[str, Mapping]) -> dict[str, Any]:
+    """The numbers of `figure_gap`: each user's rows of refine.json with those of paper.json, and the gap that is closed."""
+    rows = {name: row | {key: paper[name][key] for key in ("alexnet", "paper")} for name, row in refined.items()}
+    return {"users": rows, "gap_closed": {name: gaps_closed(row, "five") for name, row in rows.items()}}
+
+
+def confidence_numbers(refined: Mapping[str, Measured], base: Mapping[str, Measured]) -> dict[str, Any]:
+    """The numbers of `figure_confidence`: each frame's confidence and error, and their rank correlations."""
+    return {
+        "spearman": {name: measured.summary()["confidence_spearman"] for name, measured in refined.items()},
+        "spearman_of_base": {name: base[name].summary()["confidence_spearman"] for name in refined},
+        "confidence": {name: measured.confidence for name, measured in refined.items()},
+        "error16_mm": {name: measured.error_mm for name, measured in refined.items()},
+    }
+
+
 # -- notebook 06: real frames, two recipes ------------------------------------------------------------------------------------
 
 Models = Mapping[str, Judged]  # by recipe
-FEW = ExplainSettings(iterations=3, shape_frames=12)
-TINY = BestSettings(1, 24, 2, prepare=1, synthetic=8, segmented=8, explain=FEW)
-# a third of the recipe's steps in each round of learning, with half the frames in each
-SHORT = replace(RECIPES["best"], steps=100, prepare=30, synthetic=50, segmented=400, runs=5)
 # 320 steps, where the full profile takes 340; faster than the paper's, since there are fewer frames
 FAST = replace(RECIPES["paper"], batch=25, learning_rate=2e-5, cloud_rate_mm=0.06)
 
@@ -128,8 +201,22 @@ def recipes_for(profile: str) -> dict[str, PaperSettings | BestSettings]:
     once = replace(RECIPES["paper"], epochs=1, batch=12)
     return {
         "paper": pick(profile, smoke=once, quick=FAST, full=RECIPES["paper"]),
-        "best": pick(profile, smoke=TINY, quick=SHORT, full=RECIPES["best"]),
+        "best": best_for(profile, 100, 24, 12),
     }
+
+
+def best_for(profile: str, steps: int, frames: int, shape_frames: int) -> BestSettings:
+    """Recipe `best` in a profile.
+
+    Args:
+        steps: of learning in each round of the quick profile; its batches hold half the recipe's frames.
+        frames: that the smoke profile explains.
+        shape_frames: of them, those that tell the hand's shape.
+    """
+    few = ExplainSettings(iterations=3, shape_frames=shape_frames)
+    tiny = BestSettings(1, frames, 2, prepare=1, synthetic=8, segmented=8, explain=few)
+    short = replace(RECIPES["best"], steps=steps, prepare=30, synthetic=50, segmented=400, runs=5)
+    return pick(profile, smoke=tiny, quick=short, full=RECIPES["best"])
 
 
 def before_and_after(

@@ -308,6 +308,16 @@ def read_table(path: str | Path) -> dict[str, Any]:
     return table
 
 
+def benchmark_of(name: str, model: Path) -> dict[str, Any] | None:
+    """The metrics of a benchmark; None, and a line that says what to run, where there are none of this base model."""
+    file = paths.BENCHMARKS / f"{name}.json"
+    result = read_table(file) if file.exists() else None
+    if result and result["provenance"]["data_sha256"].get("base model") == content_hash(model):
+        return result["metrics"]
+    print(f"{file.name} is {'of another base model' if result else 'not there'}: run benchmarks/bench_{name}.py")
+    return None
+
+
 def require_alike(tables: Mapping[str, Mapping], but: Iterable[str] = ()) -> None:
     """Check that results which are compared differ in nothing but the parameters `but`.
 

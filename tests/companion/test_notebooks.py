@@ -17,7 +17,10 @@ import pytest
 
 from hrlib.support import paths
 
-NOTEBOOKS = [path for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")) if "Results(" in path.read_text(encoding="utf-8")]
+NOTEBOOKS = [
+    path for path in sorted(paths.NOTEBOOKS.glob("[0-9]*.ipynb")) if "Results(" in path.read_text(encoding="utf-8")
+]
+CLASS = paths.NOTEBOOKS / "class" / "hand_pose.ipynb"
 MODULES = {"results", "claims", "profiles", "reproduce", "paths", "sys"}
 CALLS = {"save_figure", "provenance", "assert_claims", "pick", "profile", "chosen", "Results", "Only", "content_hash"}
 CALLS |= {"require_alike"}
@@ -152,3 +155,20 @@ def test_solutions_run(path: Path):
     names: dict = {}
     for block in blocks:
         exec(compile(block, path.name, "exec"), names)
+
+
+def test_the_class_has_no_bookkeeping_and_fits_into_its_time():
+    cells = nbformat.read(CLASS, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert len(cells) <= 24 and not [cell for cell in code if cell.outputs or cell.execution_count]
+    assert (
+        "Results" not in "".join(cell.source for cell in code) and share_of_bookkeeping(CLASS)[1] == 1
+    )  # the model's path
+    for target in re.findall(
+        r"\]\(([^)#:]+)\)", "".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    ):
+        assert (CLASS.parent / target).exists(), target
+    minutes = [
+        int(m) for m in re.findall(r"^## \d\. .*\((\d+) minutes\)", "\n".join(c.source for c in cells), flags=re.M)
+    ]
+    assert sum(minutes) == 45

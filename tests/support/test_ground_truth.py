@@ -46,6 +46,11 @@ def test_the_reader_is_who_asked(user):
     assert ground_truth.record()["simulated user A, test: wrist_mm"] == [HERE]
 
 
+def test_what_is_typed_in_reads_as_a_notebook(user):
+    exec(compile("test.wrist_mm", "<string>", "exec"), {"__name__": "__main__", "test": user[2]})
+    assert ground_truth.record() == {"simulated user A, test: wrist_mm": ["notebook"]}
+
+
 def test_an_oracle_is_seen_to_read_poses(user):
     hand, net, test = user
     fit_oracle(net, USERS["A"], hand, test, OracleSettings(epochs=1, batch=6, synthetic=2), progress=False)

@@ -1,6 +1,7 @@
 """Figures of notebook 09: what the check takes for a hand, and a tracked sequence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,8 +14,42 @@ from ...drawing import mesh, plots
 from ...drawing.style import ACCENT, GOOD, MUTED
 from ...frames.crops import evenly
 from ...hand.rig import HandRig
+from ...personal.check import Check
 from ...personal.track import Tracked
 from .panels import as_rows
+
+
+def check_numbers(
+    looked: Mapping[str, Check], are_hands: Mapping[str, bool]
+) -> tuple[dict[str, dict], dict[str, float]]:
+    """Of each folder its frames' likeness to a hand and why it is refused; and the values of the claims."""
+    numbers = {
+        name: {
+            "hand": are_hands[name],
+            "likeness": found.measures.hand if found.measures else [],
+            "refusals": found.refusals,
+        }
+        for name, found in looked.items()
+    }
+    passed, refused = (
+        [bool(found.refusals) != hand for name, found in looked.items() if are_hands[name] == hand]
+        for hand in (True, False)
+    )
+    return numbers, {"camera.hands": sum(passed) / len(passed), "camera.things": sum(refused) / len(refused)}
+
+
+def tracking_numbers(
+    follows: Mapping[str, Tracked], error_mm: Mapping[str, Float[Tensor, " B"]], warnings: Sequence[str], left_out: int
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of `figure_tracking`: errors and confidence of the models, and the value of the claim."""
+    mean = {name: values.mean().item() for name, values in error_mm.items()}
+    numbers = {
+        "joint_error_mm": mean,
+        "median_confidence": {name: shots.confidence.median() for name, shots in follows.items()},
+        "warnings": warnings,
+        "left_out": left_out,
+    }
+    return numbers, {"camera.track": 1 - mean["refined"] / mean["base model"]}
 
 
 def figure_recognised(

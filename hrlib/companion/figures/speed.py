@@ -1,16 +1,38 @@
 """The picture of notebook 08: what the parts cost, against what people would use instead, and how cost grows (Sec. 4.6)."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...drawing.style import ACCENT, GOOD, INK, MUTED
 from .panels import as_rows
 
+BENCHMARKS = ("render", "skinning", "predict", "step", "growth")  # whose results are drawn
 PAPER_FORWARD_MS = 3.5  # Sec. 4.6: a forward pass on a GTX 1060
+
+
+def numbers_here(
+    median_ms: Mapping[str, float], ms_by_points: Mapping[int, float], benchmarks: Mapping[str, Mapping]
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The numbers of notebook 08 on this machine, with those of the benchmarks, and the value of its claim.
+
+    Args:
+        median_ms: of the back ends "windowed" and "cpu", equal work.
+        ms_by_points: number of points -> time of two images; the least and the most are compared.
+    """
+    numbers = {
+        "median_ms": median_ms,
+        "ms_by_points": ms_by_points,
+        "windowed_over_cpu": median_ms["windowed"] / median_ms["cpu"],
+        "threads": torch.get_num_threads(),
+        "benchmarks": {name: benchmarks[name] for name in BENCHMARKS},
+    }
+    return numbers, {"speed.here.points": ms_by_points[max(ms_by_points)] / ms_by_points[min(ms_by_points)]}
 
 
 def figure_speed(found: Mapping[str, Mapping]) -> Figure:

@@ -1,6 +1,7 @@
 """State of the art (notebook 07, Fig. 8): success curves of published methods and ours, and what the protocol does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -174,3 +175,8 @@ def summaries(curves: Sequence[dict]) -> list[dict]:
     """The curves' numbers without the curves, for a result file."""
     keys = ("name", "dataset", "kind", "mean_mm", "median_mm", "auc", "frames", "per_subject_mm", "protocol")
     return [{key: curve[key] for key in keys if key in curve} for curve in curves]
+
+
+def success_numbers(table: Mapping[str, Any], ours: Sequence[dict]) -> dict[str, Any]:
+    """The numbers of `figure_success`: thresholds, and the summaries of the published curves and ours."""
+    return {"thresholds_mm": table["thresholds_mm"], "curves": summaries([*table["curves"], *ours])}
