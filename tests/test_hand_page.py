@@ -13,9 +13,9 @@ from hand_page.write import SOURCES, page_data, write_page
 from PIL import Image
 
 import hrlib
-from hrlib.companion.hand_explorer import look
+from hrlib.companion.hand_explorer import look, pose_code
 from hrlib.hand.kinematics import joint_positions
-from hrlib.hand.named_poses import ANGLES, LETTERS, PRESETS, pose
+from hrlib.hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, pose
 from hrlib.hand.rig import load_hand
 from hrlib.losses import collision_loss, depth_loss, image_mse, physical_loss
 from hrlib.method import to_pixels
@@ -92,7 +92,11 @@ def test_javascript_gives_pythons_depth_image_and_losses(browser_results, name):
 def test_the_copied_python_makes_the_same_pose(browser_results, name):
     angles, view, _ = POSES[name]
     names: dict = {}
-    exec(browser_results[name]["python"], names)
+    code = browser_results[name]["python"]
+    assert code == pose_code(angles, {part: view.get(part, 0) for part in VIEW_DEG}), (
+        "the notebook's explorer copies the same"
+    )
+    exec(code, names)
     assert torch.allclose(names["rotations"], pose(angles, view, within_limits=False), atol=2e-4)  # it has 0.01 degrees
     assert names["depth"].shape == (120, 120)
 

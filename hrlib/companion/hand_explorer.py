@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..drawing import mesh
+from ..drawing.style import ACCENT
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
 from ..hand.joints import FINGERS
@@ -36,6 +37,11 @@ from .hand_view import HandView
 SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness", "wrist")
 CUBE_MM = 250.0
 BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
+BEYOND_DEG = 40  # how far sliders go past the limits, if asked
+LEG = 20  # pictures from pose A to pose B
+FIRST_ENDS = {"A": PRESETS["open"], "B": PRESETS["fist"]}
+SHOWN_FIRST = ["mesh", "skeleton"]
+WIDE, AS_WIDE_AS_ITS_WORDS = {"width": "100%"}, {"width": "auto", "flex": "0 0 auto"}
 
 
 @dataclass(frozen=True)
@@ -111,90 +117,203 @@ def png(picture: UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W"]) -> bytes
     return buffer.getvalue()
 
 
-class Explorer(widgets.VBox):
-    """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
-    target's, with the three losses. `redraw_ms`: how long the last move took.
+def pose_code(angles_deg: Mapping[str, float], view_deg: Mapping[str, float]) -> str:
+    """Python that makes this pose and its depth image. Angles of zero are left out, others have 0.01 degrees."""
 
-    What goes wrong while it redraws is shown under the pictures, and raised.
+    def listed(values: Mapping[str, float]) -> str:
+        texts = {name: f"{round(value, 2):g}" for name, value in values.items()}
+        return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items() if text not in ("0", "-0")) + "}"
+
+    beyond = any(not ANGLES[name].low <= value <= ANGLES[name].high for name, value in angles_deg.items())
+    return f"""\
+from hrlib.companion.hand_explorer import look
+from hrlib.hand.named_poses import pose
+from hrlib.hand.rig import load_hand
+
+angles_deg = {listed(angles_deg)}
+rotations = pose(angles_deg, {listed(view_deg)}{", within_limits=False" if beyond else ""})  # [1, 16, 4], xyzw
+depth = look(load_hand(), rotations).depth  # [120, 120]
+"""
+
+
+class Explorer(widgets.HBox):
+    """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
+    target's, with the three losses. Two poses, A and B, can be kept and played into each other. `redraw_ms`: how long the last
+    move took.
+
+    What goes wrong while it redraws is shown under the sliders, and raised.
     """
 
     def __init__(self, hand: HandRig, size: int = 270):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
-        self.sliders = {name: slider(a.plain, a.low, a.high, 0, f"{name}, degrees") for name, a in ANGLES.items()}
-        self.view = {n: slider(plain, -most, most, 0, f"{n}, degrees") for n, (plain, most) in VIEW_DEG.items()}
-        self.shape = {name: slider(name, 75, 130, 100, f"{name}, per cent") for name in SHAPE_PARTS}
+        self._targets = {"nothing": None}
+        self._poses = {"neutral": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
+        self._make_sliders()
+        self._make_pictures()
+        self._make_buttons()
+        super().__init__([self._pictures(), self._controls()], layout=widgets.Layout(flex_flow="row wrap"))
+        self.add_class("hrlib-explorer")
+        self._redraw()
+
+    # -- the parts
+
+    def _make_sliders(self):
+        self.sliders = {
+            name: slider(f"{a.place}: {a.plain}", a.low, a.high, 0, f"{name}, degrees", WIDE)
+            for name, a in ANGLES.items()
+        }
+        self.view = {
+            name: slider(plain, -most, most, 0, f"{name}, degrees", WIDE) for name, (plain, most) in VIEW_DEG.items()
+        }
+        self.shape = {name: slider(name, 75, 130, 100, f"{name}, per cent", WIDE) for name in SHAPE_PARTS}
+        self.blend = slider("", 0, 100, 0, "from pose A to pose B, per cent", WIDE)
+        self.beyond = widgets.Checkbox(description="beyond the limits", indent=False, layout={"width": "auto"})
+        self.target = widgets.Dropdown(
+            options=["nothing", *PRESETS, *LETTERS],
+            description="compare with",
+            style={"description_width": "92px"},
+            layout={"width": "200px"},
+        )
+        for control in (*self.sliders.values(), *self.view.values(), self.target):
+            control.observe(self._redraw, "value")
+        for control in self.shape.values():
+            control.observe(self._reshape, "value")
+        self.blend.observe(self._blended, "value")
+        self.beyond.observe(self._widen, "value")
+
+    def _make_pictures(self):
         frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
-        frame |= dict.fromkeys(("width", "height"), f"{size}px")
-        self.hand_view = HandView(hand, size, lambda: png(self._look.mesh), shown=["mesh", "skeleton"])
+        frame |= dict.fromkeys(("width", "height"), f"{self._size // 2 - 4}px")
+        self.hand_view = HandView(self._hand, self._size, lambda: png(self._look.mesh), shown=SHOWN_FIRST)
         self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
         for image in (self.depth, self.difference):
             image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
-        presets = {"reset": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
-        self.buttons = {name: widgets.Button(description=name, layout={"width": "auto"}) for name in presets}
-        for name, button in self.buttons.items():
-            button.on_click(lambda _, name=name: self.set(presets[name], {} if name == "reset" else None))
-        self.target = widgets.Dropdown(
-            options=["nothing", *PRESETS, *LETTERS], description="compare with", style={"description_width": "96px"}
-        )
-        self._targets = {"nothing": None}
-        self.target.observe(self._redraw, "value")
-        for control in (*self.sliders.values(), *self.view.values()):
-            control.observe(self._redraw, "value")
-        for control in self.shape.values():
-            control.observe(self._reshape, "value")
-        tabs = widgets.Tab(
-            [*(self._panel(finger) for finger in FINGERS), row(*self.shape.values())],
-            titles=[*(f.capitalize() for f in FINGERS), "Shape"],
-        )
-        titled = {
-            "the hand (drag to turn it)": self.hand_view,
-            "splat image, Eq. 3 to 5": self.depth,
-            "difference from the chosen target": self.difference,
-        }
-        pictures = row(*(widgets.VBox([widgets.HTML(f"<b>{t}</b>"), picture]) for t, picture in titled.items()))
-        buttons, view = row(*self.buttons.values()), row(*self.view.values(), self.target)
-        super().__init__([buttons, pictures, self.numbers, self.error, view, tabs])
-        self._redraw()
 
-    def _panel(self, finger: str) -> widgets.Widget:
-        """The nine sliders of a finger, a column a joint, from the palm to the tip."""
-        columns: dict[str, list[widgets.Widget]] = {}
-        for angle in ANGLES.values():
-            if angle.finger == finger:
-                title = widgets.HTML(f"<b>{angle.place}</b>")
-                columns.setdefault(angle.place, [title]).append(self.sliders[angle.name])
-        return row(*(widgets.VBox(column) for column in columns.values()))
+    def _make_buttons(self):
+        does = {name: lambda _, name=name: self.set(self._poses[name]) for name in self._poses}
+        does |= {"keep as A": lambda _: self._keep("A"), "keep as B": lambda _: self._keep("B")}
+        does |= {"copy as Python": lambda _: self._copy(), "reset": lambda _: self.reset()}
+        self.buttons = {name: widgets.Button(description=name, layout=AS_WIDE_AS_ITS_WORDS) for name in does}
+        for name, button in self.buttons.items():
+            button.on_click(does[name])
+        self.play = widgets.Play(min=0, max=2 * LEG, interval=80, repeat=True, tooltip="from A to B and back")
+        self.play.observe(self._played, "value")
+        self.code = widgets.Textarea(rows=8, layout={"width": "100%", "display": "none"})
+        self._ends = dict(FIRST_ENDS)
+
+    def _pictures(self) -> widgets.Widget:
+        images = {"splat, Eq. 3 to 5": self.depth, "off the target": self.difference}
+        pair = widgets.HBox([widgets.VBox([widgets.HTML(f"<b>{t}</b>"), image]) for t, image in images.items()])
+        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, pair]
+        return widgets.VBox(parts, layout={"width": f"{self._size + 12}px"})
+
+    def _controls(self) -> widgets.Widget:
+        panels = [[self.sliders[a.name] for a in ANGLES.values() if a.finger == finger] for finger in FINGERS]
+        panels += [[*self.view.values()], [*self.shape.values()]]
+        titles = [*(finger.capitalize() for finger in FINGERS), "View", "Shape"]
+        self.tabs = widgets.Tab([widgets.VBox(panel) for panel in panels], titles=titles)
+        poses = row(*(self.buttons[name] for name in self._poses))
+        ends = widgets.HBox([self.buttons["keep as A"], self.blend, self.buttons["keep as B"], self.play])
+        options = row(self.target, self.beyond, self.buttons["copy as Python"], self.buttons["reset"])
+        parts = [poses, ends, self.tabs, options, self.numbers, self.error, self.code]
+        return widgets.VBox(parts, layout={"flex": "1 1 520px", "min_width": "420px"})
+
+    # -- what they do
+
+    def angles_deg(self) -> dict[str, int]:
+        """The sliders' angles by name, in degrees."""
+        return {name: slider.value for name, slider in self.sliders.items()}
 
     def set(self, angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None):
         """Move all sliders, to whole degrees, and redraw once. What is not named goes to zero; the view stays unless given."""
-        pose(angles_deg, view_deg)  # refuses what the sliders would silently clip
-        self._quiet = True
-        try:
+        pose(angles_deg, view_deg, not self.beyond.value)  # refuses what the sliders would silently clip
+        with self._at_once():
             values = {**angles_deg, **(view_deg or {})}
             for name, slider in (self.sliders if view_deg is None else self.sliders | self.view).items():
                 slider.value = round(values.get(name, 0))
+
+    def reset(self):
+        """Everything as it was at first: pose, view, shape, target, limits, A and B, and the 3D camera."""
+        self.play.playing = False
+        with self._at_once():
+            self._ends = dict(FIRST_ENDS)
+            self.beyond.value, self.target.value, self.play.value, self.blend.value = False, "nothing", 0, 0
+            for slider in (*self.sliders.values(), *self.view.values()):
+                slider.value = 0
+            for slider in self.shape.values():
+                slider.value = 100
+            self.code.layout.display = "none"
+            self.hand_view.shown = SHOWN_FIRST
+            self.hand_view.send({"do": "home"})
+            self._reshape()
+
+    @contextmanager
+    def _at_once(self):
+        """Many changes, one redraw."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
         finally:
-            self._quiet = False
+            self._quiet = before
         self._redraw()
+
+    def _keep(self, end: str):
+        self._ends[end] = self.angles_deg()
+
+    def _blended(self, change):
+        if self._quiet:
+            return
+        share, (a, b) = change["new"] / 100, self._ends.values()
+        between = {name: (1 - share) * a.get(name, 0) + share * b.get(name, 0) for name in ANGLES}
+        # poses that were kept beyond the limits end at the sliders' ends
+        self.set(
+            {name: min(max(value, self.sliders[name].min), self.sliders[name].max) for name, value in between.items()}
+        )
+
+    def _played(self, change):
+        self.blend.value = round(100 * (1 - abs(change["new"] - LEG) / LEG))
+
+    def _widen(self, change):
+        """Sliders that go past the limits, or again end there."""
+        with self._at_once():
+            for name, slider in self.sliders.items():
+                more = BEYOND_DEG * change["new"]
+                slider.min, slider.max = ANGLES[name].low - more, ANGLES[name].high + more
+
+    def _copy(self):
+        """Show the pose's code, and put it on the clipboard where the browser lets us."""
+        self.code.value = pose_code(self.angles_deg(), {name: slider.value for name, slider in self.view.items()})
+        self.code.layout.display = ""
+        self.hand_view.send({"do": "copy", "text": self.code.value})
 
     def _redraw(self, change=None):
         if self._quiet:
             return
         started = time.perf_counter()
-        values = [{name: slider.value for name, slider in group.items()} for group in (self.sliders, self.view)]
+        view_deg, nothing = {name: slider.value for name, slider in self.view.items()}, self.target.value == "nothing"
         with reported(self.error, self.numbers):
-            seen = self._look = look(self._hand, pose(*values), self._size, self._target_image())
+            rotations = pose(self.angles_deg(), view_deg, not self.beyond.value)
+            seen = self._look = look(self._hand, rotations, self._size, self._target_image())
             self.hand_view.pose(seen.step.T_cam_joint)
-            nothing = self.target.value == "nothing"
             self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
         self.redraw_ms = 1000 * (time.perf_counter() - started)
-        depth = "-" if nothing else f"{seen.terms['depth']:.4f}"
-        self.numbers.value = (
-            f"depth (Eq. 6): <b>{depth}</b> &emsp; collision (Eq. 7): <b>{seen.collision_mm:.2f} mm</b> &emsp; "
-            f"physical (Eq. 8): <b>{seen.physical_rad:.2f} rad</b> &emsp; drawn in {self.redraw_ms:.0f} ms"
-        )
+        self._mark()
+        terms = {"depth (Eq. 6)": "-" if nothing else f"{seen.terms['depth']:.4f}"}
+        terms |= {
+            "collision (Eq. 7)": f"{seen.collision_mm:.2f} mm",
+            "physical (Eq. 8)": f"{seen.physical_rad:.2f} rad",
+        }
+        terms["drawn in"] = f"{self.redraw_ms:.0f} ms"
+        self.numbers.value = " &emsp; ".join(f"{name}: <b>{value}</b>" for name, value in terms.items())
+
+    def _mark(self):
+        """Sliders beyond their limits have a red handle."""
+        for name, slider in self.sliders.items():
+            colour = None if ANGLES[name].low <= slider.value <= ANGLES[name].high else ACCENT
+            if slider.style.handle_color != colour:
+                slider.style.handle_color = colour
 
     def _target_image(self) -> Tensor | None:
         """The splat image of the chosen pose of the template's hand, seen from the front."""
@@ -205,7 +324,8 @@ class Explorer(widgets.VBox):
 
     def _reshape(self, change=None):
         factors = torch.tensor([slider.value / 100 for slider in self.shape.values()]).log()
-        self._hand = shaped(self._template, HandShape(factors[0], factors[1:6], *factors[6:]))
+        shape = HandShape(factors[0], factors[1:6], *factors[6:])
+        self._hand = shaped(self._template, shape) if factors.any() else self._template  # not but for rounding
         self.hand_view.reshape(self._hand)
         self._redraw()
 
@@ -227,9 +347,17 @@ def row(*children: widgets.Widget) -> widgets.Widget:
     return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
 
 
-def slider(text: str, low: int, high: int, value: int = 0, tip: str = "whole numbers") -> widgets.IntSlider:
+def slider(
+    text: str, low: int, high: int, value: int = 0, tip: str = "whole numbers", layout: Mapping[str, str] | None = None
+) -> widgets.IntSlider:
     """Whole numbers: a slider that must round what it is set to sends the rounded value back, one redraw for each."""
-    style, layout = {"description_width": "96px"}, {"width": "300px"}
+    style = {"description_width": "150px" if layout else "96px"}
     return widgets.IntSlider(
-        value, low, high, description=text, tooltip=f"{tip}: {low} to {high}", style=style, layout=layout
+        value,
+        low,
+        high,
+        description=text,
+        tooltip=f"{tip}: {low} to {high}",
+        style=style,
+        layout=layout or {"width": "300px"},
     )

@@ -80,6 +80,7 @@ def test_a_slider_moved_by_keyboard_changes_mesh_and_depth_image(lab, page):
     canvas.wait_for()
     canvas.scroll_into_view_if_needed()
     page.wait_for_timeout(2000)
+    assert page.locator(".hrlib-explorer").bounding_box()["height"] < 600, "one screen of a small laptop: 1280 x 720"
     depth = page.locator("img.hrlib-splat, .hrlib-splat img").first
     page.locator(".lm-TabBar-tab", has_text=re.compile("^Index$")).click()
     handle = page.locator(".lm-TabPanel .noUi-handle:visible, .widget-tab .noUi-handle:visible").first

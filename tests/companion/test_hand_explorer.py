@@ -149,9 +149,8 @@ def test_sliders_cover_45_angles_within_the_limits(explorer):
         low, high = limits[ANGLES[name].joint, ANGLES[name].axis]
         assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9, name
         assert isinstance(slider, widgets.IntSlider), "a slider that rounds in the browser would send its value back"
-    tabs = explorer.children[-1]
-    assert tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "Shape")
-    placed = [slider for tab in tabs.children[:5] for column in tab.children for slider in column.children[1:]]
+    assert explorer.tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "View", "Shape")
+    placed = [slider for tab in explorer.tabs.children[:5] for slider in tab.children]
     assert placed == list(explorer.sliders.values()), "each in its finger's tab, in order"
 
 
@@ -176,8 +175,68 @@ def test_presets_and_reset(explorer, monkeypatch):
     explorer.buttons["as modelled"].click()
     for angle, exact in rest_angles(template()).items():
         assert abs(explorer.sliders[angle].value - exact) <= 0.5
+    explorer.buttons["neutral"].click()
+    assert explorer.view["yaw"].value == 30 and set(explorer.angles_deg().values()) == {0}
     explorer.buttons["reset"].click()
     assert shown(explorer) == neutral and explorer.view["yaw"].value == 0
+
+
+def test_reset_brings_everything_back(explorer, monkeypatch):
+    first, vertices, sent = shown(explorer), explorer.hand_view.vertices, []
+    monkeypatch.setattr(explorer.hand_view, "send", sent.append)
+    explorer.shape["thickness"].value, explorer.target.value, explorer.hand_view.shown = 120, "fist", ["cloud"]
+    explorer.beyond.value = True
+    explorer.sliders["index_base_flexion"].value = 110
+    explorer.buttons["keep as A"].click()
+    explorer.buttons["copy as Python"].click()
+    explorer.blend.value = 40
+    explorer.buttons["reset"].click()
+    assert shown(explorer) == first and explorer.hand_view.vertices == vertices
+    assert explorer.hand_view.shown == ["mesh", "skeleton"] and sent[-1] == {"do": "home"}
+    assert explorer.target.value == "nothing" and not explorer.beyond.value and explorer.code.layout.display == "none"
+    explorer.blend.value = 1
+    assert explorer.sliders["index_base_deviation"].value == -16, "A is the open hand again"
+
+
+def test_two_poses_play_into_each_other(explorer):
+    explorer.buttons["point"].click()
+    explorer.buttons["keep as A"].click()
+    explorer.buttons["fist"].click()
+    explorer.buttons["keep as B"].click()
+    knuckle = explorer.sliders["index_base_flexion"]
+    explorer.blend.value = 50
+    assert knuckle.value == 40 and explorer.sliders["ring_base_flexion"].value == 80
+    heights = []
+    for explorer.play.value in (1, 10, 20, 30, 40):
+        heights.append(knuckle.value)
+    assert heights == [4, 40, 80, 40, 0], "to B and back to A"
+
+
+def test_beyond_the_limits_and_back(explorer):
+    knuckle = explorer.sliders["index_base_flexion"]
+    knuckle.value = 120
+    assert knuckle.value == 90
+    explorer.beyond.value = True
+    knuckle.value = 120
+    assert "physical (Eq. 8): <b>0.52 rad</b>" in explorer.numbers.value  # 30 degrees
+    assert knuckle.style.handle_color and not explorer.sliders["index_far_flexion"].style.handle_color
+    explorer.buttons["keep as A"].click()
+    explorer.beyond.value = False
+    assert knuckle.value == 90 and "physical (Eq. 8): <b>0.00 rad</b>" in explorer.numbers.value
+    assert not knuckle.style.handle_color
+    explorer.blend.value = 1
+    assert knuckle.value == 90, "a pose kept beyond the limits ends at them"
+
+
+def test_the_copied_code_makes_the_pose_that_is_shown(explorer, monkeypatch):
+    sent, names = [], {}
+    monkeypatch.setattr(explorer.hand_view, "send", sent.append)
+    explorer.buttons["pinch"].click()
+    explorer.beyond.value, explorer.view["yaw"].value, explorer.sliders["ring_far_twist"].value = True, -40, 20
+    explorer.buttons["copy as Python"].click()
+    assert explorer.code.layout.display != "none" and sent == [{"do": "copy", "text": explorer.code.value}]
+    exec(explorer.code.value, names)
+    assert png(names["depth"]) == explorer.depth.value
 
 
 def test_set_refuses_what_a_slider_would_clip(explorer):

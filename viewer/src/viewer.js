@@ -66,7 +66,7 @@ function render({ model, el }) {
   const size = model.get("size");
   let renderer;
   try {
-    renderer = new WebGLRenderer({ antialias: true, preserveDrawingBuffer: true });
+    renderer = new WebGLRenderer({ antialias: true, alpha: true, preserveDrawingBuffer: true });
   } catch (error) {
     el.innerHTML = '<p role="alert">This browser draws no WebGL: the picture beside shows the same hand.</p>';
     return;
@@ -80,7 +80,6 @@ function render({ model, el }) {
   canvas.title = "drag, or arrow keys: turn the view; wheel, or + and -: nearer and farther; 0: back to the camera";
 
   const scene = new Scene();
-  scene.background = new Color("#f6f5f1");
   scene.add(new AmbientLight(0xffffff, 1.1));
   const light = new DirectionalLight(0xffffff, 2.2);
   light.position.set(-200, -300, -500);
@@ -95,7 +94,7 @@ function render({ model, el }) {
   const joints = skinned(floats(model.get("points")), floats(model.get("point_weights")));
   joints.geometry.setIndex(new BufferAttribute(integers(model.get("bones_of_points")), 1));
   const onTop = { depthTest: false, transparent: true };
-  const lines = new LineSegments(joints.geometry, new LineBasicMaterial({ color: "#22313f", linewidth: 2, ...onTop }));
+  const lines = new LineSegments(joints.geometry, new LineBasicMaterial({ color: "#3d6f9e", linewidth: 2, ...onTop }));
   const dots = new Points(joints.geometry, new PointsMaterial({ color: "#c8553d", size: 6, ...onTop }));
   const skeleton = new Group().add(lines, dots);
   skeleton.renderOrder = 2;
@@ -195,6 +194,11 @@ function render({ model, el }) {
   model.on("change:bones", pose);
   model.on("change:vertices", reshape);
   model.on("change:shown", show);
+  const messages = {
+    home: () => { home(); draw(); },
+    copy: ({ text }) => navigator.clipboard?.writeText(text).catch(() => {}), // the text also stands in the page
+  };
+  model.on("msg:custom", (message) => messages[message.do]?.(message));
   home();
   pose();
   show();
