@@ -93,9 +93,8 @@ def test_the_copied_python_makes_the_same_pose(browser_results, name):
     angles, view, _ = POSES[name]
     names: dict = {}
     code = browser_results[name]["python"]
-    assert code == pose_code(angles, {part: view.get(part, 0) for part in VIEW_DEG}), (
-        "the notebook's explorer copies the same"
-    )
+    every = [{part: values.get(part, 0) for part in parts} for parts, values in ((ANGLES, angles), (VIEW_DEG, view))]
+    assert code == pose_code(*every), "the notebook's explorer copies the same"
     exec(code, names)
     assert torch.allclose(names["rotations"], pose(angles, view, within_limits=False), atol=2e-4)  # it has 0.01 degrees
     assert names["depth"].shape == (120, 120)
