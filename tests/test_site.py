@@ -104,18 +104,23 @@ def recordings(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     (tmp_path / "recorded/camera.json").write_text("{}")
+    (tmp_path / "nyu/test").mkdir(parents=True)
+    for number in (1, 2):  # depth = G * 256 + B, as NYU packs it
+        packed = np.full((48, 64, 3), (0, PLANE_MM // 256, PLANE_MM % 256), np.uint8)
+        packed[0] = (0, 2, 7)  # a low channel that is constant would be refused
+        Image.fromarray(packed).save(tmp_path / f"nyu/test/depth_1_000000{number}.png")
     return tmp_path
 
 
 def test_the_lines_for_folders_read_such_folders(recordings):
     (lines,) = [block for block in re.findall(r"^```sh\n(.*?)^```", CAMERA, flags=re.S | re.M) if "tum/depth" in block]
     lines = [shlex.split(line, comments=True) for line in lines.splitlines()]
-    assert [words[2].split("/")[0] for words in lines] == ["recorded", "tum", "scene", "mixed", "metres"]
+    assert [words[2].split("/")[0] for words in lines] == ["recorded", "tum", "scene", "mixed", "metres", "nyu"]
     for words in lines:
         assert words[:2] == ["hrlib", "refine"] and words[-2:] == ["--out", "runs/me"]
         frames = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=words[2:-2]).frames()
         assert len(frames) == 2, words
-        assert np.allclose(frames[1].depth_mm, PLANE_MM, atol=1e-3), words
+        assert np.allclose(frames[1].depth_mm[1:], PLANE_MM, atol=1e-3), words
         numbers = words[words.index("--camera") + 1 : words.index("--unit-mm")]
         numbers += ["31.5", "23.5"] * (len(numbers) == 2)  # the image's centre
         assert [getattr(frames[0].camera, key) for key in ("fx", "fy", "cx", "cy")] == [float(n) for n in numbers]
