@@ -48,7 +48,6 @@ _EXPORTS = {
     "segment_hand": "frames.segment",
     "skin": "hand.skinning",
     "splat_depth": "render",
-    "track": "personal.track",
 }
 __all__ = sorted(_EXPORTS)
 
