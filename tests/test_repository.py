@@ -100,6 +100,7 @@ def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load(text("CITATION.cff"))
     assert PROJECT["version"] == hrlib.__version__ == citation["version"]
     assert f"version = {{{hrlib.__version__}}}" in text("README.md"), "BibTeX"
+    assert f"\n## [{hrlib.__version__}] - {citation['date-released']}\n" in text("CHANGELOG.md")
     installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}.get("hrlib")
     assert installed in (None, hrlib.__version__)
     assert citation["license"] == PROJECT["license"] == "MIT"
