@@ -87,7 +87,9 @@ def masks(ending: str) -> Callable[[Path], Path]:
         for name in ("frames", "masks"):
             (folder / name).mkdir(exist_ok=True)
         Image.fromarray(DEPTH).save(folder / "frames" / "a.png")
-        Image.fromarray((DEPTH > 500).astype(np.uint8) * 255).save(folder / "masks" / f"a{ending}")
+        hand = np.zeros(DEPTH.shape, np.uint8)
+        hand[6:18, 8:24] = 255  # a mask that marks the border is refused as inverted
+        Image.fromarray(hand).save(folder / "masks" / f"a{ending}")
         return folder / "masks" / f"a{ending}"
 
     return make

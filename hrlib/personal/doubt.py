@@ -36,11 +36,12 @@ SQUARE = 1.25  # ratio of the focal lengths: pixels are nearly square
 # of the principal point from the image's middle, as shares of width and height. Azure Kinect's lies 0.085 of its height off
 MIDDLE = 0.06, 0.09
 FIELD_DEG = 40.0, 105.0  # horizontal field of view: 57 (Kinect v1) to 91 (Azure Kinect, undistorted wide field)
+PART_DEG = 25.0  # images with a narrower one are parts of larger ones, which a data set of hands has on purpose
 SAME_FACTOR = 0.05  # difference of a resized image's two factors
 # apparent size, of the template, which has the length of an average woman's hand; 150 mm look like 0.75 to 0.8, 216 like 1.1.
 # Where the model explains the frames badly in any size, it tells sizes badly, and only what is far outside counts
-SMALLEST, LARGEST = 0.785, 1.22
-FAR_OUTSIDE, EXPLAINED = (0.7, 1.35), 0.3
+SMALLEST, LARGEST = 0.775, 1.25
+FAR_OUTSIDE, EXPLAINED = (0.7, 1.35), 0.4
 LARGE, MOST_TIMES = 1.1, 3  # of the template: from here on a hand is measured again, in a larger cube, at most so often
 LEAST_FOUND = 0.5  # share of the frames that show something of a hand's size
 LEAST_LIKENESS = 0.35  # median; what is no hand has 0.1. Small adults' hands have 0.47 and more
@@ -281,7 +282,7 @@ def _field_deg(camera: Camera, width: int) -> float:
 
 def _field_doubts(camera: Camera, width: int) -> Iterator[Doubt]:
     field, (narrow, wide) = _field_deg(camera, width), FIELD_DEG
-    if not narrow <= field <= wide:
+    if field > wide or PART_DEG < field < narrow:
         covers = f"with FX {camera.fx:g} px, {width} px cover {field:.0f} degrees, and depth cameras {narrow:.0f} to {wide:.0f}"
         remedy = (
             "check FX and FY, which go with the images' size. Where images are parts of larger ones, they may be right"

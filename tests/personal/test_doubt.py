@@ -58,6 +58,7 @@ def test_a_doubt_is_one_line_of_three_parts():
         ((320, 320, 320, 240), (480, 640), "CX equals the focal length FX"),
         ((1050, 1050, 319.5, 239.5), (480, 640), "the focal length is unusual: with FX 1050 px, 640 px cover 34 degrees"),
         ((200, 200, 319.5, 239.5), (480, 640), "640 px cover 116 degrees"),
+        ((525, 525, 49.5, 59.5), (120, 100), None),  # the part of an image that shows a hand
     ],
 )  # fmt: skip
 def test_a_camera_that_does_not_fit_the_images_is_noticed(numbers, image, words):
@@ -141,8 +142,8 @@ def test_right_settings_are_told_nothing_and_a_mirror_image_is_taken_for_the_oth
         (with_unit(0.5), 0.42, 0.6),
         (with_unit(0.625), 0.53, 0.74),
         (with_unit(2.0), 1.6, 2.5),
-        (with_camera(0.7, 0.7, 1, 1), 1.2, 1.6),
-        (with_camera(1.37, 1.37, 1, 1), 0.65, 0.785),
+        (with_camera(0.65, 0.65, 1, 1), 1.25, 1.7),
+        (with_camera(1.4, 1.4, 1, 1), 0.6, 0.775),
     ],
 )
 def test_a_wrong_unit_or_focal_length_is_told_with_the_factor_that_would_fit(change, least, most):
