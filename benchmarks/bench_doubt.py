@@ -1,6 +1,6 @@
 """Wrong settings on purpose: how wrong are the joints, and was the user told?
 
-    python benchmarks/bench_doubt.py             # about half an hour on one core; writes results/doubt.json
+    python benchmarks/bench_doubt.py   # ten minutes on one idle core; writes results/doubt.json, figures/doubt.png
 
 Folders of full frames of the development people A-D and of the real sets with joints are predicted as `hrlib predict` does,
 with the right settings and with wrong ones. Beside them stand good folders: drawn hands of the population before drawn sensors,

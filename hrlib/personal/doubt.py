@@ -39,14 +39,14 @@ FIELD_DEG = 40.0, 105.0  # horizontal field of view: 57 (Kinect v1) to 91 (Azure
 PART_DEG = 25.0  # images with a narrower one are parts of larger ones, which a data set of hands has on purpose
 SAME_FACTOR = 0.05  # difference of a resized image's two factors
 # apparent size, of the template, which has the length of an average woman's hand; 150 mm look like 0.75 to 0.8, 216 like 1.1.
-# Where the model explains the frames badly in any size, it tells sizes badly, and only what is far outside counts
+# Where the model explains the frames badly in any size, hands look smaller than they are, and only what is far outside counts
 SMALLEST, LARGEST = 0.775, 1.25
-FAR_OUTSIDE, EXPLAINED = (0.7, 1.35), 0.4
+FAR_SMALLER, EXPLAINED = 0.53, 0.4
 LARGE, MOST_TIMES = 1.1, 3  # of the template: from here on a hand is measured again, in a larger cube, at most so often
 LEAST_FOUND = 0.5  # share of the frames that show something of a hand's size
 LEAST_LIKENESS = 0.35  # median; what is no hand has 0.1. Small adults' hands have 0.47 and more
 LEAST_CONFIDENCE = 0.2  # median: folders of a smaller one are more than 25 mm off
-UNSURE = 1.0  # standard errors between the two hands: with fewer the side is a guess
+UNSURE = 0.5  # standard errors between the two hands: with fewer the side is a guess
 LEAST_MASKED = 0.5  # median share of the finder's hand that lies within the masks
 NEAR_MM, FAR_MM = 250.0, 1000.0  # of the hand; the base model has learnt from hands 350 to 950 mm away
 
@@ -191,8 +191,7 @@ def _hand_doubts(e: Evidence) -> Iterator[Doubt]:
 
 def _odd_size(e: Evidence) -> bool:
     explained = max(e.sides.right, e.sides.left) >= EXPLAINED
-    least, most = (SMALLEST, LARGEST) if explained else FAR_OUTSIDE
-    return not least <= e.size <= most
+    return not (SMALLEST if explained else FAR_SMALLER) <= e.size <= LARGEST
 
 
 def size_doubt(size: float) -> Doubt:

@@ -19,7 +19,7 @@ from hrlib.personal.doubt import finder_says, side_doubts
 from hrlib.personal.first_look import first_look
 from hrlib.personal.side import Sides, compare_sides, read_as, settle_side
 
-RIGHT, LEFT, OPEN = Sides(20, 0.6, 0.3), Sides(20, 0.3, 0.6), Sides(20, 0.42, 0.44)
+RIGHT, LEFT, OPEN = Sides(20, 0.6, 0.3), Sides(20, 0.3, 0.6), Sides(20, 0.43, 0.44)
 
 
 def test_hands_are_explained_better_than_their_mirror_images():
