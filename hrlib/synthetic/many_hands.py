@@ -6,12 +6,14 @@ pieces of the arm and of what the hand touches, and lack what something hides.
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
 
 from ..frames.crop import crop_batch
 from ..hand.named_poses import view_rotation
@@ -37,13 +39,26 @@ ANY_PITCH_DEG, ANY_ROLL_DEG = 50.0, 40.0
 # next to none. A network without them takes a flat hand, whose fingers a stereo camera merges, for something else.
 TOGETHER, FLAT = 0.35, 0.5  # share of the frames, and share of these whose fingers are straight
 BESIDE_DEG = (5.0, 0.0, 0.0, 0.0)  # deviations of index to pinky at which they lie beside each other, 18 mm apart
-SWAY_DEG, APART_DEG, ALIKE_DEG = 3.0, 2.0, 6.0  # standard deviations: of all deviations at once, of each, of each flexion
+SWAY_DEG, APART_DEG, ALIKE_DEG = (
+    3.0,
+    2.0,
+    6.0,
+)  # standard deviations: of all deviations at once, of each, of each flexion
 FLAT_DEG = ((8.0, 12.0), (0.0, 12.0), (0.0, 8.0))  # mean and standard deviation of a straight finger's flexions
 HIDDEN, BESIDE, THINNED = (
     0.25,
     0.25,
     0.2,
 )  # shares of frames with a hole, with a piece of something, with a lost outline
+# What a stereo camera makes of a hand over a table, read off real D435 frames: outlines reach far beyond the hand, and ramps lead
+# from it to what is behind, since a window has one disparity and filters fill the gaps
+SMEARED = 0.3  # share of the frames
+FATTER_MM, WINDOW_MM, KEPT_MM = (
+    (0.0, 8.0),
+    (6.0, 26.0),
+    (0.0, 18.0),
+)  # outward; side of the window; what a finder keeps of it
+BACKGROUND_MM = (20.0, 300.0)  # behind the deepest point of the hand
 HOLE_MM, PIECE_MM = (8.0, 28.0), (12.0, 45.0)  # radius of either
 PIECE_BEHIND_MM = (-10.0, 40.0)  # behind the hand beside it
 LEAST_PX = 60  # of the crop's pixels; a sensor may lose all of a hand
@@ -144,10 +159,12 @@ def disturbed(
 ) -> Float[Tensor, "B H W"]:
     """Depth images of hands as an imperfect hand finder leaves them; changes them in place.
 
-    Round holes stand for things before the hand, round pieces of slanted planes for what it touches, and outlines lose a
+    Some are `smeared`. Round holes stand for things before the hand, round pieces of slanted planes for what it touches, and outlines lose a
     pixel.
     """
     like = {"generator": generator, "device": depth_mm.device}
+    for i in (torch.rand(len(depth_mm), **like) < SMEARED).nonzero()[:, 0].tolist():
+        depth_mm[i] = smeared(depth_mm[i], float(fx[i]), torch.rand(4, **like).tolist())
     for share, hides in ((HIDDEN, True), (BESIDE, False)):
         chosen = (torch.rand(len(depth_mm), **like) < share).nonzero()[:, 0]
         if not len(chosen):
@@ -171,9 +188,35 @@ def disturbed(
     thinned = (torch.rand(len(depth_mm), **like) < THINNED).nonzero()[:, 0]
     if len(thinned):
         images = depth_mm[thinned]
-        kept = torch.nn.functional.max_pool2d((images == 0).float()[:, None], 3, 1, 1)[:, 0] == 0
+        kept = max_pool2d((images == 0).float()[:, None], 3, 1, 1)[:, 0] == 0
         depth_mm[thinned] = torch.where(kept, images, 0)
     return depth_mm
+
+
+def smeared(depth_mm: Float[Tensor, "H W"], fx: float, shares: Sequence[float]) -> Float[Tensor, "H W"]:
+    """A hand whose outline a stereo camera's window widens and mixes with a background.
+
+    depth_mm: 0 beside the hand; an image without a hand stays as it is.
+    fx: px.
+    shares: four numbers from 0 to 1, positions in `FATTER_MM`, `WINDOW_MM`, `KEPT_MM` and `BACKGROUND_MM` (logarithmic).
+    """
+    hand = depth_mm > 0
+    if not hand.any():
+        return depth_mm
+    per_mm = fx / float(depth_mm[hand].mean())
+    ranges = zip((FATTER_MM, WINDOW_MM, KEPT_MM), (2 * per_mm, per_mm, 2 * per_mm), shares, strict=False)
+    fatter, window, kept = (
+        2 * int((low + share * (high - low)) * scale / 2) + 1 for (low, high), scale, share in ranges
+    )
+    low, high = BACKGROUND_MM
+    background = float(depth_mm.max()) + low * (high / low) ** shares[3]
+    nearness = torch.where(hand, 1 / depth_mm.clamp_min(1), 0)[None]  # as disparities are
+    wider = max_pool2d(nearness, fatter, 1, fatter // 2)
+    mixed = torch.where(hand, nearness, torch.where(wider > 0, wider, 1 / background))
+    for _ in range(2):
+        mixed = avg_pool2d(mixed, window, 1, window // 2, count_include_pad=False)
+    near = max_pool2d(nearness, kept, 1, kept // 2) > 0
+    return torch.where(near, 1 / mixed, 0)[0]
 
 
 def _spots(images: Float[Tensor, "B H W"], generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
