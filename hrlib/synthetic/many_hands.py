@@ -35,8 +35,8 @@ FROM_ANYWHERE = 0.4  # share of the frames whose hand points towards the camera 
 # standard deviations of their tilt and of their turn in the image. Hands are turned upright by their forearm before they are
 # predicted (`network.predict`): one that learns hands upside down takes closed fingers for a wrist
 ANY_PITCH_DEG, ANY_ROLL_DEG = 50.0, 40.0
-# Fingers held beside each other, as most are that reach for something; `poses.sample_poses`, whose fingers spread at random, has
-# next to none. A network without them takes a flat hand, whose fingers a stereo camera merges, for something else.
+# Fingers held beside each other, as most are that reach for something; `poses.sample_poses`, whose fingers spread at
+# random, has next to none. A network without them takes a flat hand for something else.
 TOGETHER, FLAT = 0.35, 0.5  # share of the frames, and share of these whose fingers are straight
 BESIDE_DEG = (5.0, 0.0, 0.0, 0.0)  # deviations of index to pinky at which they lie beside each other, 18 mm apart
 SWAY_DEG, APART_DEG, ALIKE_DEG = (
@@ -45,20 +45,17 @@ SWAY_DEG, APART_DEG, ALIKE_DEG = (
     6.0,
 )  # standard deviations: of all deviations at once, of each, of each flexion
 FLAT_DEG = ((8.0, 12.0), (0.0, 12.0), (0.0, 8.0))  # mean and standard deviation of a straight finger's flexions
-HIDDEN, BESIDE, THINNED = (
-    0.25,
-    0.25,
-    0.2,
-)  # shares of frames with a hole, with a piece of something, with a lost outline
-# What a stereo camera makes of a hand over a table, read off real D435 frames: outlines reach far beyond the hand, and ramps lead
-# from it to what is behind, since a window has one disparity and filters fill the gaps
+HIDDEN, BESIDE, THINNED = 0.25, 0.25, 0.2  # shares of frames with a hole, a piece of something, a lost outline
+# What a stereo camera makes of a hand over a table, as in real D435 frames: outlines reach far beyond the hand, and ramps
+# lead from it to what is behind, since a window has one disparity and filters fill the gaps
 SMEARED = 0.3  # share of the frames
 FATTER_MM, WINDOW_MM, KEPT_MM = (
     (0.0, 8.0),
-    (6.0, 26.0),
+    (4.0, 18.0),
     (0.0, 18.0),
 )  # outward; side of the window; what a finder keeps of it
 BACKGROUND_MM = (20.0, 300.0)  # behind the deepest point of the hand
+RAMP_MM = 50.0  # of a ramp, a finder keeps what is nearer to the hand
 HOLE_MM, PIECE_MM = (8.0, 28.0), (12.0, 45.0)  # radius of either
 PIECE_BEHIND_MM = (-10.0, 40.0)  # behind the hand beside it
 LEAST_PX = 60  # of the crop's pixels; a sensor may lose all of a hand
@@ -159,8 +156,8 @@ def disturbed(
 ) -> Float[Tensor, "B H W"]:
     """Depth images of hands as an imperfect hand finder leaves them; changes them in place.
 
-    Some are `smeared`. Round holes stand for things before the hand, round pieces of slanted planes for what it touches, and outlines lose a
-    pixel.
+    Some are `smeared`. Round holes stand for things before the hand, round pieces of slanted planes for what it touches,
+    and outlines lose a pixel.
     """
     like = {"generator": generator, "device": depth_mm.device}
     for i in (torch.rand(len(depth_mm), **like) < SMEARED).nonzero()[:, 0].tolist():
@@ -215,8 +212,8 @@ def smeared(depth_mm: Float[Tensor, "H W"], fx: float, shares: Sequence[float]) 
     mixed = torch.where(hand, nearness, torch.where(wider > 0, wider, 1 / background))
     for _ in range(2):
         mixed = avg_pool2d(mixed, window, 1, window // 2, count_include_pad=False)
-    near = max_pool2d(nearness, kept, 1, kept // 2) > 0
-    return torch.where(near, 1 / mixed, 0)[0]
+    nearest = max_pool2d(nearness, kept, 1, kept // 2)
+    return torch.where((nearest > 0) & (1 / mixed < 1 / nearest + RAMP_MM), 1 / mixed, 0)[0]
 
 
 def _spots(images: Float[Tensor, "B H W"], generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
