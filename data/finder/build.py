@@ -4,6 +4,7 @@
     python data/finder/build.py locate [--images 200000] [--out runs/finder]
     python data/finder/build.py segment [--images 200000] [--out runs/finder]
     python data/finder/build.py side [--images 400000] [--out runs/finder]
+    python data/finder/build.py segment --further --images 30000 [--out runs/finder]
     python data/finder/build.py assemble [--out runs/finder]
 
 Scenes are synthetic (`hrlib.synthetic.scenes`), some with a thing that is no hand (`data/recognise/things.py`). They are drawn
@@ -46,7 +47,7 @@ from hrlib.frames.finder import (
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
-from hrlib.support.tensor_files import tensor_bytes
+from hrlib.support.tensor_files import read_tensors, tensor_bytes
 from hrlib.synthetic.scenes import draw_scenes
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
@@ -73,6 +74,7 @@ FEW_CELLS = 60  # of a hand: fewer neither count as a hand nor as none
 
 BATCH = 16
 RATE, WARM = 3e-3, 300  # greatest learning rate, and the steps up to it
+GENTLE = 0.15  # of these rates, where a training goes on from the weights in the package (--further)
 SIDES, SIDE_RATE = 64, 1e-3  # batch and rate of what tells sides
 CURVE_EVERY, MEASURE_EVERY = 400, 10  # steps
 SAVE_SECONDS = 60.0
@@ -288,12 +290,15 @@ PARTS = {
 }
 
 
-def train(part: str, images: int, out: Path) -> None:
-    """Train one of the two networks until `images` images have been seen."""
+def train(part: str, images: int, out: Path, further: bool = False) -> None:
+    """Train one of the networks until `images` images have been seen; `further`: from the weights in the package on."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    net = PARTS[part][0](True).to(memory_format=torch.channels_last)
-    rate = SIDE_RATE if part == "side" else RATE
+    net = PARTS[part][0](not further)
+    if further:
+        net.load_state_dict(packaged(part))
+    net = net.to(memory_format=torch.channels_last)
+    rate = (SIDE_RATE if part == "side" else RATE) * (GENTLE if further else 1)
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
     size = SIDES if part == "side" else BATCH
     steps, step, curve, seconds = images // size, 0, [], 0.0
@@ -331,16 +336,31 @@ def train(part: str, images: int, out: Path) -> None:
 
 
 def assemble(out: Path) -> None:
-    """Write the weights of both networks, as far as they are trained, and how they were."""
+    """Write the weights of the networks, as far as they are trained, and how they were. One that was not trained stays."""
+    before = json.loads(FIGURES.read_text())
     tensors, made = {}, {"scenes": SHARD * len(shards())}
     for part, (make, _) in PARTS.items():
+        if not (out / f"{part}.pt").exists():  # stays as it is
+            tensors |= {f"{part}.{name}": t.half() for name, t in packaged(part).items()}
+            made[part] = before[part]
+            continue
         state = read_state(out / f"{part}.pt", "a training of the finder")
-        net = make(True)
+        further = len(state["net"]) == len(make(False).state_dict())  # without batch norms
+        net = make(not further)
         net.load_state_dict(state["net"])
-        tensors |= {f"{part}.{name}": t for name, t in weights(net, make(False)).items()}
+        own = {n: t.half().contiguous() for n, t in net.state_dict().items()} if further else weights(net, make(False))
+        tensors |= {f"{part}.{name}": t for name, t in own.items()}
         made[part] = {"images": state["curve"][-1]["images"], "seconds": state["seconds"], "curve": state["curve"]}
+        if further:
+            made[part]["start"] = before[part]
     write_bytes_atomically(paths.FINDER, tensor_bytes(tensors, {}))
     write_json(FIGURES, made)
+
+
+def packaged(part: str) -> dict[str, torch.Tensor]:
+    """The weights of a network in the package."""
+    stored = read_tensors(paths.FINDER)[1]
+    return {name.removeprefix(f"{part}."): t.float() for name, t in stored.items() if name.startswith(f"{part}.")}
 
 
 def shards() -> list[Path]:
@@ -428,6 +448,7 @@ def main() -> None:
     parser.add_argument("what", choices=("draw", *PARTS, "assemble"))
     parser.add_argument("--scenes", type=int, default=14000, help="to draw")
     parser.add_argument("--images", type=int, default=200000, help="seen in the training")
+    parser.add_argument("--further", action="store_true", help="begin with the weights in the package")
     parser.add_argument("--out", type=Path, default=paths.RUNS / "finder", help="of the trainings' states")
     arguments = parser.parse_args()
     if arguments.what == "draw":
@@ -435,7 +456,7 @@ def main() -> None:
     elif arguments.what == "assemble":
         assemble(arguments.out)
     else:
-        train(arguments.what, arguments.images, arguments.out)
+        train(arguments.what, arguments.images, arguments.out, arguments.further)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from ..frames.crop import crop_batch
 from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
-from ..hand.rotations import euler_angles, from_euler
 from .frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .population import Population
+from .poses import fingers_together
 from .sensor.model import random_sensor
 
 GROUP = 10  # frames of one hand before one sensor
@@ -35,16 +35,7 @@ FROM_ANYWHERE = 0.4  # share of the frames whose hand points towards the camera 
 # standard deviations of their tilt and of their turn in the image. Hands are turned upright by their forearm before they are
 # predicted (`network.predict`): one that learns hands upside down takes closed fingers for a wrist
 ANY_PITCH_DEG, ANY_ROLL_DEG = 50.0, 40.0
-# Fingers held beside each other, as most are that reach for something; `poses.sample_poses`, whose fingers spread at
-# random, has next to none. A network without them takes a flat hand for something else.
-TOGETHER, FLAT = 0.35, 0.5  # share of the frames, and share of these whose fingers are straight
-BESIDE_DEG = (5.0, 0.0, 0.0, 0.0)  # deviations of index to pinky at which they lie beside each other, 18 mm apart
-SWAY_DEG, APART_DEG, ALIKE_DEG = (
-    3.0,
-    2.0,
-    6.0,
-)  # standard deviations: of all deviations at once, of each, of each flexion
-FLAT_DEG = ((8.0, 12.0), (0.0, 12.0), (0.0, 8.0))  # mean and standard deviation of a straight finger's flexions
+TOGETHER = 0.35  # share of the frames whose fingers lie beside each other, see `poses.fingers_together`
 HIDDEN, BESIDE, THINNED = 0.25, 0.25, 0.2  # shares of frames with a hole, a piece of something, a lost outline
 # What a stereo camera makes of a hand over a table, as in real D435 frames: outlines reach far beyond the hand, and ramps
 # lead from it to what is behind, since a window has one disparity and filters fill the gaps
@@ -120,27 +111,6 @@ class ManyHands:
         truth = rotations, wrist_mm, drawing.joints_mm
         of_hand = hand.points_mm.expand(count, 21, 3), shape.numbers().to(rotations).expand(count, 8)
         return SyntheticBatch(crops, *truth, *of_hand)
-
-
-def fingers_together(
-    rotations: Float[Tensor, "B 16 4"], limits_rad: Float[Tensor, "16 3 2"], generator: Generator
-) -> Float[Tensor, "B 16 4"]:
-    """Poses whose fingers lie beside each other: all bent as the middle finger is, or straight. Thumb and wrist stay."""
-    like = {"generator": generator, "device": generator.device}
-    count, degree = len(rotations), math.pi / 180
-    angles = euler_angles(rotations)
-    fingers = angles[:, 4:].unflatten(1, (4, 3))  # a view: [B, index to pinky, base / middle / far, 3]
-    mean, deviation = torch.tensor(FLAT_DEG, device=generator.device).T * degree
-    straight = mean + deviation * torch.randn(count, 1, 3, **like)
-    flat = torch.rand(count, 1, 1, **like) < FLAT
-    flexion = torch.where(flat, straight, fingers[:, 1:2, :, 0])
-    fingers[..., 0] = flexion + ALIKE_DEG * degree * torch.randn(count, 4, 3, **like)
-    sway, apart = SWAY_DEG * torch.randn(count, 1, **like), APART_DEG * torch.randn(count, 4, **like)
-    fingers[..., 0, 1] = (torch.tensor(BESIDE_DEG, device=generator.device) + sway + apart) * degree
-    low, high = limits_rad.unbind(-1)
-    together = rotations.clone()
-    together[:, 4:] = from_euler(angles.clamp(low, high))[:, 4:]
-    return together
 
 
 def _views_from_anywhere(count: int, generator: Generator) -> Float[Tensor, "B 4"]:

@@ -34,6 +34,17 @@ FAR_BY_MIDDLE = 0.67  # a far joint follows its middle joint by 2/3 (Lin, Wu, Hu
 WOBBLE = 0.08  # standard deviation of the flexions about all that
 LESS_SPREAD = 0.8  # by how much of its range a fully bent finger spreads less
 
+# Fingers held beside each other, as most are that reach for something; `sample_poses`, whose fingers spread at
+# random, has next to none. A network without them takes a flat hand for something else.
+FLAT = 0.5  # share of these hands whose fingers are straight
+BESIDE_DEG = (5.0, 0.0, 0.0, 0.0)  # deviations of index to pinky at which they lie beside each other, 18 mm apart
+SWAY_DEG, APART_DEG, ALIKE_DEG = (
+    3.0,
+    2.0,
+    6.0,
+)  # standard deviations: of all deviations at once, of each, of each flexion
+FLAT_DEG = ((8.0, 12.0), (0.0, 12.0), (0.0, 8.0))  # mean and standard deviation of a straight finger's flexions
+
 # Poses of another skeleton
 SEEN_TWIST = 0.25  # sine of 15 degrees: the twist of a finger that is bent less cannot be seen
 MAX_GAP_M = 0.002  # mean distance between two bones' ends that should be one joint
@@ -89,6 +100,27 @@ def sample_angles(count: int, limits_rad: Float[Tensor, "16 3 2"], generator: Ge
     fingers[..., 0, 1] = 0.5 + (fingers[..., 0, 1] - 0.5) * spread
     angles = low + share.clamp(0, 1) * (high - low)
     return torch.cat([torch.zeros(count, 1, 3, device=generator.device), angles], 1)
+
+
+def fingers_together(
+    rotations: Float[Tensor, "B 16 4"], limits_rad: Float[Tensor, "16 3 2"], generator: Generator
+) -> Float[Tensor, "B 16 4"]:
+    """Poses whose fingers lie beside each other: all bent as the middle finger is, or straight. Thumb and wrist stay."""
+    like = {"generator": generator, "device": generator.device}
+    count, degree = len(rotations), math.pi / 180
+    angles = euler_angles(rotations)
+    fingers = angles[:, 4:].unflatten(1, (4, 3))  # a view: [B, index to pinky, base / middle / far, 3]
+    mean, deviation = torch.tensor(FLAT_DEG, device=generator.device).T * degree
+    straight = mean + deviation * torch.randn(count, 1, 3, **like)
+    flat = torch.rand(count, 1, 1, **like) < FLAT
+    flexion = torch.where(flat, straight, fingers[:, 1:2, :, 0])
+    fingers[..., 0] = flexion + ALIKE_DEG * degree * torch.randn(count, 4, 3, **like)
+    sway, apart = SWAY_DEG * torch.randn(count, 1, **like), APART_DEG * torch.randn(count, 4, **like)
+    fingers[..., 0, 1] = (torch.tensor(BESIDE_DEG, device=generator.device) + sway + apart) * degree
+    low, high = limits_rad.unbind(-1)
+    together = rotations.clone()
+    together[:, 4:] = from_euler(angles.clamp(low, high))[:, 4:]
+    return together
 
 
 def sample_view_angles(count: int, pitch_deg: float, roll_deg: float, generator: Generator) -> Float[Tensor, "B 3"]:

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import maximum_filter, uniform_filter
 from torch import Generator
 
 from ..hand.joints import limits_rad
@@ -26,7 +27,7 @@ from ..support.compiled import compiled
 from .arms import Arm, forearm
 from .frames import wrist_loop
 from .population import Population
-from .poses import sample_poses
+from .poses import fingers_together, sample_poses
 from .rasterise import rasterise
 from .sensor import measure
 from .sensor.model import OUTLINE_MM, random_sensor
@@ -46,6 +47,13 @@ DISTANCE_MM = {"raised": (250, 1200), "above": (280, 1000), "own": (200, 600), "
 NO_HAND = 0.18  # share of the scenes without a hand
 TWO_HANDS = 0.18
 NOTHING_AROUND = 0.2
+TOGETHER = 0.2  # share of the hands whose fingers lie beside each other
+SMEARED = (
+    0.25  # share of the scenes before a stereo camera whose filters fill and smooth: outlines widen and become ramps
+)
+# in an image of SIZE: how far a nearer surface reaches beyond its outline, and half the side of the window that is averaged
+FATTER_PX, WINDOW_PX = (0.0, 4.0), (1.0, 4.5)
+RAMP_MM = 25.0  # a pixel of a ramp farther from its surface belongs to none
 UNEVEN = 0.3  # share of the scenes with uneven surfaces
 LOOK_PX = 5  # so far aside a sensor's pixel may see: half the widest window that stereo matches
 FLYING_MM = 40.0  # a measurement farther from every surface belongs to none; twice the worst noise on a hand
@@ -454,7 +462,7 @@ def _wrist_axes(fingers: np.ndarray, palm: np.ndarray) -> np.ndarray:
 def finger_poses(
     count: int, hand: HandRig, random: np.random.Generator, generator: Generator
 ) -> Float[np.ndarray, "B 16 4"]:
-    """Random finger poses, and flat hands, fists, pointing fingers and letters with small changes."""
+    """Random finger poses, flat hands, fists, pointing fingers and letters with small changes, fingers beside each other."""
     angles = euler_angles(sample_poses(count, hand, generator)).numpy()
     named = (
         list(PRESETS.values()) + list(LETTERS.values()) + [PRESETS["open"], PRESETS["open"], PRESETS["fist"], {}, {}]
@@ -465,7 +473,10 @@ def finger_poses(
         angles[i, 1:] = example[1:] + random.normal(0, 0.09, (15, 3)) * [1, 0.7, 0.3]
     angles[:, 1:] = angles[:, 1:].clip(limits[1:, :, 0], limits[1:, :, 1])
     angles[:, 0] = 0
-    return from_euler(torch.from_numpy(angles)).numpy()
+    fingers = from_euler(torch.from_numpy(angles))
+    beside = torch.rand(count, generator=generator) < TOGETHER
+    fingers[beside] = fingers_together(fingers[beside], hand.limits_rad, generator)
+    return fingers.numpy()
 
 
 def grasp(radius_mm: float, random: np.random.Generator) -> Float[np.ndarray, "16 4"]:
@@ -548,6 +559,9 @@ def _measured(scene: Composed, random: np.random.Generator) -> tuple:
         noisy = measure(depth[None], focal, sensor, seed)[0]
         label, depth = labels_of(depth, label, noisy), noisy
     depth, label, second = _holes(depth, label, scene.second, random)
+    if random.random() < SMEARED:
+        reach, window = (round(factor**0.5 * random.uniform(*px)) for px in (FATTER_PX, WINDOW_PX))
+        depth, label = smeared(depth, label, reach, window)
     seen = (label == HAND) & ~second
     hand = bool(seen.sum() >= LEAST_PX * factor)
     if not hand:
@@ -576,6 +590,32 @@ def _holes(
         lost |= coarse[: depth.shape[0], : depth.shape[1]] > random.uniform(1.6, 2.6)
     depth, label = np.where(lost, np.float32(0), depth), np.where(lost, np.uint8(ELSE), label)
     return depth, label, second & ~lost
+
+
+def smeared(
+    depth_mm: Float[np.ndarray, "H W"], label: UInt8[np.ndarray, "H W"], reach_px: int, window_px: int
+) -> tuple[Float[np.ndarray, "H W"], UInt8[np.ndarray, "H W"]]:
+    """A frame as a stereo camera and its filters leave it, and the label of each pixel.
+
+    The nearest surface within reach wins where it is an outline (foreground fattening, Scharstein and Szeliski 2002). Then
+    windows are averaged, in disparity.
+    """
+    nearness = np.divide(1, depth_mm, out=np.zeros_like(depth_mm), where=depth_mm > 0)
+    nearest = maximum_filter(nearness, 2 * reach_px + 1)
+    wider = (nearest > 0) & (1 / np.maximum(nearest, 1e-9) < 1 / np.maximum(nearness, 1e-9) - OUTLINE_MM)
+    before = np.where(wider, nearest, nearness)
+    labelled = label.copy()
+    for kind in (ELSE, HAND, FOREARM):
+        own = maximum_filter(np.where((label == kind) & (depth_mm > 0), nearness, 0), 2 * reach_px + 1)
+        labelled[wider & (own == nearest)] = kind
+    side = 2 * window_px + 1
+    share = uniform_filter((before > 0).astype(np.float32), side)
+    mixed = uniform_filter(before, side) / np.maximum(share, 1e-3)
+    measured = before > 0
+    depth = np.divide(1, mixed, out=np.zeros_like(depth_mm), where=measured)
+    off = np.abs(depth - np.divide(1, before, out=np.zeros_like(depth_mm), where=measured)) > RAMP_MM
+    labelled[off | ~measured] = ELSE
+    return depth, labelled
 
 
 @compiled()
