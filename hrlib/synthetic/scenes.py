@@ -42,11 +42,12 @@ HAND_MM = 180.0  # from the wrist to the tip of the middle finger, of the templa
 
 FIELD_DEG = (45.0, 90.0)  # horizontal field of view: from a Kinect v1 to a wide time-of-flight camera
 SPAN_PX = (32.0, 330.0)  # length of a hand in the image, least and greatest
-VIEWS = {"raised": 0.36, "above": 0.24, "own": 0.14, "any": 0.08, "close": 0.18}  # shares of the scenes
+VIEWS = {"raised": 0.32, "above": 0.30, "own": 0.14, "any": 0.06, "close": 0.18}  # shares of the scenes
 DISTANCE_MM = {"raised": (250, 1200), "above": (280, 1000), "own": (200, 600), "any": (200, 1000), "close": (250, 900)}
 NO_HAND = 0.18  # share of the scenes without a hand
 TWO_HANDS = 0.18
 NOTHING_AROUND = 0.2
+UNDER_HAND = 0.5  # share of the tables that lie under the hand alone: the arm may come from beyond their edge
 TOGETHER = 0.2  # share of the hands whose fingers lie beside each other
 SMEARED = (
     0.25  # share of the scenes before a stereo camera whose filters fill and smooth: outlines widen and become ramps
@@ -400,6 +401,8 @@ def _planes(view: str, main: _Limb, down: np.ndarray, random: np.random.Generato
         gap = random.choice([random.uniform(0, 8), random.exponential(60), random.uniform(0, 600)])
         normal = unit(down + 0.05 * random.standard_normal(3))
         half = np.exp(random.uniform(np.log(200), np.log(1500), 2))
+        if random.random() < UNDER_HAND:
+            seen = main.hand_mm[main.hand_mm[:, 2] > 100]
         table = slab_behind(seen, normal, gap, half, random.uniform(-np.pi, np.pi))
         height = (seen @ normal).max() + gap
         rows.append(table)
