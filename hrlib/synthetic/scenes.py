@@ -42,7 +42,7 @@ HAND_MM = 180.0  # from the wrist to the tip of the middle finger, of the templa
 
 FIELD_DEG = (45.0, 90.0)  # horizontal field of view: from a Kinect v1 to a wide time-of-flight camera
 SPAN_PX = (32.0, 330.0)  # length of a hand in the image, least and greatest
-VIEWS = {"raised": 0.32, "above": 0.30, "own": 0.14, "any": 0.06, "close": 0.18}  # shares of the scenes
+VIEWS = {"raised": 0.28, "above": 0.36, "own": 0.14, "any": 0.06, "close": 0.16}  # shares of the scenes
 DISTANCE_MM = {"raised": (250, 1200), "above": (280, 1000), "own": (200, 600), "any": (200, 1000), "close": (250, 900)}
 NO_HAND = 0.18  # share of the scenes without a hand
 TWO_HANDS = 0.18
@@ -439,8 +439,9 @@ def view_of(view: str, random: np.random.Generator) -> tuple[np.ndarray, np.ndar
         fingers = np.array([np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), np.sin(pitch)])
         return _wrist_axes(fingers, random.standard_normal(3) * [1, 0.3, 1]), down
     if view == "above":
-        lean = abs(random.normal(0, 0.45))
-        down = unit(np.array([random.normal(0, 0.1), np.sin(lean), np.cos(lean)]))
+        # often from the front, but also across the table or from its sides, with the image turned to the hand
+        lean, way = abs(random.normal(0, 0.6)), random.normal(0, 0.1) + random.choice([0, random.uniform(-np.pi, np.pi)])
+        down = np.array([np.sin(lean) * np.sin(way), np.sin(lean) * np.cos(way), np.cos(lean)])
         turn = random.normal(0, 0.7) if random.random() < 0.6 else random.uniform(-np.pi, np.pi)
         away = np.array([np.sin(turn), -np.cos(turn), 0.0])
         fingers = away - down * (away @ down) + down * random.normal(0, 0.3)
