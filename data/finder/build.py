@@ -69,7 +69,9 @@ HOLES_SHARE = 0.2  # of the images that lose pixels and spots
 TIGHT_SHARE = 0.2  # of the images that show a tight crop, with nothing around it
 WHOLE_SHARE = 0.4  # of a hand's pixels, at least, that must be in the window for it to count
 HAND_SHARE = 0.75  # of the close-ups of scenes with a hand, that show it
-OFF_MM = 20.0  # standard deviation of a close-up's middle from the hand's, along each axis
+# standard deviation of a close-up's middle from the hand's, along each axis; of half of them, since one that has seen hands
+# in the middle alone takes a wrist there for one
+OFF_MM, FAR_OFF_MM = 20.0, 50.0
 FEW_CELLS = 60  # of a hand: fewer neither count as a hand nor as none
 
 BATCH = 16
@@ -197,12 +199,13 @@ def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> E
     v, u, z_mm = _place(s, random, wanted)
     z_mm = max(150.0, z_mm + OFF_MM * random.normal())
     step = focal_of(s.camera) * CLOSE_MM / CLOSE / z_mm * np.exp(0.05 * random.normal())
-    v, u = (at + OFF_MM * CLOSE / CLOSE_MM * step * random.normal() for at in (v, u))
+    off_mm = OFF_MM if always or random.random() < 0.5 else FAR_OFF_MM
+    v, u = (at + off_mm * CLOSE / CLOSE_MM * step * random.normal() for at in (v, u))
     mirrored = random.random() < 0.5
     z, classes = seen(s.depth, s.label, v, u, step, _turn(random), mirrored, (CLOSE, CLOSE))
     _spoil(z, classes, random)
     cells, of = (classes == HAND).sum(), (s.label == HAND).sum() / step**2
-    near = (classes[CLOSE // 4 : -CLOSE // 4, CLOSE // 4 : -CLOSE // 4] == HAND).sum() > 0.5 * cells
+    near = off_mm > OFF_MM or (classes[CLOSE // 4 : -CLOSE // 4, CLOSE // 4 : -CLOSE // 4] == HAND).sum() > 0.5 * cells
     hand = 0 if cells == 0 or not s.hand else 1 if near and cells >= max(FEW_CELLS, WHOLE_SHARE * of) else -1
     x = None if always else inputs(z, focal_of(s.camera) / step, CLOSE, CLOSE, z_mm)
     return Example(x, classes, hand, int(s.right != mirrored) if hand == 1 and s.shows_side else -1, z)

@@ -41,7 +41,7 @@ PLACES = 3  # where a hand may be, at most
 NEAREST_CELLS, NEAREST_MM = 10, 100.0
 PLACE_SHARE = 0.3  # from this share of hand on, a cell of the small image is part of such a place
 SURE = 0.9  # a hand of this probability need not be compared with other places
-CENTRED_MM = 25.0  # a hand further from the middle of its close-up is looked at again
+CENTRED_MM, LOOKS = 25.0, 3  # a hand further from the middle of its close-up is looked at again, so often in all
 UPRIGHT_RAD = np.pi / 3  # up to this turn in the image, a hand counts as upright: a network has learned such hands
 UPRIGHT = 48  # cells across an upright hand, 216 mm
 # the forearm's cells up to 160 mm from the hand's middle tell its direction, if there are so many
@@ -321,12 +321,16 @@ def close_up(depth_mm: Float[np.ndarray, "H W"], camera: Camera, place_mm: Float
 
 
 def _look(depth_mm, camera: Camera, place_mm) -> _Seen | None:
-    """The hand at a place: looked at twice if it is not in the middle. None if nothing there is a hand."""
-    seen = _segmented(close_up(depth_mm, camera, place_mm), camera, place_mm)
-    if seen is None or np.linalg.norm(seen.centre_mm - place_mm) < CENTRED_MM:
-        return seen
-    again = _segmented(close_up(depth_mm, camera, seen.centre_mm), camera, seen.centre_mm)
-    return seen if again is None or again.hand < seen.hand / 2 else again
+    """The hand at a place: looked at again while it is not in the middle. None if nothing there is a hand."""
+    best = None
+    for _ in range(LOOKS):
+        seen = _segmented(close_up(depth_mm, camera, place_mm), camera, place_mm)
+        if seen is None or best is not None and seen.hand < best.hand / 2:
+            return best
+        best, off_mm, place_mm = seen, np.linalg.norm(seen.centre_mm - place_mm), seen.centre_mm
+        if off_mm < CENTRED_MM:
+            break
+    return best
 
 
 @torch.no_grad()

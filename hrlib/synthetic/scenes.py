@@ -440,7 +440,10 @@ def view_of(view: str, random: np.random.Generator) -> tuple[np.ndarray, np.ndar
         return _wrist_axes(fingers, random.standard_normal(3) * [1, 0.3, 1]), down
     if view == "above":
         # often from the front, but also across the table or from its sides, with the image turned to the hand
-        lean, way = abs(random.normal(0, 0.6)), random.normal(0, 0.1) + random.choice([0, random.uniform(-np.pi, np.pi)])
+        lean, way = (
+            abs(random.normal(0, 0.6)),
+            random.normal(0, 0.1) + random.choice([0, random.uniform(-np.pi, np.pi)]),
+        )
         down = np.array([np.sin(lean) * np.sin(way), np.sin(lean) * np.cos(way), np.cos(lean)])
         turn = random.normal(0, 0.7) if random.random() < 0.6 else random.uniform(-np.pi, np.pi)
         away = np.array([np.sin(turn), -np.cos(turn), 0.0])
