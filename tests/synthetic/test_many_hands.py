@@ -9,7 +9,8 @@ from hrlib.hand.kinematics import points_of_hands
 from hrlib.hand.rig import load_hand
 from hrlib.method import true_prediction
 from hrlib.network.posenet import ANCHOR, Prediction
-from hrlib.synthetic.many_hands import GROUP, ManyHands, disturbed
+from hrlib.synthetic import many_hands
+from hrlib.synthetic.many_hands import GROUP, KEPT_MM, RAMP_MM, ManyHands, disturbed, smeared
 from hrlib.training.step import pose_loss
 
 
@@ -67,7 +68,8 @@ def test_a_perfect_prediction_of_any_hand_costs_nothing(batch):
     assert loss > 0.05 and error_mm > 0.5, "the template's palm puts the hand elsewhere, and the shape is off"
 
 
-def test_disturbances_hide_and_add_a_little_and_depend_on_the_generator():
+def test_disturbances_hide_and_add_a_little_and_depend_on_the_generator(monkeypatch):
+    monkeypatch.setattr(many_hands, "SMEARED", 0)
     clean = torch.zeros(200, 100, 100)
     clean[:, 30:70, 30:70] = 500.0
     fx = torch.full((200,), 250.0)
@@ -78,3 +80,35 @@ def test_disturbances_hide_and_add_a_little_and_depend_on_the_generator():
     assert (spoilt[kept] == clean[kept]).float().mean() > 0.97, "what stays is what was measured, or fills a hole"
     assert ((spoilt[added > 0] > 0).sum((1, 2)) < 10000).all() and (spoilt >= 0).all()
     assert torch.equal(spoilt, disturbed(clean.clone(), fx, Generator().manual_seed(1)))
+
+
+def ball(radius_px=20, size=120, z_mm=600.0):
+    """A depth image of a ball at z, 0 beside it."""
+    at = torch.arange(size) - size / 2
+    away = (at[:, None] ** 2 + at**2).sqrt()
+    return torch.where(
+        away < radius_px, z_mm + 60 - (60**2 - (3 * away.clamp_max(radius_px)) ** 2).clamp_min(0).sqrt(), 0
+    )
+
+
+def test_smeared_outlines_widen_and_become_ramps():
+    depth_mm = ball()
+    fx = 600.0  # about a pixel a millimetre
+    wide = smeared(depth_mm, fx, (1.0, 1.0, 1.0, 0.5))
+    sides = [((image > 0).any(0).sum() / 2).item() for image in (depth_mm, wide)]
+    assert 2 < sides[1] - sides[0] <= KEPT_MM[1] + 2
+    row = wide[60][wide[60] > 0]
+    assert row.argmin() == pytest.approx(len(row) / 2, abs=2)  # deeper towards both ends
+    assert 5 < row.max() - depth_mm[60].max() <= RAMP_MM + 1
+
+
+def test_the_least_smear_leaves_the_inside_as_it_is():
+    depth_mm = ball()
+    same = smeared(depth_mm, 600.0, (0.0, 0.0, 0.0, 0.0))
+    assert ((same > 0) == (depth_mm > 0)).all()
+    inside = torch.nn.functional.avg_pool2d((depth_mm > 0).float()[None], 13, 1, 6)[0] > 0.999
+    assert (same - depth_mm)[inside].abs().max() < 4
+
+
+def test_nothing_is_made_of_an_empty_image():
+    assert not smeared(torch.zeros(20, 30), 600.0, (0.5,) * 4).any()

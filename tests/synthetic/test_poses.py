@@ -16,6 +16,7 @@ from hrlib.hand.named_poses import view_rotation, yaw_of
 from hrlib.hand.rotations import euler_angles, from_euler
 from hrlib.losses import collision_loss, physical_loss
 from hrlib.synthetic.poses import (
+    fingers_together,
     pose_from_joints,
     read_tracked_poses,
     sample_angles,
@@ -196,3 +197,18 @@ def test_a_smooth_walk_visits_its_goals():
     assert walk.shape == (100, 1)
     np.testing.assert_allclose(walk[::10, 0], np.arange(10), atol=1e-6)
     assert (walk[1:] >= walk[:-1]).all()
+
+
+def test_fingers_are_held_beside_each_other():
+    hand = template()
+    rotations = sample_poses(200, hand, generator(3))
+    together = fingers_together(rotations, hand.limits_rad, generator(4))
+    assert torch.equal(together[:, :4], rotations[:, :4])  # wrist and thumb
+    assert physical_loss(together, hand.limits_rad).max() < 1e-4
+
+    def apart_mm(rotations):  # of the middle joints of neighbouring fingers
+        middle = joint_positions(hand, forward_kinematics(hand, rotations, torch.zeros(200, 3)))[:, [6, 10, 14, 18]]
+        return (middle[:, 1:] - middle[:, :-1]).norm(dim=-1).mean(1)
+
+    assert (apart_mm(together) < 26).float().mean() > 0.9
+    assert (apart_mm(rotations) < 26).float().mean() < 0.5

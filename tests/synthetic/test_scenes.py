@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hrlib.synthetic import scenes
-from hrlib.synthetic.scenes import ELSE, FOREARM, HAND, Scenes, compose_scenes, draw_scenes, labels_of
+from hrlib.synthetic.scenes import ELSE, FOREARM, HAND, Scenes, compose_scenes, draw_scenes, labels_of, smeared
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,17 @@ def test_label_of_a_measurement_is_that_of_the_surface_it_comes_from():
     seen, expected = labels_of(clean, label, measured), label.copy()
     expected[1, 2], expected[2, 3], expected[4, 4], expected[0, 3] = HAND, ELSE, ELSE, ELSE
     np.testing.assert_array_equal(seen, expected)
+
+
+def test_smeared_scenes_have_wider_hands_and_ramps_of_nobody():
+    depth_mm, label = np.full((60, 80), 900, np.float32), np.zeros((60, 80), np.uint8)
+    depth_mm[20:40, 30:50], label[20:40, 30:50] = 600, HAND
+    depth_mm[:20, :20] = 0
+    wide, seen = smeared(depth_mm, label, 3, 2)
+    assert (seen[label == HAND] == HAND).mean() > 0.9
+    assert (wide[30, 27:53] < 640).sum() > (depth_mm[30] < 640).sum()  # the nearer surface reaches over its outline
+    assert (seen[30] == HAND).sum() > (label[30] == HAND).sum()
+    assert (abs(wide[seen == HAND] - 600) <= scenes.RAMP_MM).all()  # what flies between the two surfaces is no hand
+    between = (wide > 650) & (wide < 850)
+    assert between.any() and (seen[between] == ELSE).all()
+    assert (wide[:10, :10] == 0).all()  # far from what was measured nothing is filled
