@@ -166,9 +166,9 @@ def fitted_poses(
     settings: FitSettings = FitSettings(),
     progress: bool = True,
 ) -> Explained:
-    """The pose that explains each frame, from the predicted one on, without labels; about 6 ms a frame on one core.
+    """The pose that explains each frame, from the predicted one on, without labels; about 9 ms a frame on one core.
 
-    Sums Eq. 6, Eq. 8, the distance from the frame's points to the model, and those of `FitSettings`.
+    Minimises the sum of Eq. 6, Eq. 8, the distance from the frame's points to the model, and those of `FitSettings`.
 
     Args:
         hand: of the user.
