@@ -168,7 +168,7 @@ def fitted_poses(
 ) -> Explained:
     """The pose that explains each frame, from the predicted one on, without labels; about 9 ms a frame on one core.
 
-    Minimises the sum of Eq. 6, Eq. 8, the distance from the frame's points to the model, and those of `FitSettings`.
+    Minimises the sum of Eq. 6, Eq. 8, and the other terms that `FitSettings` weighs.
 
     Args:
         hand: of the user.
