@@ -165,7 +165,7 @@ def test_no_frames_are_refused(frames):
     for call in (fit_hand, fit_to_depth, surprise):
         with pytest.raises(ValueError, match="crops must hold at least one frame, got none"):
             call(template(), nothing, none)
-    with pytest.raises(ValueError, match="take a network with offset=True"):
+    with pytest.raises(ValueError, match="take a network with an offset"):
         fit_to_depth(template(), batch.crops, Prediction(start.rotations, None))
     with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
         ExplainSettings(iterations=0)
