@@ -177,8 +177,10 @@ def refine(
         look = first_look(source.frames(limit=learning.frames), net, hand, side, training.get("side"))
         _warn(look.doubts)
         side, frames = look.side, source.frames(look.side, learning.frames)
-        run = RunOptions(side, {"recipe": learning.recipe, "start": began}, anyway, processes=cores())
-        check = checked(frames, net, hand, out, f"{source.folder}", run, look.evidence)
+        run = RunOptions(
+            side, {"recipe": learning.recipe, "start": began}, anyway, processes=cores(), evidence=look.evidence
+        )
+        check = checked(frames, net, hand, out, f"{source.folder}", run)
         if check_only:
             return int(bool(check.refusals))
         result = refine_checked(check, net, hand, settings, out, run)

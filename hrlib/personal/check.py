@@ -21,7 +21,7 @@ from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
-from .doubt import Doubt, Evidence, doubts, gather
+from .doubt import Doubt, Evidence, KnownSide, doubts, gather
 from .inputs import file_doubts
 from .side import LOOKS, Sides, read_as
 from .stream import crop_chunk, over_chunks, some_frames
@@ -141,7 +141,7 @@ def look_over(
     check = replace(check, refusals=tuple(_refusals(check)))
     if evidence is None:
         some = some_frames(frames, LOOKS)
-        evidence = gather(net, template, some, crops, check.side, None, check.side)
+        evidence = gather(net, template, some, crops, KnownSide(check.side, check.side))
     if crops is not None:
         evidence = replace(evidence, likeness=measures.hand.median().item(), found=len(names) / len(frames))
     check = replace(check, sides=evidence.sides, size=evidence.size)

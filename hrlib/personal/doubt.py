@@ -83,20 +83,27 @@ class Evidence:
     masked: float | None = None  # median share of the finder's hand within the masks, where there are masks
 
 
+@dataclass(frozen=True)
+class KnownSide:
+    """What is known of a hand's side before its frames are looked at."""
+
+    read_as: str = "right"  # the side as which the frames were read
+    given: str | None = None  # as the user says it, if at all
+    model: str | None = None  # of which a personal model is; None for the base model
+
+
 def gather(
-    net: PoseModel, hand: HandRig, frames: Sequence[Frame], crops: Crops | None, given: str | None, model: str | None,
-    read_as: str = "right",
-) -> Evidence:  # fmt: skip
+    net: PoseModel, hand: HandRig, frames: Sequence[Frame], crops: Crops | None, known: KnownSide = KnownSide()
+) -> Evidence:
     """What some frames of a folder say.
 
     Args:
         net, hand: the model that is to predict.
         frames: some of the folder, at least one.
         crops: of these, or of others of the folder; None if there is no hand.
-        given: the side as the user says it, if at all.
-        model: the side of which a personal model is; None for the base model.
-        read_as: the side as which the frames were read.
+        known: of the side.
     """
+    read_as, given, model = known.read_as, known.given, known.model
     of_all = Evidence(frames[0].camera, frames[0].depth_mm.shape, given or model or "right", given, model)
     right, masked = finder_says([frames[i] for i in evenly(len(frames), LOOKS).tolist()])
     if crops is None:

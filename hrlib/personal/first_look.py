@@ -15,7 +15,7 @@ from ..hand.shape import HandShape
 from ..network.known import FRAMES, knows_many, told
 from ..network.model import PoseModel
 from .check import likeness
-from .doubt import Evidence, doubts, gather
+from .doubt import Evidence, KnownSide, doubts, gather
 from .inputs import file_doubts
 from .side import LOOKS, read_as
 from .stream import crops_of, some_frames
@@ -76,7 +76,10 @@ def first_look(
     """
     looked = some_frames(frames, FRAMES if knows_many(net) and net.known is None else LOOKS)
     crops = crops_of(looked)
-    seen, files = gather(net, hand, looked, crops, given, model, read_as(frames)), tuple(file_doubts(frames, looked))
+    seen, files = (
+        gather(net, hand, looked, crops, KnownSide(read_as(frames), given, model)),
+        tuple(file_doubts(frames, looked)),
+    )
     if crops is None:
         return FirstLook(seen.side, (*doubts(seen), *files), 0, None, seen)
     some = crops[evenly(len(crops), LOOKS)]

@@ -31,16 +31,11 @@ class RunOptions:
     anyway: bool = False  # refine frames that the check refuses
     progress: bool = True  # show bars
     processes: int = 1  # that share the finding of the hand; see `stream.over_chunks`
+    evidence: Evidence | None = None  # of a first look at the frames, if there was one
 
 
 def checked(
-    frames: Sequence[Frame],
-    net: PoseModel,
-    hand: HandRig,
-    out: Path,
-    source: str,
-    options: RunOptions = RunOptions(),
-    evidence: Evidence | None = None,
+    frames: Sequence[Frame], net: PoseModel, hand: HandRig, out: Path, source: str, options: RunOptions = RunOptions()
 ) -> Check:
     """Check frames, print the report and write it to out/check.json; of torchrun's processes the first one tells.
 
@@ -49,10 +44,9 @@ def checked(
         net, hand: the base model.
         out: folder for the file.
         source: what the report calls the frames.
-        options: bars and processes.
-        evidence: of a first look at the frames, if there was one.
+        options: bars, processes and evidence.
     """
-    check = look_over(frames, net, hand, options.progress and first_process(), options.processes, evidence)
+    check = look_over(frames, net, hand, options.progress and first_process(), options.processes, options.evidence)
     if first_process():
         print(f"check of {source}:\n{as_text(check)}")
         write_json(out / "check.json", check.record())
