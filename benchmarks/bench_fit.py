@@ -76,20 +76,20 @@ def stages(hand, crops, predicted) -> dict[str, float]:
     def each(function, *more):
         return timed(lambda: [function(t, *more) for t in range(B)])[1]
 
-    whole = timed(lambda: [gn._look(t, t, poses, frames, arrays, terms, scratch) for t in range(B)])[1]
-    pose = timed(
-        lambda: [
-            gn._pose(p, T, x, arrays, scratch.F, scratch.axes, j)
-            for p, T, x, j in zip(*(part[:B] for part in poses[:4]), strict=True)
-        ]
-    )[1]
-    skin = timed(lambda: [gn._skin(scratch.F, arrays, scratch.M, scratch.posed) for _ in range(B)])[1]
-    depth = timed(lambda: [_depth(t, frames, arrays, terms, scratch) for t in range(B)])[1] - skin
-    data = timed(lambda: [_data(t, frames, terms, scratch) for t in range(B)])[1]
-    ms["pose the cloud"] = looks * (pose + skin)
-    ms["depth term: splat, compare, pull"] = looks * depth
-    ms["data term: nearest points, pull"] = looks * data
-    ms["pulls to bones, votes, limits"] = looks * (whole - pose - skin - depth - data)
+    def until(t, part):  # one look at frame t, up to some part of it
+        gn._pose(poses.angles[t], poses.turn[t], poses.place[t], arrays, scratch.F, scratch.axes, poses.joints[t])
+        gn._skin(scratch.F, arrays, scratch.M, scratch.posed)
+        if part > 0:
+            gn._depth_term(frames.target[t], frames.cut[t], terms, scratch)
+        if part > 1:
+            gn._data_term(frames.data[t], frames.counts[t], terms, scratch)
+
+    cloud, depth, data = (each(until, part) for part in range(3))
+    whole = each(lambda t: gn._look(t, t, poses, frames, arrays, terms, scratch))
+    ms["pose the cloud"] = looks * cloud
+    ms["depth term: splat, compare, pull"] = looks * (depth - cloud)
+    ms["data term: nearest points, pull"] = looks * (data - depth)
+    ms["pulls to bones, votes, limits"] = looks * (whole - data)
     A, L = np.zeros((B, gn.NUMBERS, gn.NUMBERS)), np.zeros((B, gn.NUMBERS, gn.NUMBERS))
     J, gradient = np.zeros((B, 21, 3, gn.NUMBERS)), np.zeros((B, gn.NUMBERS))
     springs, uneven, sprung, x = np.zeros((B, 21)), np.zeros(B), np.zeros((B, 21, 3)), np.zeros((B, gn.NUMBERS))
@@ -102,15 +102,6 @@ def stages(hand, crops, predicted) -> dict[str, float]:
     ms["solve for all frames"] = steps * timed(*solve)[1]
     ms["end: how well each pose explains its frame"] = timed(surprise, hand, crops, predicted)[1]
     return {name: value / B for name, value in ms.items()}
-
-
-def _depth(t, frames, arrays, terms, scratch):
-    gn._skin(scratch.F, arrays, scratch.M, scratch.posed)  # the cut has moved points away
-    gn._depth_term(frames.target[t], frames.cut[t], terms, scratch)
-
-
-def _data(t, frames, terms, scratch):
-    gn._data_term(frames.data[t], frames.counts[t], terms, scratch)
 
 
 def development(net, template, count: int) -> dict:
