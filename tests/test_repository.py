@@ -241,6 +241,8 @@ def test_trainings_and_refinements_lie_where_make_clean_keeps_them():
 
 # entry points whose signatures others script against
 ESTABLISHED = {
+    "hrlib/__main__.py: predict",  # of a command, each is an option
+    "hrlib/training/command.py: pretrain",
     "hrlib/refine/__init__.py: refine",
     "hrlib/training/pretrain.py: pretrain",
     "hrlib/training/step.py: train_step",

@@ -83,7 +83,7 @@ def predict(
         camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, or its matrix [3, 3].
         side: which hand it is, "right" or "left"; None asks the model, or else the frames.
         model: folder that `hrlib refine` has written, or a checkpoint of the template's; None takes the base model.
-        fit: also fit each predicted pose to its frame: better joints, about 0.1 s a frame.
+        fit: also fit each predicted pose to its frame: better joints, about 10 ms a frame.
 
     Returns:
         `HandSeen` of an image; a list of several, in which frames without a hand have `found` False; an iterator of a stream.

@@ -17,6 +17,7 @@ from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.check import Check, Measures
+from hrlib.personal.doubt import Doubt
 from hrlib.personal.folder import UserFolder
 from hrlib.personal.report import lengths_mm, write_report
 from hrlib.personal.result import PersonalResult
@@ -37,8 +38,9 @@ def shots():
 @pytest.fixture(scope="module")
 def check(shots):
     one = torch.ones(4)
+    doubt = Doubt("the size", "it is odd", "record more")
     m = Measures(600 * one, 0 * one, 0 * one, 0 * one, one, 3 * one, one > 2, torch.tensor([float("nan"), 3, 4, 5]))
-    return Check(5, shots.crops, shots.names, m, {"x.png": "<too far>"}, (1.0, 2.0, 3.0), (), ("record more",))
+    return Check(5, shots.crops, shots.names, m, {"x.png": "<too far>"}, (1.0, 2.0, 3.0), (), (doubt,))
 
 
 @pytest.fixture(scope="module")
