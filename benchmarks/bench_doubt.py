@@ -335,8 +335,14 @@ def main():
     for key in ("measured", "of", "wrong", "silent", "good", "warned"):
         print(f"{key}: {metrics[key]}")
     if arguments.people == "".join(USERS):
-        results.write_result(arguments.out, "doubt", metrics, {}, made, "quick")
+        results.write_result(arguments.out, "doubt", metrics, values_of(metrics), made, "quick")
         results.save_figure(figure_doubt(rows), "doubt", {}, {}, made, "quick")
+
+
+def values_of(metrics: dict) -> dict[str, float]:
+    """The claims' values."""
+    good, warned = sum(metrics["good"].values()), sum(len(names) for names in metrics["warned"].values())
+    return {"doubt-told": 1 - len(metrics["silent"]) / metrics["wrong"], "doubt-good": warned / good}
 
 
 def is_other(cell: tuple) -> bool:

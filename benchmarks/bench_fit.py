@@ -162,7 +162,8 @@ def main():
     print(metrics.get("real", ""))
     parameters = {"frames": arguments.frames, "adam": ExplainSettings(), "gauss_newton": FitSettings(), "threads": 1}
     made = results.provenance(parameters, 0, data)
-    results.write_result(arguments.out, "fit", metrics, {}, made, "quick" if arguments.frames >= 60 else "smoke")
+    values = {"fit-time": metrics["ms"]["gauss_newton"], "fit-error": metrics["worst_of_adam"]}
+    results.write_result(arguments.out, "fit", metrics, values, made, "quick" if arguments.frames >= 60 else "smoke")
 
 
 if __name__ == "__main__":
