@@ -31,7 +31,8 @@ from .stream import crops_of
 FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
 
 # Bounds of what is usual. Those of the camera leave out no depth camera that we know the numbers of; those of the hand were
-# chosen on users A-D and on hands of the population (benchmarks/bench_doubt.py)
+# chosen on users A-D and on hands of the population (benchmarks/bench_doubt.py), and three (the greatest and least size, parts
+# of images) moved a little after real frames of SR305 and ASL had been warned or not
 SQUARE = 1.25  # ratio of the focal lengths: pixels are nearly square
 # of the principal point from the image's middle, as shares of width and height. Azure Kinect's lies 0.085 of its height off
 MIDDLE = 0.06, 0.09
