@@ -98,9 +98,9 @@ def test_nothing_left_is_no_number(toy):
 @pytest.mark.parametrize(
     ("arguments", "counts", "base_mm", "fitted_mm"),
     [
-        (("handpose_x_plus",), (35, 0, 0), (16.7, 11.9), (13.1, 10.1)),
-        (("d435_table",), (26, 12, 1), (90.0, 65.5), (84.7, 72.5)),
-        (("d435_table", True, True), (16, 0, 0), (33.3, 16.2), (27.0, 9.8)),
+        (("handpose_x_plus",), (35, 0, 0), (15.9, 10.7), (12.9, 9.5)),
+        (("d435_table",), (38, 0, 0), (74.0, 48.5), (69.6, 50.6)),
+        (("d435_table", True, True), (16, 0, 0), (33.3, 16.2), (25.9, 10.8)),
     ],
 )
 def test_real_hands(arguments, counts, base_mm, fitted_mm):

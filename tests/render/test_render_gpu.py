@@ -141,8 +141,10 @@ def test_default_back_end_follows_device_and_dtype(monkeypatch):
 
     import hrlib.render as render
 
+    monkeypatch.setattr(render, "beyond_kernels", lambda *_: False)  # these are no tensors
+
     def choice(device, dtype):
-        return render._choose_backend(None, SimpleNamespace(device=torch.device(device), dtype=dtype))
+        return render._choose_backend(None, SimpleNamespace(device=torch.device(device), dtype=dtype), 5)
 
     assert choice("cuda", torch.float32) == "gpu" and choice("cuda", torch.float64) == "reference"
     assert choice("cpu", torch.float32) == "cpu" and choice("cpu", torch.float64) == "reference"
