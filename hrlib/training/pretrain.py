@@ -85,7 +85,10 @@ def pretrain(
         stored = folder.read()
         if stored is not None:
             learner.restore(stored[0])
-        return _train(learner, batches, folder, stored[1] if stored else Progress(), progress and rank == 0)
+        try:
+            return _train(learner, batches, folder, stored[1] if stored else Progress(), progress and rank == 0)
+        finally:  # before the group ends: a reducer that outlives it waits for threads that wait for Python's lock
+            learner.shared = None
 
 
 class Learner:
