@@ -42,12 +42,13 @@ from hrlib.frames.finder import (
     SideNet,
     focal_of,
     inputs,
+    networks,
     upright,
 )  # fmt: skip
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
-from hrlib.support.tensor_files import read_tensors, tensor_bytes
+from hrlib.support.tensor_files import tensor_bytes
 from hrlib.synthetic.scenes import draw_scenes
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
@@ -362,8 +363,7 @@ def assemble(out: Path) -> None:
 
 def packaged(part: str) -> dict[str, torch.Tensor]:
     """The weights of a network in the package."""
-    stored = read_tensors(paths.FINDER)[1]
-    return {name.removeprefix(f"{part}."): t.float() for name, t in stored.items() if name.startswith(f"{part}.")}
+    return dict(zip(PARTS, networks(), strict=True))[part].state_dict()
 
 
 def shards() -> list[Path]:

@@ -116,7 +116,7 @@ class Tracker:
 
     Args:
         camera, side, model, fit: as in `predict`.
-        quick: see each frame once, not from five turned views, and fit in half as many iterations: a third of the time.
+        quick: see each frame once, not from five turned views.
 
     Raises:
         ValueError, FileNotFoundError: see `predict`.

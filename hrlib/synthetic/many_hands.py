@@ -40,11 +40,8 @@ HIDDEN, BESIDE, THINNED = 0.25, 0.25, 0.2  # shares of frames with a hole, a pie
 # What a stereo camera makes of a hand over a table, as in real D435 frames: outlines reach far beyond the hand, and ramps
 # lead from it to what is behind, since a window has one disparity and filters fill the gaps
 SMEARED = 0.3  # share of the frames
-FATTER_MM, WINDOW_MM, KEPT_MM = (
-    (0.0, 8.0),
-    (4.0, 18.0),
-    (0.0, 18.0),
-)  # outward; side of the window; what a finder keeps of it
+# how far outward; side of the window; how much of it a finder keeps
+FATTER_MM, WINDOW_MM, KEPT_MM = (0.0, 8.0), (4.0, 18.0), (0.0, 18.0)
 BACKGROUND_MM = (20.0, 300.0)  # behind the deepest point of the hand
 RAMP_MM = 50.0  # of a ramp, a finder keeps what is nearer to the hand
 HOLE_MM, PIECE_MM = (8.0, 28.0), (12.0, 45.0)  # radius of either
