@@ -18,6 +18,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 from ..frames.crop import crop_batch
 from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
+from ..hand.rotations import rotation_matrix
 from .frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .population import Population
 from .poses import fingers_together
@@ -35,6 +36,10 @@ FROM_ANYWHERE = 0.4  # share of the frames whose hand points towards the camera 
 # standard deviations of their tilt and of their turn in the image. Hands are turned upright by their forearm before they are
 # predicted (`network.predict`): one that learns hands upside down takes closed fingers for a wrist
 ANY_PITCH_DEG, ANY_ROLL_DEG = 50.0, 40.0
+# Share of the frames whose forearm is cut off near the wrist, and the standard deviation of where, along the hand. The hand
+# finder leaves or takes more than 12 mm in a tenth of its hands: a network that sees long arms in half of all frames cannot
+# tell from a hand's lower end where the wrist is
+CUT, CUT_MM = 0.65, 8.0
 TOGETHER = 0.35  # share of the frames whose fingers lie beside each other, see `poses.fingers_together`
 HIDDEN, BESIDE, THINNED = 0.25, 0.25, 0.2  # shares of frames with a hole, a piece of something, a lost outline
 # What a stereo camera makes of a hand over a table, as in real D435 frames: outlines reach far beyond the hand, and ramps
@@ -101,7 +106,8 @@ class ManyHands:
         anywhere = torch.rand(count, generator=generator, device=self.device) < FROM_ANYWHERE
         rotations[anywhere, 0] = _views_from_anywhere(int(anywhere.sum()), generator)
         drawing = maker.draw(rotations, wrist_mm, generator)
-        depth_mm = disturbed(torch.as_tensor(drawing.depth_mm), torch.as_tensor(drawing.intrinsics)[:, 0], generator)
+        depth_mm, intrinsics = torch.as_tensor(drawing.depth_mm), torch.as_tensor(drawing.intrinsics)
+        depth_mm = disturbed(cut_off(depth_mm, intrinsics, rotations, wrist_mm, generator), intrinsics[:, 0], generator)
         if self.device.type == "cpu":
             depth_mm = depth_mm.numpy()
         crops = crop_batch(depth_mm, drawing.intrinsics, s.cube_mm)
@@ -116,6 +122,31 @@ def _views_from_anywhere(count: int, generator: Generator) -> Float[Tensor, "B 4
     roll = (torch.randn(count, **like) * math.radians(ANY_ROLL_DEG)).clamp(-math.pi / 2, math.pi / 2)
     pitch = (torch.randn(count, **like) * math.radians(ANY_PITCH_DEG)).clamp(-math.pi / 2, math.pi / 2)
     return view_rotation(yaw, pitch, roll)
+
+
+def cut_off(
+    depth_mm: Float[Tensor, "B H W"],
+    intrinsics: Float[Tensor, "B 4"],
+    rotations: Float[Tensor, "B 16 4"],
+    wrist_mm: Float[Tensor, "B 3"],
+    generator: Generator,
+) -> Float[Tensor, "B H W"]:
+    """Depth images of hands, most of them without what lies behind a plane across the wrist, as a hand finder leaves them.
+
+    intrinsics: fx, fy, cx, cy, px. rotations, wrist_mm: of the hands, in the camera frame.
+    """
+    like = {"generator": generator, "device": depth_mm.device}
+    where_mm = CUT_MM * torch.randn(len(depth_mm), **like)
+    where_mm[torch.rand(len(depth_mm), **like) > CUT] = -math.inf
+    fx, fy, cx, cy = (part[:, None, None] for part in intrinsics.T)
+    v, u = (torch.arange(n, device=depth_mm.device) for n in depth_mm.shape[1:])
+    x, y = depth_mm * (u - cx) / fx, depth_mm * (v[:, None] - cy) / fy
+    along = rotation_matrix(rotations[:, 0])[:, :, 1]
+    ahead = (
+        torch.einsum("bvuc,bc->bvu", torch.stack([x, y, depth_mm], -1), along)
+        - (along * wrist_mm).sum(1)[:, None, None]
+    )
+    return torch.where(ahead > where_mm[:, None, None], depth_mm, 0)
 
 
 def disturbed(
