@@ -18,6 +18,7 @@ from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_found
 from ..frames.folder import mirrored
 from ..frames.frame import Frame
+from ..support.checks import SIDES, require_one_of
 from ..support.ground_truth import note
 
 PAD_MM = 30.0  # around the box of the labels: flesh lies outside the joints
@@ -34,8 +35,7 @@ class LabelledFrames(Sequence):
     """
 
     def __init__(self, dataset: str, camera: Camera, folder: Path, names: list[str], joints_mm: Joints, side: str):
-        if side not in ("left", "right"):
-            raise ValueError(f'side must be "left" or "right", got {side!r}')
+        require_one_of(SIDES, side=side)
         self.dataset, self.camera, self.folder, self.names, self.side = dataset, camera, folder, names, side
         self._mirror = (-1, 1, 1) if side == "left" else (1, 1, 1)
         self._joints_mm = np.asarray(joints_mm, np.float64) * self._mirror

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from ..support.checks import SIDES, require_one_of
 from ..support.decoding import read_pixels
 from ..support.files import printable
 from .camera import Camera
@@ -52,8 +53,7 @@ class DepthFolder(Sequence):
             raise ValueError(f"unit_mm must be a number > 0 (millimetres per count), got {unit_mm!r}")
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
-        if side not in ("left", "right"):
-            raise ValueError(f'side must be "left" or "right", got {side!r}')
+        require_one_of(SIDES, side=side)
         if not self.folder.exists():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
         self.places = frames_at(self.folder)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .. import __version__
+from ..support.checks import SIDES, require_one_of
 from .gltf import COLUMNS, COMPONENTS
 from .joints import JOINT_NAMES, PARENTS, TIP_NAMES, TIP_PARENTS
 from .rig import HandRig
@@ -24,8 +25,7 @@ def as_glb(hand: HandRig, side: str = "right") -> bytes:
 
     side: "left" mirrors the right hand that this project poses. Raises ValueError for another side.
     """
-    if side not in ("right", "left"):
-        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+    require_one_of(SIDES, side=side)
     hand, left = hand.to("cpu", torch.float64), side == "left"
     mirror = np.diag([-1.0 if left else 1.0, 1.0, 1.0, 1.0])
     axes = torch.cat([hand.R_wrist_rest, hand.R_wrist_rest[list(TIP_PARENTS)]])

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from pygltflib import GLTF2, TRIANGLES, Attributes, Mesh, Skin
 
+from ..support.checks import SIDES, require_one_of
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
 from .rig import HandRig, build_rig, check_hand, load_hand
 
@@ -153,8 +154,7 @@ def load_gltf(
             hand of the other side or of no hand's size.
     """
     path = Path(path)
-    if side not in ("right", "left"):
-        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+    require_one_of(SIDES, side=side)
     if not set(JOINT_NAMES) <= set(bones) <= {*JOINT_NAMES, *TIP_NAMES}:
         missing, unknown = set(JOINT_NAMES) - set(bones), set(bones) - {*JOINT_NAMES, *TIP_NAMES}
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.checks import SIDES, require_one_of
 from .kinematics import forward_kinematics, joint_positions
 from .rig import HandRig
 from .skinning import skin, skinning_transforms
@@ -49,8 +50,7 @@ def pose_hand(
     Raises:
         ValueError: wrong shapes, or quaternions that are no rotations.
     """
-    if side not in ("right", "left"):
-        raise ValueError(f"side must be 'right' or 'left', got {side!r}")
+    require_one_of(SIDES, side=side)
     given = isinstance(rotations, np.ndarray)
     q = torch.as_tensor(rotations, dtype=hand.vertices_mm.dtype) if given else rotations
     if not isinstance(q, Tensor) or q.shape[-2:] != (16, 4):

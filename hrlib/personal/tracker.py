@@ -26,6 +26,7 @@ from ..network.checkpoint import load_network
 from ..network.model import PoseModel
 from ..refine.saved import NETWORK, load_refined, refined_side
 from ..support.autograd import for_every_use
+from ..support.checks import SIDES, require_one_of
 from .check import LEAST_DEPTH_MM, MOST_DEPTH_MM
 from .first_look import FirstLook, first_look
 from .track import Tracked, from_mirror, track, tracked
@@ -130,7 +131,8 @@ class Tracker:
         fit: bool = False,
         quick: bool = False,
     ):
-        self.camera, self.given = as_camera(camera), _checked_side(side)
+        require_one_of((*SIDES, None), side=side)
+        self.camera, self.given = as_camera(camera), side
         self.fit, self.quick = fit, quick
         self._net, self._hand, self._of = _model(model)
         self.reset()
@@ -232,7 +234,8 @@ def _of_one_hand(
     images: list[np.ndarray], camera: AnyCamera, side: str | None, model: str | Path | None, fit: bool
 ) -> list[HandSeen]:
     net, hand, of = _model(model)
-    numbers, side = as_camera(camera), _checked_side(side)
+    require_one_of((*SIDES, None), side=side)
+    numbers = as_camera(camera)
     if not images:
         raise ValueError("depth_mm must hold at least one image, got none")
     frames = [_frame(f"{i}", image, numbers) for i, image in enumerate(images)]
@@ -289,12 +292,6 @@ def _with_unit(why: str, depth_mm: np.ndarray) -> str:
 
 def _apart_mm(crop: Crops, place_mm: np.ndarray) -> float:
     return float(np.linalg.norm(crop.centre_mm[0].numpy() - place_mm))
-
-
-def _checked_side(side: str | None) -> str | None:
-    if side not in (None, "right", "left"):
-        raise ValueError(f"side must be 'right', 'left' or None, got {side!r}")
-    return side
 
 
 def _model(folder: str | Path | None) -> tuple[PoseModel, HandRig, str | None]:

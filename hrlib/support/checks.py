@@ -1,5 +1,9 @@
 """Checks that many settings share."""
 
+from collections.abc import Sequence
+
+SIDES = "right", "left"
+
 
 def require_at_least(least: float, settings: object, *names: str) -> None:
     """Refuse settings of which a named field is below `least`, or NaN.
@@ -17,3 +21,14 @@ def require_at_least(least: float, settings: object, *names: str) -> None:
         if not value >= least:
             bound = "must not be negative" if least == 0 else f"must be at least {least:g}"
             raise ValueError(f"{name} {bound}, got {value}")
+
+
+def require_one_of(allowed: Sequence, **given: object) -> None:
+    """Refuse a value that is none of those allowed; ValueError names what was given, what is allowed and the value.
+
+    >>> require_one_of(("right", "left"), side="left")
+    """
+    for name, value in given.items():
+        if value not in allowed:
+            *others, last = map(repr, allowed)
+            raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")

@@ -229,7 +229,7 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
         ({"camera": (500.0,)}, r"camera must be a Camera or \(fx, fy\) in px"),
         ({"camera": CAMERA, "unit_mm": 0}, "unit_mm must be a number > 0"),
         ({"camera": CAMERA, "encoding": "rgb"}, r"encoding must be one of .*, got 'rgb'"),
-        ({"camera": CAMERA, "side": "both"}, 'side must be "left" or "right", got \'both\''),
+        ({"camera": CAMERA, "side": "both"}, "side must be 'right' or 'left', got 'both'"),
     ],
 )
 def test_wrong_options(options, message, folder):
