@@ -10,7 +10,7 @@ from hrlib.hand.rig import load_hand
 from hrlib.method import true_prediction
 from hrlib.network.posenet import ANCHOR, Prediction
 from hrlib.synthetic import many_hands
-from hrlib.synthetic.many_hands import GROUP, KEPT_MM, RAMP_MM, ManyHands, disturbed, smeared
+from hrlib.synthetic.many_hands import CUT, CUT_MM, GROUP, KEPT_MM, RAMP_MM, ManyHands, cut_off, disturbed, smeared
 from hrlib.training.step import pose_loss
 
 
@@ -112,3 +112,21 @@ def test_the_least_smear_leaves_the_inside_as_it_is():
 
 def test_nothing_is_made_of_an_empty_image():
     assert not smeared(torch.zeros(20, 30), 600.0, (0.5,) * 4).any()
+
+
+def test_arms_are_cut_off_across_the_wrist():
+    """A wall at 500 mm stands for hand and arm; the hand points up in the image, where y falls."""
+    count, size, f = 400, 101, 400.0
+    wall = torch.full((count, size, size), 500.0)
+    up = torch.tensor([1.0, 0, 0, 0]).expand(count, 16, 4)  # half a turn about x: along is -y
+    wrist_mm, camera = (
+        torch.tensor([[0.0, 0, 500]]).expand(count, 3),
+        torch.tensor([[f, f, 50.0, 50.0]]).expand(count, 4),
+    )
+    left = cut_off(wall, camera, up, wrist_mm, Generator().manual_seed(3))
+    kept_rows = (left > 0).all(2).sum(1)
+    cut = kept_rows < size
+    assert abs(cut.float().mean() - CUT) < 0.08
+    end_mm = (kept_rows[cut] - 50.5) * 500 / f  # below the wrist
+    assert end_mm.mean().abs() < 2 and abs(end_mm.std() - CUT_MM) < 1.5
+    assert ((left == wall) | (left == 0)).all()
