@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -25,6 +26,7 @@ from hrlib.datasets.fingerspelling import Fingerspelling
 from hrlib.datasets.msra import MSRA_CAMERA
 from hrlib.datasets.real_joints import RealJoints
 from hrlib.drawing.plots import grid, show_picture
+from hrlib.drawing.style import ORANGE, SKY, WIDTH_IN
 from hrlib.evaluation.found import LEAST_INSIDE
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frame
@@ -38,7 +40,7 @@ SEED = 1_000_000  # of the first held-out scenes; data/finder/build.py trains on
 SR305 = Camera(476.007, 476.007, 313.683, 242.755)
 AT_ONCE = 100  # scenes drawn at once
 SHOWN, COLUMNS = 24, 8  # frames of a sheet
-TINTS = {"hand": (0.30, 0.85, 0.45), "forearm": (0.95, 0.55, 0.25)}  # of the masks
+TINTS = {"hand": to_rgb(SKY), "forearm": to_rgb(ORANGE)}  # of the masks
 
 
 def main():
@@ -147,12 +149,13 @@ def judged(name: str, frames: Sequence[Frame]) -> tuple[dict, Figure]:
         "said_to_be_right": float(np.mean(np.array(right) > 0.5)) if right else None,
         "refused": dict(reasons.most_common(5)),
     }  # fmt: skip
-    figure, axes = grid(-(-len(seen) // COLUMNS), min(COLUMNS, len(seen)), 1.3)
+    figure, axes = grid(-(-len(seen) // COLUMNS), min(COLUMNS, len(seen)), min(2.2, WIDTH_IN / min(COLUMNS, len(seen))))
+    figure.subplots_adjust(left=0.005, right=0.995)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (picture, score) in zip(axes.flat, seen, strict=False):
         show_picture(axis, picture)
-        axis.set_title(score, fontsize=6, pad=2)
+        axis.set_title(score, pad=2)
     return result, figure
 
 

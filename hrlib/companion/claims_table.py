@@ -6,6 +6,7 @@ from statistics import fmean
 
 from ..evaluation.people import development_rows, evaluated_rows
 from ..support.files import write_together
+from . import captions
 from .claims import TABLES, Claims, Verdict
 from .page import number
 
@@ -131,12 +132,18 @@ def as_headline(results: Sequence[Mapping]) -> str:
 def write_tables(
     folder: Path, judged: Sequence[Verdict], strays: Sequence[str], claims: Claims, results: Sequence[Mapping]
 ) -> None:
-    """Write CLAIMS.md, and what stands between the marks in README.md. Raises ValueError where a mark is missing."""
+    """Write CLAIMS.md, and what stands between the marks in README.md and docs/figures.md.
+
+    Raises ValueError where a mark is missing.
+    """
     readme = folder / "README.md"
     text = between(readme, BEGIN, END, as_summary(judged, strays), readme.read_text(encoding="utf-8"))
     text = between(readme, PEOPLE_BEGIN, PEOPLE_END, as_headline(results), text)
-    page = as_page(judged, strays, claims)
-    write_together({readme: text.encode(), folder / "CLAIMS.md": page.encode()})
+    page, shown = as_page(judged, strays, claims), folder / "docs" / "figures.md"
+    figures = between(
+        shown, captions.BEGIN, captions.END, captions.figures_part(folder / "figures"), shown.read_text("utf-8")
+    )
+    write_together({readme: text.encode(), folder / "CLAIMS.md": page.encode(), shown: figures.encode()})
 
 
 def between(file: Path, begin: str, end: str, content: str, text: str) -> str:

@@ -25,6 +25,7 @@ from .. import __version__
 from ..support import ground_truth, paths
 from ..support.files import json_bytes, plain, write_bytes_atomically, write_json, write_together
 from . import profiles
+from .captions import caption
 from .claims import assert_claims, read_claims, records, tell
 
 RECORD = {"id", "claim", "paper", "target", "value", "holds"}  # of a claim in a result file
@@ -211,11 +212,15 @@ def save_figure(
         provenance: what `provenance()` returned.
 
     Raises:
-        ValueError: a number is not finite, or nobody asked for one of the values.
+        ValueError: a number is not finite, nobody asked for one of the values, `captions.toml` has no caption, or the figure is
+            not in the style of `hrlib.drawing.style`.
     """
+    from ..drawing.style import box_of  # matplotlib: not for who only reads results
+
     record = _record(name, metrics, values, provenance, profile)
+    record["caption"] = caption(record)
     folder, picture = paths.figures(profile), io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
+    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches=box_of(figure))
     files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": json_bytes(record)}
     write_together(files)
     print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")
@@ -270,9 +275,9 @@ def _with_palette(picture: Image.Image) -> Image.Image:
     """The picture in 256 colours: a median cut, and the colours of thin lines and letters, which it would merge."""
     from scipy.spatial import cKDTree
 
-    from ..drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED  # matplotlib: not for who only reads results
+    from ..drawing.style import FINGER_COLOURS, GOOD, INK, MUTED  # matplotlib: not for who only reads results
 
-    kept = [ImageColor.getrgb(colour) for colour in (INK, ACCENT, GOOD, MUTED, *FINGER_COLOURS, "white", "black")]
+    kept = [ImageColor.getrgb(colour) for colour in (INK, GOOD, MUTED, *FINGER_COLOURS, "white", "black")]
     cut = picture.quantize(256 - len(kept), Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     palette = np.concatenate([np.reshape(cut.getpalette(), (-1, 3))[: 256 - len(kept)], kept])
     pixels = np.asarray(picture).astype(np.int32) @ [1 << 16, 1 << 8, 1]
@@ -377,7 +382,7 @@ def read_results(*folders: str | Path) -> list[dict[str, Any]]:
 
 
 def renew_claims(*folders: str | Path) -> None:
-    """Write the claims in all result files of the folders anew, by the present `claims.toml`; values stay.
+    """Write the claims in all result files of the folders anew, and captions where there is a picture; values stay.
 
     Values of retired claims go. Raises the ValueError of `records` of a value that nobody asked for.
     """
@@ -387,5 +392,8 @@ def renew_claims(*folders: str | Path) -> None:
             result = json.loads(path.read_text(encoding="utf-8"))
             values = {row["id"]: row["value"] for row in result["claims"] if row["id"] not in known.retired}
             made = records(values, result.get("name", path.stem), known)
-            if made != result["claims"]:
-                write_json(path, result | {"claims": made})
+            new = result | {"claims": made}
+            if path.with_suffix(".png").exists():
+                new["caption"] = caption(result)
+            if new != result:
+                write_json(path, new)

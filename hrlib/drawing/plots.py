@@ -10,6 +10,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .style import WIDTH_IN
+
 Image = Float[Tensor, "H W"] | Float[np.ndarray, "H W"]
 
 
@@ -76,16 +78,15 @@ def figure_row(
     return figure
 
 
-def contact_sheet(
-    images: Float[Tensor, "B H W"], titles: Sequence[str] | None = None, columns: int = 12, cell: float = 1.15
-) -> Figure:
+def contact_sheet(images: Float[Tensor, "B H W"], titles: Sequence[str] | None = None, columns: int = 12) -> Figure:
     """Depth images side by side."""
-    figure, axes = grid(-(-len(images) // columns), columns, cell)
+    figure, axes = grid(-(-len(images) // columns), columns, min(1.2, (WIDTH_IN - 0.2) / columns))
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, hspace=0.3)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles or [""] * len(images), strict=False):
         show_depth(axis, image)
-        axis.set_title(title, fontsize=7, pad=2)
+        axis.set_title(title, pad=2)
     return figure
 
 

@@ -1,23 +1,56 @@
-"""Colours and style of all figures."""
+"""One style for all figures: a palette, a type size and a width.
+
+The colours are Okabe and Ito's, with a dark and a light grey: people who see red, green or blue otherwise tell them apart, too
+(tests/test_drawing.py measures it). All saved figures are `WIDTH_IN` wide, so that letters have one size on a page.
+"""
 
 import matplotlib.pyplot as plt
 from cycler import cycler
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-INK, ACCENT, GOOD, MUTED = "#22313f", "#c8553d", "#2a7f9e", "#9aa5b1"
-FINGER_COLOURS = ("#e07a5f", "#3d85c6", "#6aa84f", "#a64d79", "#f1c232")
+WIDTH_IN = 9.0  # of a saved figure: 1,800 dots
+TYPE_PT = 9.0  # of all text
+MARK_PT = 7.0  # of numbers that stand within a picture or a mark
+PAD_IN = 0.06  # above and below what is drawn
+
+INK, ACCENT, GOOD, MUTED = "#22313f", "#d55e00", "#0072b2", "#9aa5b1"
+GREEN, PURPLE, ORANGE, SKY = "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+FINGER_COLOURS = (ACCENT, SKY, GREEN, PURPLE, ORANGE)  # from the thumb on
 STYLE = {
     "figure.dpi": 110,
     "savefig.bbox": "tight",
-    "font.size": 10,
-    "axes.titlesize": 10,
+    "font.size": TYPE_PT,
+    **dict.fromkeys(("axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), TYPE_PT),
+    **dict.fromkeys(("legend.fontsize", "legend.title_fontsize", "figure.titlesize"), TYPE_PT),
     "axes.titlecolor": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "text.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": 9,
-    "axes.prop_cycle": cycler(color=[GOOD, ACCENT, INK, "#a64d79", MUTED]),
+    "axes.prop_cycle": cycler(color=[GOOD, ACCENT, INK, GREEN, MUTED]),
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
 plt.rcParams.update(STYLE)
+
+
+def box_of(figure: Figure) -> Bbox:
+    """What of a figure is saved, in inches: all that is drawn, `WIDTH_IN` wide.
+
+    Raises:
+        ValueError: a text is of another size than `TYPE_PT` or `MARK_PT`, or the figure is wider than `WIDTH_IN`.
+    """
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip() and text.get_fontsize() not in (TYPE_PT, MARK_PT):
+            wanted = f"{TYPE_PT:g} or {MARK_PT:g} pt (hrlib.drawing.style)"
+            raise ValueError(f"the text {text.get_text()!r} has {text.get_fontsize():g} pt; all text has {wanted}")
+    drawn = figure.get_tightbbox(figure.canvas.get_renderer())
+    if drawn.width > WIDTH_IN:
+        raise ValueError(f"the figure is {drawn.width:.2f} inches wide; make it at most {WIDTH_IN:g}")
+    middle = (drawn.x0 + drawn.x1) / 2
+    return Bbox([[middle - WIDTH_IN / 2, drawn.y0 - PAD_IN], [middle + WIDTH_IN / 2, drawn.y1 + PAD_IN]])

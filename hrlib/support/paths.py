@@ -25,6 +25,7 @@ NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"
 BENCHMARKS = ROOT / "benchmarks" / "results"
 CLAIMS = ROOT / "claims.toml"  # what is claimed, without values
+CAPTIONS = ROOT / "captions.toml"  # of the figures
 DATA = ROOT / "data"
 # knows the template's hand alone: what one person's frames teach it is measured from here
 ONE_HAND_MODEL = DATA / "base" / "one_hand.safetensors"

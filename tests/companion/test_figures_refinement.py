@@ -9,6 +9,7 @@ from core_fixtures import clean_batch, pose, template
 from hrlib.companion.example_frames import Examples, one_user, picked, pieces
 from hrlib.companion.figures.refinement import (
     Shown,
+    at_percentiles,
     figure_clouds,
     figure_distribution,
     figure_forearm,
@@ -27,7 +28,7 @@ from hrlib.evaluation.before_after import (
     summary,
     telling_frames,
 )
-from hrlib.evaluation.joint_errors import errors_mm, success_curve
+from hrlib.evaluation.joint_errors import errors_mm, joint_error_mm, success_curve
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.losses import image_mse
 from hrlib.method import evaluate_step
@@ -192,11 +193,19 @@ def test_a_network_of_ones_own_has_its_hands_beside_its_errors():
     batch, hand = clean_batch(), template()
     models = {name: judge(net(seed), hand, batch.crops) for seed, name in enumerate(("base", "best"))}
     numbers = {name: summary(judged, batch.joints_mm) for name, judged in models.items()}
-    captions = {"base": ["12 mm", "34 mm"], "best": ["5 mm", "6 mm"]}
-    shown = Shown(models, [2, 0], ["one", "two"], captions, batch.joints_mm[[2, 0]])
+    shown = at_percentiles(models, batch.joints_mm, shares=(0, 99))
+    error_mm = {name: joint_error_mm(of.joints_mm, batch.joints_mm, JOINT_POINTS) for name, of in models.items()}
+    assert shown.index == [int(error_mm["base"].argmin()), int(error_mm["base"].argmax())]
+    assert shown.captions["best"] == [f"{error_mm['best'][i]:.0f} mm" for i in shown.index]
     figure = figure_own_network(shown, numbers, {"base": "before", "best": "after"})
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert {"before", "after", "12 mm", "6 mm", f"{numbers['best']['joint_error_mm']:.1f}"} <= set(texts)
+    assert {
+        "before",
+        "after",
+        *shown.captions["base"],
+        *shown.captions["best"],
+        f"{numbers['best']['joint_error_mm']:.1f}",
+    } <= set(texts)
     heights = [[bar.get_width() for bar in axes.patches] for axes in figure.axes[-2:]]
     errors = [[n[key] for n in numbers.values()] for key in ("joint_error_mm", "image_mse_mean")]
     assert np.allclose(heights[0], errors[0]) and np.allclose(heights[1], 1000 * np.array(errors[1]))

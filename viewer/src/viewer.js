@@ -8,7 +8,7 @@ import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
 
 const JOINTS = 16;
 // One hue for each finger's three joints, grey for the wrist: thumb, index, middle, ring, pinky.
-const HUES = ["#9aa5b1", "#e07a5f", "#3d85c6", "#6aa84f", "#a64d79", "#f1c232"];
+const HUES = ["#9aa5b1", "#d55e00", "#56b4e9", "#009e73", "#cc79a7", "#e69f00"];
 const PARTS = { mesh: "mesh", skeleton: "skeleton", cloud: "cloud, by weight" };
 
 const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter
 
-from ...drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, WIDTH_IN
 from ...evaluation.ablation import ALL_PARTS, TELLS_MM, Measured, coverage, gaps_closed, numbers
 from ...evaluation.metrics import spearman
 from .panels import as_rows, described, number
 
-USER_COLOURS = (GOOD, INK, FINGER_COLOURS[3], ACCENT)
+USER_COLOURS = (GOOD, INK, GREEN, ACCENT)
 ABLATION_PANELS = (  # key of `Measured.summary()`, factor, room for the numbers beside the bars, label
     ("mean16_mm", 1, 1.22, "mean error of 16 joints (mm)"),
     ("image_mse", 1e3, 1.15, r"image MSE ($10^{-3}$)"),
@@ -29,7 +29,7 @@ def figure_ablation(users: Mapping[str, Mapping]) -> Figure:
             supervised oracle's mean error, None if unknown}.
     """
     bars = max(len(user["rows"]) for user in users.values())
-    size = (11.5, len(users) * (1.5 + 0.36 * bars))
+    size = (WIDTH_IN, len(users) * (1.3 + 0.33 * bars))
     figure, axes = plt.subplots(len(users), 2, figsize=size, width_ratios=[1.7, 1], squeeze=False, layout="constrained")
     behind = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}  # readable over a line
     for row, (name, user) in zip(axes, users.items(), strict=True):
@@ -64,7 +64,7 @@ def figure_changes(users: Mapping[str, Mapping]) -> Figure:
         users: name -> {"rows": variant -> `Measured.summary()`}, the same variants for all.
     """
     names = [variant for variant in next(iter(users.values()))["rows"] if variant != ALL_PARTS]
-    figure, (joints, images) = plt.subplots(1, 2, figsize=(11.5, 1.2 + 0.4 * len(names)), layout="constrained")
+    figure, (joints, images) = plt.subplots(1, 2, figsize=(WIDTH_IN, 1.2 + 0.33 * len(names)), layout="constrained")
     joints.axvspan(-TELLS_MM, TELLS_MM, color=MUTED, alpha=0.2, lw=0)
     joints.set_title("left: better hands than the recipe's", loc="left")
     joints.set_xlabel("change of the mean joint error (mm)")
@@ -90,7 +90,7 @@ def figure_frames(users: Mapping[str, Mapping], few: int) -> Figure:
         users: name -> {"frames": [K], "mean16_mm": [K], "base_mm"}.
         few: below so many frames `hrlib.refine` warns.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.6), layout="constrained")
     counts = sorted({count for user in users.values() for count in user["frames"]})
     axes.axvspan(0.8 * counts[0], few, color=MUTED, alpha=0.16, lw=0)
     highest = max(users, key=lambda name: users[name]["mean16_mm"][-1])
@@ -119,7 +119,7 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
             and {"alexnet", "paper"} -> {"mean16"}, of the paper's network and recipe, where known.
         descriptions: of the users, by name.
     """
-    figure, axes = plt.subplots(figsize=(9.5, 1.7 + 1.25 * len(users)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 1.4 + 1.1 * len(users)), layout="constrained")
     dots = {}
     for y, row in enumerate(users.values()):
         for way, height, label in GAP_LINES:
@@ -133,7 +133,7 @@ def figure_gap(users: Mapping[str, Mapping], descriptions: Mapping[str, str]) ->
     right = max(line.get_xdata().max() for line in axes.lines)
     axes.set(xlim=(0, 1.3 * right), ylim=(len(users) - 0.45, -0.55))
     axes.set_xlabel("mean error of 16 joints on test frames (mm)")
-    axes.set_title("share of the way from base to oracle", loc="right", fontsize=9)
+    axes.set_title("share of the way from base to oracle", loc="right")
     axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
     figure.legend(dots.values(), dots, loc="outside upper center", ncols=3)
     return figure
@@ -156,7 +156,7 @@ def _gap_line(axes: Axes, y: float, models: Mapping[str, list[float]], share: st
     for model, values in models.items():
         label, marker, colour = GAP_MARKS[model]
         (dots[label],) = axes.plot(values, [y] * len(values), marker, color=colour, zorder=3, **style)
-    axes.text(0.99, y, share, ha="right", va="center", fontsize=8.5, transform=axes.get_yaxis_transform())
+    axes.text(0.99, y, share, ha="right", va="center", transform=axes.get_yaxis_transform())
 
 
 def figure_people(rows: Mapping[str, Mapping]) -> Figure:
@@ -167,7 +167,7 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
             the joints are defined as ours, (as it is,), "counts": frames (found, lost, left out)}.
     """
     figure, (errors, counts) = plt.subplots(
-        1, 2, figsize=(12.5, 1.6 + 0.78 * len(rows)), width_ratios=[2.2, 1], layout="constrained", sharey=True
+        1, 2, figsize=(WIDTH_IN, 1.6 + 0.78 * len(rows)), width_ratios=[2.4, 1], layout="constrained", sharey=True
     )
     limit, dots = PEOPLE_LIMIT_MM, {}
     for y, row in enumerate(rows.values()):
@@ -181,14 +181,14 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
             if clear <= limit:
                 (dots[label],) = errors.plot(clear, at, marker, color=colour, ms=7)
             beyond = f"{clear:.0f} and {as_is:.0f} mm" if clear > limit else f"{clear:.1f}"
-            number(errors, min(max(as_is, clear), limit), at, beyond, (6, 0), fontsize=8)
+            number(errors, min(max(as_is, clear), limit), at, beyond, (6, 0))
         found, lost, left_out = np.array(row["counts"]) / sum(row["counts"])
         left = 0.0
         for share, colour, name in ((found, GOOD, "found"), (lost, ACCENT, "lost"), (left_out, MUTED, "left out")):
             counts.barh(y, share, 0.5, left=left, color=colour, label=name if not y else None)
             left += share
         number(counts, 1, y, f"of {sum(row['counts']):,}", (4, 0))
-    as_rows(errors, ["\n".join(fill(line, 38) for line in row["label"].split("\n")) for row in rows.values()])
+    as_rows(errors, ["\n".join(fill(line, 30) for line in row["label"].split("\n")) for row in rows.values()])
     errors.set(xlim=(0, 1.16 * limit), ylim=(len(rows) - 0.5, -0.6))
     errors.set_xlabel("mean error of 16 joints (mm); hollow: as it is, filled: a constant offset of each joint removed")
     errors.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
@@ -211,7 +211,7 @@ PEOPLE_MARKS = {
 
 def figure_confidence(users: Mapping[str, Measured]) -> Figure:
     """Confidence against true error, and the error of the frames that are left if the least sure are dropped; a row a user."""
-    size = (10.5, 4.1 * len(users))
+    size = (WIDTH_IN, 3.6 * len(users))
     figure, axes = plt.subplots(
         len(users), 2, figsize=size, squeeze=False, layout="constrained", width_ratios=[1.15, 1]
     )
@@ -248,7 +248,7 @@ def figure_doubt(folders: Mapping[str, Mapping[str, Mapping]]) -> Figure:
 
     folders: of `benchmarks/results/doubt.json`, by person and setting.
     """
-    figure, axes = plt.subplots(figsize=(8.5, 4.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 4.4), layout="constrained")
     rows = [(name, row) for settings in folders.values() for name, row in settings.items() if "error_mm" in row]
     kinds = {
         "wrong settings, told": (False, True, "o", MUTED),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 
 from ...drawing import plots
-from ...drawing.style import ACCENT, FINGER_COLOURS, INK, MUTED
+from ...drawing.style import ACCENT, FINGER_COLOURS, INK, MARK_PT, MUTED, WIDTH_IN
 from ...hand.joints import JOINT_NAMES, LIMITS_DEG
 from ...hand.kinematics import forward_kinematics
 from ...hand.named_poses import ANGLES, PRESETS, VIEW_DEG, pose, rest_angles
@@ -65,10 +65,10 @@ def figure_hand(
 
     sweep: pairs of the angle `swept` in degrees and what it looks like.
     """
-    figure = plt.figure(figsize=(12, 8.7))
+    figure = plt.figure(figsize=(WIDTH_IN, 7.8))
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
-    top, middle, bottom = figure.add_gridspec(3, 1, height_ratios=(3, 1.5, 3.05), hspace=0.23)
-    axes = [figure.add_subplot(part) for part in top.subgridspec(1, 4, wspace=0.05)]
+    top, middle, bottom = figure.add_gridspec(3, 1, height_ratios=(2.5, 1.1, 2.3), hspace=0.33)
+    axes = [figure.add_subplot(part) for part in top.subgridspec(1, 4, wspace=0.04, width_ratios=(1, 1, 1, 1.55))]
     _show_mesh(axes[0], rest, "(a) template at rest, 16 joints")
     for j, (x, y) in enumerate(rest.step.T_cam_joint[0, :, :2, 3].numpy() / CUBE_MM + 0.5):
         _numbered(axes[0], j, x, y)
@@ -79,33 +79,35 @@ def figure_hand(
     _show_depth(axes[2], rest, "(c) depth image of P (Eq. 3-5)")
     _write_limits(axes[3])
 
-    _head(figure, middle, "(e) presets as mesh and depth image, with their collision (Eq. 7) and physical term (Eq. 8)")
+    _head(
+        figure,
+        middle,
+        "(e) presets as mesh and depth image: collision term in mm (Eq. 7), physical term in rad (Eq. 8)",
+    )
     pairs = middle.subgridspec(1, len(presets), wspace=0.06)
     for cell, (name, seen) in zip(pairs, presets.items(), strict=True):
         pair = [figure.add_subplot(half) for half in cell.subgridspec(1, 2, wspace=0.0)]
-        _show_mesh(pair[0], seen, f"{name}: collision {seen.collision_mm:.1f} mm")
-        _show_depth(pair[1], seen, f"physical {seen.physical_rad:.1f} rad")
+        _show_mesh(pair[0], seen, f"{name}: {seen.collision_mm:.1f} mm")
+        _show_depth(pair[1], seen, f"{seen.physical_rad:.1f} rad")
     angle, joint = ANGLES[swept], swept.rsplit("_", 1)[0].replace("_", " ")
     limits = f"({angle.low}° to {angle.high}°)".replace("-", "−")
     turn = swept.rsplit("_", 1)[1]
-    _head(figure, bottom, f"(f) {turn} of joint “{joint}” through its limits {limits} and beyond (red)")
+    _head(figure, bottom, f"(f) {turn} of joint “{joint}” through its limits {limits} and beyond (red: physical term)")
     cells = bottom.subgridspec(2, len(sweep), wspace=0.03, hspace=0.03)
     for k, (degrees, seen) in enumerate(sweep):
         pair = [figure.add_subplot(cells[i, k]) for i in (0, 1)]
         inside = angle.low <= degrees <= angle.high
         text = f"{degrees:.0f}°".replace("-", "−")
-        _show_mesh(pair[0], seen, text if inside else f"{text}, physical {seen.physical_rad:.2f} rad")
+        _show_mesh(pair[0], seen, text if inside else f"{text}: {seen.physical_rad:.2f} rad")
         pair[0].title.set_color(INK if inside else ACCENT)
         _show_depth(pair[1], seen)
-    for axis in figure.axes[4:]:
-        axis.title.set_fontsize(8.5)
     return figure
 
 
 def _head(figure: Figure, row: SubplotSpec, text: str):
     """A heading over a whole row, above the titles of its pictures."""
     place = row.get_position(figure)
-    figure.text(place.x0 + 0.005, place.y1 + 0.033, text, fontsize=10)
+    figure.text(place.x0 + 0.005, place.y1 + 0.036, text)
 
 
 def _show_mesh(axes: Axes, seen: Look, title: str = ""):
@@ -124,20 +126,19 @@ def _show_depth(axes: Axes, seen: Look, title: str = ""):
 def _numbered(axes: Axes, joint: int, x: float, y: float, **text):
     """A joint's number in a circle of its finger's colour."""
     circle = {"boxstyle": "circle,pad=0.18", "fc": "white", "ec": (MUTED, *FINGER_COLOURS)[(joint + 2) // 3], "lw": 1.6}
-    axes.text(x, y, str(joint), fontsize=6.5, ha="center", va="center", bbox=circle, **text)
+    axes.text(x, y, str(joint), fontsize=MARK_PT, ha="center", va="center", bbox=circle, **text)
 
 
 def _write_limits(axes: Axes):
     """The table of the joints with the limits of their angles."""
-    axes.set_box_aspect(1)
     plots._bare(axes, "(d) limits of the angles, degrees")
-    places = {"flexion": 0.58, "deviation": 0.8, "twist": 1.01}
+    places = {"flexion": 0.6, "deviation": 0.82, "twist": 1.0}
     for head, x in places.items():
-        axes.text(x, 0.965, head, fontsize=7.5, color=MUTED, ha="right", va="center")
+        axes.text(x, 0.97, head, color=MUTED, ha="right", va="center")
     for j, name in enumerate(JOINT_NAMES):
         y = 0.91 - 0.059 * j
         _numbered(axes, j, 0.06, y)
-        axes.text(0.115, y, name.replace("_", " "), fontsize=7.5, va="center")
+        axes.text(0.115, y, name.replace("_", " "), va="center")
         limits = [f"{low} to {high}".replace("-", "−") for low, high in LIMITS_DEG.get(name, ())] or ["free"] * 3
         for x, text in zip(places.values(), limits, strict=True):
-            axes.text(x, y, text, fontsize=7.5, ha="right", va="center")
+            axes.text(x, y, text, ha="right", va="center")

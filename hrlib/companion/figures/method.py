@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...drawing import mesh, plots, style
-from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, INK, MUTED, WIDTH_IN
 from ...evaluation.before_after import why_worse
 from ...evaluation.joint_errors import joint_error_mm
 from ...hand.joints import FINGERS, POINT_PARENTS
@@ -28,24 +28,26 @@ TERMS = "mean |(3) - (5)| = {depth:.4f}\n\ncollision = {collision:.2f} mm\n\nphy
 
 
 def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> Figure:
-    """Fig. 1 and 2: one frame's way through the method, every intermediate with the paper's number."""
-    figure, (top, bottom) = plots.grid(2, 4, 2.6)
-    figure.subplots_adjust(hspace=0.22)
+    """Fig. 1 and 2: one frame's way through the method, every intermediate with the paper's number.
+
+    The upper row is the model's way to an image, the lower row the frame's, and then the comparison.
+    """
+    figure, (top, bottom) = plots.grid(2, 4, WIDTH_IN / 4)
+    figure.subplots_adjust(left=0.005, right=0.995, hspace=0.12)
     crops, rest = examples.crops, hand.cloud_mm.numpy()
     _show_rest_hand(top[0], hand)
     flipped = (rest - (rest.max(0) + rest.min(0)) / 2) / crops.cube_mm * np.array([1, -1, -1]) + 0.5
     plots.show_cloud(top[1], flipped, title=f"(2) point cloud P, {len(rest)} points", cmap="cividis")
-    plots.show_depth(top[2], crops.image[index], "(4) input depth image D")
     posed = mesh.shaded_hands(hand, step.T_cam_joint[[index]], crops[index])[0]
-    plots.show_picture(top[3], posed, r"predicted pose $\theta$")
-    mesh.draw_skeleton(top[3], step.joints_mm[index], crops, index, 240)
-    plots.show_depth(bottom[0], step.rendered[index], r"(3) $f^{depth}(f^{skin}(P, M))$")
+    plots.show_picture(top[2], posed, r"predicted pose $\theta$")
+    mesh.draw_skeleton(top[2], step.joints_mm[index], crops, index, 240)
+    plots.show_depth(top[3], step.rendered[index], r"(3) $f^{depth}(f^{skin}(P, M))$")
+    plots.show_depth(bottom[0], crops.image[index], "(4) input depth image D")
     plots.show_depth(bottom[1], step.target[index], r"(5) $f^{depth}(P_D)$")
     plots.show_difference(bottom[2], (step.rendered - step.target)[index].abs(), "(6) |(3) - (5)|")
     terms = TERMS.format(**{name: float(value[index]) for name, value in step.terms.items()})
-    bottom[3].text(0.02, 0.85, "the three terms of Eq. 1\n\n" + terms, va="top", fontsize=11)
+    bottom[3].text(0.02, 0.85, "the three terms of Eq. 1\n\n" + terms, va="top")
     bottom[3].axis("off")
-    figure.suptitle(f"The method on one frame ({examples.source})", y=0.96)
     return figure
 
 
@@ -91,7 +93,7 @@ def _show_rest_hand(axes: Axes, hand: HandRig):
 
 def figure_gradients(cloud: Float[Tensor, "N 3"], gradient: Float[Tensor, "N 3"], step: Step, index: int) -> Figure:
     """Where the depth loss pulls: minus its gradient at the points of the posed cloud."""
-    figure, ((differs, in_plane, in_depth),) = plots.grid(1, 3, 3.6)
+    figure, ((differs, in_plane, in_depth),) = plots.grid(1, 3, 2.8)
     plots.show_difference(differs, (step.rendered - step.target)[index].abs(), "what differs: |(3) - (5)|")
     pull = -gradient.numpy()
     size = np.linalg.norm(pull[:, :2], axis=1)
@@ -136,43 +138,41 @@ def pose_numbers(
 
 
 def figure_pose_fits(
-    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, reasons: Sequence[str] | None = None
+    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, reasons: Sequence[str] | None = None, shown: int = 8
 ) -> Figure:
-    """Fig. 3: every frame before and after overfitting, and the errors on the way. Failures are red.
+    """Fig. 3: frames before and after overfitting, and the errors of all frames on the way. Failures are red.
 
     Args:
         good_drop: a frame fails if its image error falls by a smaller share.
         reasons: why each frame's joints got worse, which is a failure, too; "" if they did not.
+        shown: that many frames are pictured, from the one whose image error falls most to the one whose falls least.
     """
-    count, columns = len(examples), min(12, len(examples))
-    bands, reasons = -(-count // columns), reasons or [""] * count
+    count, reasons = len(examples), reasons or [""] * len(examples)
     drop = (1 - fit.mse[-1] / fit.mse[0]).numpy()
     colours = [ACCENT if drop[i] < good_drop or reasons[i] else INK for i in range(count)]
-    figure = plt.figure(figsize=(1.12 * columns + 1.2, 6.2 * bands + 3.6))
-    *sheets, graphs = figure.subfigures(bands + 1, 1, height_ratios=[6.2] * bands + [3.6])
+    index = np.argsort(-drop)[np.linspace(0, count - 1, min(shown, count)).round().astype(int)]
+    figure = plt.figure(figsize=(WIDTH_IN, 9.2))
+    sheet, graphs = figure.subfigures(2, 1, height_ratios=(6, 3.2))
+    axes = sheet.subplots(5, len(index), squeeze=False)
+    sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.91, bottom=0.01)
     before, after = (mesh.shaded_hands(hand, at.T_cam_joint, examples.crops, 160) for at in (fit.before, fit.after))
-    for band, sheet in enumerate(sheets):
-        axes = sheet.subplots(5, columns, squeeze=False)
-        sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.995, top=0.91, bottom=0.01)
-        for axis in axes.flat:
-            axis.axis("off")
-        for i, column in zip(range(band * columns, count), axes.T, strict=False):
-            plots.show_depth(column[0], examples.crops.image[i])
-            plots.show_picture(column[1], before[i])
-            plots.show_picture(column[2], after[i])
-            _show_differences(column[3:], fit, i)
-            title = f"{examples.labels[i]}: MSE {-drop[i]:+.0%}"
-            if examples.joints_mm is not None:
-                start, end = (joint_error_mm(fit.joints_mm[k, i], examples.joints_mm[i]).item() for k in (0, -1))
-                title += f"\n{start:.0f} \u2192 {end:.0f} mm" + (f", {reasons[i]}" if reasons[i] else "")
-            column[0].set_title(title, fontsize=8, pad=3, color=colours[i])
-        name_rows(sheet, axes, ("input", "before", "after", "difference\nbefore", "difference\nafter"))
+    for i, column in zip(index, axes.T, strict=True):
+        plots.show_depth(column[0], examples.crops.image[i])
+        plots.show_picture(column[1], before[i])
+        plots.show_picture(column[2], after[i])
+        _show_differences(column[3:], fit, i)
+        title = f"{examples.labels[i]}: MSE {-drop[i]:+.0%}".replace("-", "\N{MINUS SIGN}")
+        if examples.joints_mm is not None:
+            start, end = (joint_error_mm(fit.joints_mm[k, i], examples.joints_mm[i]).item() for k in (0, -1))
+            title += f"\n{start:.0f} \u2192 {end:.0f} mm\n{reasons[i]}"
+        column[0].set_title(title, pad=3, color=colours[i])
+    name_rows(sheet, axes, ("input", "before", "after", "difference\nbefore", "difference\nafter"))
     left, right = graphs.subplots(1, 2)
-    graphs.subplots_adjust(left=0.085, right=0.985, bottom=0.16, top=0.88, wspace=0.2)
+    graphs.subplots_adjust(left=0.085, right=0.985, bottom=0.16, top=0.9, wspace=0.25)
     share_of_first(left, fit.mse, "image MSE", [ACCENT if d < good_drop else MUTED for d in drop])
     left.axhline(1 - good_drop, color=INK, lw=0.8, ls=":", label=f"{good_drop:.0%} lower")
-    left.legend(fontsize=10)
-    _before_against_after(right, fit, examples, [GOOD if colour == INK else ACCENT for colour in colours])
+    left.legend()
+    _before_against_after(right, fit, examples, colours)
     return figure
 
 
@@ -191,9 +191,10 @@ def _before_against_after(axes: Axes, fit: Fit, examples: Examples, colours: Seq
         error, title = "image MSE before", "no joints are known for real frames"
     top = 1.05 * max(start.max(), end.max())
     axes.axline((0, 0), slope=1, color=INK, lw=0.8, ls=":")
-    axes.scatter(start, end, c=colours, s=22)
-    for i, label in enumerate(examples.labels):
-        axes.annotate(label, (start[i], end[i]), (3, 2), textcoords="offset points", fontsize=7, color=MUTED)
+    axes.scatter(start, end, c=[GOOD if colour == INK else colour for colour in colours], s=22)
+    for i, (label, colour) in enumerate(zip(examples.labels, colours, strict=True)):
+        if colour == ACCENT:
+            axes.annotate(label, (start[i], end[i]), (3, 2), textcoords="offset points", color=ACCENT)
     after = "after (mm)" if "mm" in error else "after"
     axes.set(xlabel=error, ylabel=after, title=title, xlim=(0, top), ylim=(0, top))
 
@@ -215,10 +216,10 @@ def shape_numbers(fit: Fit, hand: HandRig, examples: Examples) -> tuple[dict[str
 def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 8) -> Figure:
     """Fig. 4: the pose is fixed, P moves. Images before and after, how far the points went, the loss on the way."""
     shown = min(shown, len(examples))
-    figure = plt.figure(figsize=(1.5 * shown + 1.2, 1.5 * 6 + 3.4))
-    sheet, graphs = figure.subfigures(2, 1, height_ratios=[1.5 * 6, 3.2])
+    figure = plt.figure(figsize=(WIDTH_IN, 9.2))
+    sheet, graphs = figure.subfigures(2, 1, height_ratios=[6, 3])
     axes = sheet.subplots(6, shown, squeeze=False)
-    sheet.subplots_adjust(wspace=0.03, hspace=0.06, left=0.1, right=0.93, top=0.965, bottom=0.01)
+    sheet.subplots_adjust(wspace=0.03, hspace=0.03, left=0.085, right=0.925, top=0.965, bottom=0.01)
     travel = (fit.cloud_mm - hand.cloud_mm).norm(dim=-1)
     for i, column in enumerate(axes.T):
         plots.show_depth(column[0], fit.before.target[i], examples.labels[i])
@@ -227,13 +228,13 @@ def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 
         _show_differences(column[3:5], fit, i)
         points = plots.show_cloud(column[5], fit.after.cloud[i], travel[i], limits=(0, 20))
     names = ("frame", "before", "after", "difference\nbefore", "difference\nafter", "how far P\nmoved")
-    name_rows(sheet, axes, names, fontsize=9.5)
+    name_rows(sheet, axes, names)
     box = axes[5, -1].get_position()
-    sheet.colorbar(points, cax=sheet.add_axes([0.94, box.y0, 0.012, box.height]), label="mm")
+    sheet.colorbar(points, cax=sheet.add_axes([0.935, box.y0, 0.012, box.height]), label="mm")
     left, right = graphs.subplots(1, 2)
-    graphs.subplots_adjust(left=0.1, right=0.93, bottom=0.17, top=0.92, wspace=0.25)
+    graphs.subplots_adjust(left=0.085, right=0.985, bottom=0.17, top=0.94, wspace=0.25)
     share_of_first(left, fit.loss, "depth loss")
-    left.legend(fontsize=10)
+    left.legend()
     right.hist(travel.flatten().numpy(), bins=40, range=(0, 20), color=GOOD)
     right.set(xlabel="distance of a point from its place on the template (mm)", ylabel="points")
     return figure
@@ -241,10 +242,11 @@ def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 
 
 def figure_data(rows: Mapping[str, Float[Tensor, "_ H W"]], columns: int = 12) -> Figure:
     """Synthetic and real crops under one another: a name and images a row."""
-    figure, axes = plots.grid(len(rows), columns, 1.15)
-    figure.subplots_adjust(left=0.12, right=0.998, hspace=0.06)
+    figure, axes = plots.grid(len(rows), columns, 0.66)
+    figure.set_figwidth(WIDTH_IN)
+    figure.subplots_adjust(left=0.12, right=0.995, hspace=0.06)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
-        row[0].text(-0.08, 0.5, name, transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+        row[0].text(-0.08, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for axis, image in zip(row, images, strict=False):
             plots.show_depth(axis, image)
         for axis in row[len(images) :]:
@@ -260,8 +262,7 @@ def figure_sensors(planes: Mapping[str, Sequence[float]], roughness: Mapping[str
             "published_by_angle_mm".
         roughness: name -> (distances mm, median local roughness mm, is it real).
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12.5, 3.7))
-    figure.subplots_adjust(wspace=0.28, bottom=0.16)
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH_IN, 3.2), layout="constrained")
     for axis, x, y in ((left, "distance_mm", "by_distance_mm"), (middle, "angle_deg", "by_angle_mm")):
         axis.plot(planes[x], planes[f"published_{y}"], color=INK, lw=1.2, label="Nguyen et al. 2012, and steps")
         axis.plot(planes[x], planes[y], "o", color=GOOD, ms=5, label="simulated Kinect v1")
@@ -274,8 +275,8 @@ def figure_sensors(planes: Mapping[str, Sequence[float]], roughness: Mapping[str
         face = {"marker": "s", "mfc": colour} if real else {"marker": "o", "mfc": "white"}
         right.plot(distance, sigma, ls="", color=colour, ms=6, label=name, **face)
     right.set(xlabel="distance (mm)", ylabel="residual of 5x5 px planes (mm)", title="on hands")
-    right.set_ylim(0, 1.35 * right.get_ylim()[1])
-    right.legend(fontsize=8, loc="upper left")
+    right.set_ylim(0, 1.6 * right.get_ylim()[1])
+    right.legend(loc="upper left")
     return figure
 
 
@@ -295,25 +296,26 @@ def figure_base(
         frame_mm: mean error of each frame.
         angle_deg: mean absolute error of flexion, deviation, twist.
     """
-    figure, ((training, points), (views, angles)) = plt.subplots(2, 2, figsize=(12, 7.6), width_ratios=[1, 1.25])
-    figure.subplots_adjust(hspace=0.42, wspace=0.22)
+    figure, ((training, points), (views, angles)) = plt.subplots(
+        2, 2, figsize=(WIDTH_IN, 7.2), width_ratios=[1, 1.5], layout="constrained"
+    )
     training.plot(np.array(curve["images"]) / 1e6, curve["joint_error_mm"], color=GOOD, lw=1.8)
     training.set(xlabel="million images seen in training", ylabel="mean joint error (mm)", ylim=(0, None))
     training.set_title("training of the shipped model")
     names = [name.replace("_", " ") for name in points_mm]
     points.bar(names, list(points_mm.values()), color=[INK] + [style.FINGER_COLOURS[i // 4] for i in range(20)])
-    points.set_xticks(range(21), names, rotation=65, ha="right", fontsize=7.5)
+    points.set_xticks(range(21), names, rotation=90)
     points.set(ylabel="mean error (mm)", title="error of each joint, fresh clean frames")
     _error_by_view(views, yaw_deg.numpy(), frame_mm.numpy())
     shown = angles.imshow(angle_deg.T, cmap="magma_r", vmin=0, aspect="auto")
     angles.set_xticks(range(15), [f"{finger} {part}" for finger in FINGERS for part in ("base", "middle", "far")])
-    angles.tick_params(axis="x", rotation=65, labelsize=7.5)
+    angles.tick_params(axis="x", rotation=90)
     angles.set_yticks(range(3), ["flexion", "deviation", "twist"])
     angles.set_title("mean error of each rotation angle (degrees)")
     dark = 0.55 * angle_deg.max()
     for (i, j), value in np.ndenumerate(angle_deg.numpy()):
         colour = "white" if value > dark else INK
-        angles.text(i, j, f"{value:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+        angles.text(i, j, f"{value:.0f}", ha="center", va="center", color=colour)
     figure.colorbar(shown, ax=angles, fraction=0.03, pad=0.02)
     return figure
 
@@ -336,17 +338,16 @@ def figure_users(users: Mapping[str, Mapping], clean_mm: float) -> Figure:
             "bones_mm": error of the true pose on the template's bones}.
         clean_mm: the base model's error on clean frames of the template.
     """
-    figure, axes = plt.subplots(figsize=(9, 4))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3.8), layout="constrained")
     bars = {"base_mm": ("base model", ACCENT), "oracle_mm": ("supervised oracle", GOOD)}
     bars |= {"bones_mm": ("wrong bones alone", MUTED)}
     known = [key for key in bars if any(user[key] is not None for user in users.values())]
     texts, colours = zip(*(bars[key] for key in known), strict=True)
     names = described({name: user["description"] for name, user in users.items()})
     groups = {name: [user[key] or 0 for key in known] for name, user in zip(names, users.values(), strict=True)}
-    for drawn, text in zip(bar_groups(axes, groups, colours, "%.1f", fontsize=8), texts, strict=True):
+    for drawn, text in zip(bar_groups(axes, groups, colours, "%.1f"), texts, strict=True):
         drawn.set_label(text)
     axes.axhline(clean_mm, color=INK, lw=0.9, ls=":", label="base model on clean frames of the template")
-    axes.tick_params(axis="x", labelsize=9)
     axes.set(ylabel="mean error of 16 joints (mm)", title="Simulated users, test frames")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     axes.legend(ncols=2)
@@ -355,7 +356,7 @@ def figure_users(users: Mapping[str, Mapping], clean_mm: float) -> Figure:
 
 def figure_watch(curve: Sequence[Mapping[str, float]], neutral_mm: float) -> Figure:
     """The short training that one can watch, from its record's curve."""
-    figure, axes = plt.subplots(figsize=(6.5, 3.4))
+    figure, axes = plt.subplots(figsize=(WIDTH_IN, 3), layout="constrained")
     axes.plot([c["step"] for c in curve], [c["joint_error_mm"] for c in curve], color=GOOD, lw=2, marker="o", ms=4)
     axes.axhline(neutral_mm, color=MUTED, ls=":", label="always the neutral hand, palm to the camera")
     axes.set(xlabel="step", ylabel="mean joint error (mm)", ylim=(0, None), title="two minutes of training")

@@ -25,7 +25,7 @@ def described(descriptions: Mapping[str, str]) -> list[str]:
 
 def number(axes: Axes, x: float, y: float, text: str, offset: tuple[float, float] = (4, 0), **style) -> None:
     """Write text `offset` points away from a point; by default to its right."""
-    style = {"va": "center", "fontsize": 8.5} | style
+    style = {"va": "center"} | style
     axes.annotate(text, (x, y), offset, textcoords="offset points", **style)
 
 
@@ -33,7 +33,7 @@ def name_rows(figure: FigureBase, axes: np.ndarray, names: Iterable[str], **styl
     """Write a name at the figure's left edge for each row of pictures."""
     for (first, *_), name in zip(axes, names, strict=True):
         box = first.get_position()
-        figure.text(0.005, (box.y0 + box.y1) / 2, name, va="center", **({"fontsize": 9} | style))
+        figure.text(0.005, (box.y0 + box.y1) / 2, name, va="center", **style)
 
 
 def share_of_first(axes: Axes, values: Tensor, label: str, colours: Sequence[str] | None = None) -> None:

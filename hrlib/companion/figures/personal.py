@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...drawing import mesh, plots
-from ...drawing.style import ACCENT, GOOD, MUTED
+from ...drawing.style import ACCENT, GOOD, MUTED, WIDTH_IN
 from ...frames.crops import evenly
 from ...hand.rig import HandRig
 from ...personal.check import Check
@@ -58,8 +58,8 @@ def figure_recognised(
     images: Mapping[str, Float[Tensor, "H W"]],
 ) -> Figure:
     """For each folder its frames' likeness to a hand, and one of its crops."""
-    names, inches = list(scores), 0.46 * len(scores)
-    figure = plt.figure(figsize=(10, inches + 0.9))
+    names, inches = list(scores), 0.4 * len(scores)
+    figure = plt.figure(figsize=(WIDTH_IN, inches + 0.9))
     axes = figure.add_axes((0.3, 0.6 / (inches + 0.9), 0.67, inches / (inches + 0.9)))
     for row, name in enumerate(reversed(names)):
         colour = GOOD if are_hands[name] else ACCENT
@@ -83,7 +83,7 @@ def figure_tracking(
     index = evenly(len(after), columns)
     crops = after.crops[index]
     meshes = mesh.predicted_hands(hand, after.prediction[index], crops)
-    figure = plt.figure(figsize=(10, 4.9))
+    figure = plt.figure(figsize=(WIDTH_IN, 4.6))
     grid = figure.add_gridspec(3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12)
     for k in range(len(index)):
         depth, posed = figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ...drawing import mesh, plots
-from ...drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, FINGER_COLOURS, GOOD, INK, MUTED, WIDTH_IN
 from ...evaluation.found import RealEvaluation
 from ...evaluation.joint_errors import joint_error_mm
 from ...frames.crop import IMAGE_SIZE
@@ -24,10 +24,10 @@ from .panels import as_rows, number
 COLOURS = {"base": MUTED, "fitted": GOOD}
 LABELS = {"base": "base", "fitted": "each frame\nfitted"}
 ERRORS = (("as_they_are", "as they are"), ("offset_removed", "offset removed"), ("cross_fitted", "other half's offset"))
-CELL, BARS = 1.3, 2.75  # inches of a picture, and of the bars below
+CELL, BARS = 1.3, 2.75  # inches of a picture at most, and of the bars below
 LOOKS = ({}, {"alpha": 0.55}, {"alpha": 0.55, "hatch": "////"})  # of the errors' bars
-LEGEND = {"fontsize": 8.5, "columnspacing": 1.1, "handlelength": 1.4, "handletextpad": 0.5}
-COUNTS = (("hand found", INK), ("something else found", ACCENT), ("refused", "#cdd4da"))
+LEGEND = {"columnspacing": 1.1, "handlelength": 1.4, "handletextpad": 0.5}
+COUNTS = (("hand found", INK), ("something else found", ACCENT), ("refused", MUTED))
 MOST_MM = 60.0  # where the axis of errors ends: a longer bar is cut, and has its number
 SEEN_MM = 260.0  # side of the window around a hand that was not found
 NEAR_MM, FAR_MM = 120.0, 260.0  # depths that such a window shows, before and behind the hand
@@ -65,12 +65,13 @@ def figure_real_joints(evaluations: Sequence[RealEvaluation], size: int = 220) -
     size: of a mesh's picture, pixels.
     """
     columns = [column for one in evaluations for column in columns_of(one)]
-    wide, high = CELL * len(columns) + 1.0, CELL * (1 + len(LABELS)) + 0.77
+    cell = min(CELL, (WIDTH_IN - 1.1) / len(columns))
+    wide, high = WIDTH_IN, cell * (1 + len(LABELS)) + 0.8
     figure = plt.figure(figsize=(wide, high + BARS))
     top, bottom = figure.subfigures(2, 1, height_ratios=(high, BARS))
     _show_frames(top, columns, (wide, high), size)
     errors, counts = bottom.subplots(1, 2, width_ratios=(1.7, 1))
-    bottom.subplots_adjust(left=0.06, right=0.985, top=0.84, bottom=0.18, wspace=0.34)
+    bottom.subplots_adjust(left=0.06, right=0.985, top=0.8, bottom=0.2, wspace=0.5)
     _show_errors(errors, evaluations)
     _show_counts(counts, evaluations)
     return figure
@@ -84,19 +85,19 @@ def _show_frames(figure: SubFigure, columns: Sequence[Column], inches: tuple[flo
     figure.subplots_adjust(**edges, wspace=0.05, hspace=0.05)
     for pictures, column in zip(axes.T, columns, strict=True):
         _show_column(pictures, column, size)
-        pictures[0].set_title(column.title, fontsize=9, pad=3)
+        pictures[0].set_title(column.title, pad=3)
     for row, (name, colour) in enumerate([("frame,\ntrue bones", INK)] + [(LABELS[m], COLOURS[m]) for m in LABELS]):
         box = axes[row, 0].get_position()
-        style = {"ha": "right", "va": "center", "fontsize": 9, "weight": "bold" if row else "normal"}
+        style = {"ha": "right", "va": "center", "weight": "bold" if row else "normal"}
         figure.text(box.x0 - 0.008, (box.y0 + box.y1) / 2, name, color=colour, **style)
         if row:
             at = (box.x0 - 0.008, box.y0 + 0.14 * (box.y1 - box.y0))
-            figure.text(*at, "under the\ntrue bones", ha="right", va="center", fontsize=7.5)
+            figure.text(*at, "under the\ntrue bones", ha="right", va="center")
     sets = [column.of for column in columns]
     for first in [i for i, one in enumerate(sets) if i == 0 or one is not sets[i - 1]]:
         last = max(i for i, one in enumerate(sets) if one is sets[first])
         left, right = axes[0, first].get_position().x0, axes[0, last].get_position().x1
-        style = {"ha": "center", "va": "center", "fontsize": 9.5, "weight": "bold"}
+        style = {"ha": "center", "va": "center", "weight": "bold"}
         figure.text((left + right) / 2, 1 - 0.27 / high, _two_lines(sets[first]), **style)
         if first:
             x = (axes[0, first - 1].get_position().x1 + left) / 2
@@ -111,13 +112,7 @@ def _show_column(pictures: Sequence[Axes], column: Column, size: int):
             plots.show_picture(axis, np.full((size, size, 3), 255, np.uint8))
         reason = of.found.left_out[column.name]
         pictures[1].text(
-            size / 2,
-            size / 2,
-            fill(reason.replace("^2", "²"), 14),
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            color=ACCENT,
+            size / 2, size / 2, fill(reason.replace("^2", "²"), 12), ha="center", va="center", color=ACCENT
         )
         return
     crops, true_mm = of.found.crops[i], of.found.true_mm[i].astype(np.float32)
@@ -130,7 +125,7 @@ def _show_column(pictures: Sequence[Axes], column: Column, size: int):
         plots.show_picture(axis, mesh.predicted_hands(of.hand, prediction[i], crops, size)[0])
         _bones(axis, true_mm, crops, size)
         error = joint_error_mm(of.points[name][i : i + 1], of.found.true_mm[i : i + 1])[0]
-        axis.text(0.03, 0.03, f"{error:.0f} mm", transform=axis.transAxes, fontsize=8.5, va="bottom")
+        axis.text(0.03, 0.03, f"{error:.0f} mm", transform=axis.transAxes, va="bottom")
 
 
 def _bones(axis: Axes, true_mm: Float[np.ndarray, "21 3"], crops: Crops, size: int):
@@ -167,13 +162,13 @@ def _show_errors(axes: Axes, evaluations: Sequence[RealEvaluation]):
                 axes.bar(at, height, 0.92 * width, color=COLOURS[name], ec="white", **LOOKS[k])
                 if mean > MOST_MM:  # the bar is broken
                     axes.plot(at, 0.88 * MOST_MM, marker=[(-1, -0.3), (1, 0.3)], ms=22, color="white", mew=3)
-                number(axes, at, height, f"{mean:.0f}", (0, 5), ha="center", fontsize=8.5)
+                number(axes, at, height, f"{mean:.0f}", (0, 5), ha="center")
     axes.set(ylim=(0, MOST_MM), ylabel="mean error, 21 joints (mm)", xlim=(-0.5, len(evaluations) - 0.5))
-    axes.set_xticks(range(len(evaluations)), [_with_lost(one) for one in evaluations], fontsize=9)
+    axes.set_xticks(range(len(evaluations)), [_with_lost(one) for one in evaluations])
     axes.tick_params(axis="x", length=0)
     handles = [Patch(color=COLOURS[name], label=LABELS[name].replace("\n", " ")) for name in LABELS]
     handles += [Patch(fc=INK, ec="white", label=text, **LOOKS[k]) for k, (_, text) in enumerate(ERRORS)]
-    axes.legend(handles=handles, ncols=5, loc="lower left", bbox_to_anchor=(-0.1, 1.06), **LEGEND)
+    axes.legend(handles=handles, ncols=3, loc="lower left", bbox_to_anchor=(-0.1, 1.03), **LEGEND)
 
 
 def _show_counts(axes: Axes, evaluations: Sequence[RealEvaluation]):
@@ -185,13 +180,12 @@ def _show_counts(axes: Axes, evaluations: Sequence[RealEvaluation]):
             if count:
                 axes.barh(y, count, 0.6, start, color=colour)
                 ink = INK if colour == COUNTS[-1][1] else "white"
-                axes.text(start + count / 2, y, str(count), ha="center", va="center", color=ink, fontsize=8.5)
+                axes.text(start + count / 2, y, str(count), ha="center", va="center", color=ink)
             start += count
     as_rows(axes, [one.title.replace(", ", "\n") for one in evaluations])
-    axes.tick_params(axis="y", labelsize=9)
     axes.set(xlabel="frames", ylim=(len(evaluations) - 0.5, -0.5))
     handles = [Patch(color=colour, label=text) for text, colour in COUNTS]
-    axes.legend(handles=handles, ncols=3, loc="lower right", bbox_to_anchor=(1.03, 1.06), **LEGEND)
+    axes.legend(handles=handles, ncols=2, loc="lower right", bbox_to_anchor=(1.03, 1.03), **LEGEND)
 
 
 def _with_lost(evaluation: RealEvaluation) -> str:

@@ -12,20 +12,22 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ...drawing import mesh, plots
-from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, ORANGE, WIDTH_IN
 from ...evaluation.before_after import Judged
+from ...evaluation.joint_errors import joint_error_mm
 from ...frames.crop import IMAGE_SIZE
 from ...frames.crops import Crops
+from ...hand.joints import JOINT_POINTS
 from .panels import as_rows, bar_groups, described, number
 
 # one colour for each model, in every figure of refinement
-COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": "#7b4a91", "more": INK, "fitted": "#b07cc6"}
+COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": ORANGE, "more": INK, "fitted": GREEN}
 LABELS = {"base": "base", "depth": "depth only", "paper": "all losses", "best": "best"}
 BARS = (
     ("image_mse_mean", 1000, "image MSE", "x 1/1000", "%.1f"),
-    ("joint_error_mm", 1, "mean error of 16 joints", "mm", "%.1f"),
-    ("physical_rad", 1, "physical term (Eq. 8)", "rad", "%.3f"),
-    ("collision_mm", 1, "collision term (Eq. 7)", "mm", "%.3f"),
+    ("joint_error_mm", 1, "error of 16 joints", "mm", "%.1f"),
+    ("physical_rad", 1000, "physical term", "mrad", "%.0f"),
+    ("collision_mm", 1000, "collision term", "µm", "%.0f"),
 )
 
 
@@ -50,26 +52,26 @@ def figure_self_comparison(users: Mapping[str, Mapping], distances_mm: Sequence[
         users: name -> {"description", "models": name -> `before_after.summary`}.
         distances_mm: the D of the curves.
     """
-    figure = plt.figure(figsize=(3.1 * len(BARS), 6.3))
+    figure = plt.figure(figsize=(WIDTH_IN, 5.6))
     top, bottom = figure.subfigures(2, 1)
     curves = top.subplots(1, len(users), sharey=True, squeeze=False)[0]
-    top.subplots_adjust(left=0.06, right=0.985, top=0.76, bottom=0.17, wspace=0.1)
+    top.subplots_adjust(left=0.06, right=0.985, top=0.72, bottom=0.17, wspace=0.1)
     for axes, (name, user) in zip(curves, users.items(), strict=True):
         for model, numbers in user["models"].items():
             axes.plot(distances_mm, numbers["success"], color=COLOURS[model], lw=2, label=LABELS[model])
         axes.set(xlabel="largest joint error D (mm)", ylim=(0, 1), xlim=(0, max(distances_mm)))
-        axes.set_title(f"{name}: {user['description']}", fontsize=9.5)
+        axes.set_title(*described({name: user["description"]}))
         axes.grid(axis="y", color=MUTED, lw=0.4, alpha=0.5)
     curves[0].set_ylabel("fraction of frames below D")
     legend = curves[0].get_legend_handles_labels()
-    top.legend(*legend, loc="upper center", ncols=len(legend[1]), fontsize=10, bbox_to_anchor=(0.52, 1.0))
+    top.legend(*legend, loc="upper center", ncols=len(legend[1]), bbox_to_anchor=(0.52, 1.0))
     panels = bottom.subplots(1, len(BARS))
-    bottom.subplots_adjust(left=0.06, right=0.985, top=0.86, bottom=0.1, wspace=0.26)
+    bottom.subplots_adjust(left=0.06, right=0.985, top=0.86, bottom=0.1, wspace=0.4)
     colours = [COLOURS[model] for model in next(iter(users.values()))["models"]]
     for axes, (key, factor, title, unit, form) in zip(panels, BARS, strict=True):
         values = {name: [n[key] * factor for n in user["models"].values()] for name, user in users.items()}
-        bar_groups(axes, values, colours, form, fontsize=6.5, rotation=90)
-        axes.set(title=f"{title} ({unit})", ylim=(0, 1.28 * (max(map(max, values.values())) or 1)))
+        bar_groups(axes, values, colours, form, rotation=90)
+        axes.set(title=f"{title} ({unit})", ylim=(0, 1.4 * (max(map(max, values.values())) or 1)))
     return figure
 
 
@@ -80,7 +82,7 @@ def figure_forearm(users: Mapping[str, Mapping[str, Sequence[Mapping]]], descrip
         users: name -> {"forearm", "wristband"} -> (before, after), each {"hand_mse", "mean16" (mm)}.
         descriptions: of the users, by name.
     """
-    figure, panels = plt.subplots(1, 2, figsize=(11, 1.2 + 0.85 * len(users)), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH_IN, 1.2 + 0.75 * len(users)), layout="constrained")
     quantities = (("hand_mse", 1000, "image MSE of the hand (x 1/1000)"), ("mean16", 1, "mean error of 16 joints (mm)"))
     lines = (("forearm", -0.17, ACCENT, "forearm, cut off by depth alone"), ("wristband", 0.17, GOOD, "wristband"))
     for axes, (key, factor, label) in zip(panels, quantities, strict=True):
@@ -91,7 +93,7 @@ def figure_forearm(users: Mapping[str, Mapping[str, Sequence[Mapping]]], descrip
                 axes.plot(before, y + shift, "o", ms=8, mfc="white", mec=colour, mew=1.8)
                 axes.plot(after, y + shift, "o", ms=8, color=colour)
                 change = f"{round(100 * after / before) - 100:+d}%".replace("-", "\N{MINUS SIGN}")
-                number(axes, max(before, after), y + shift, change, (9, 0), fontsize=9)
+                number(axes, max(before, after), y + shift, change, (9, 0))
         as_rows(axes, described({name: descriptions[name] for name in users}) if axes is panels[0] else [])
         axes.set(xlabel=label, ylim=(len(users) - 0.5, -0.5), xlim=(0, 1.12 * axes.get_xlim()[1]))
         axes.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
@@ -122,9 +124,10 @@ def figure_hands(shown: Sequence[Shown], labels: Mapping[str, str], size: int = 
         if list(user.models) != models:
             raise ValueError(f"each user must be judged by the models {models}, got {list(user.models)}")
     columns = sum(len(user.index) for user in shown)
-    figure, axes = plots.grid(1 + 2 * len(models), columns, 1.25)
+    cell = min(1.25, (WIDTH_IN - 1.2) / columns)
+    figure, axes = plots.grid(1 + 2 * len(models), columns, cell)
     # a label column on the left, room for two lines of title on top, whatever the number of columns
-    width, height = 1.25 * columns + 1.1, 1.25 * len(axes) + 0.5
+    width, height = cell * columns + 1.1, cell * len(axes) + 0.5
     figure.set_size_inches(width, height)
     left, right, top = 1.05 / width, 1 - 0.05 / width, 1 - 0.45 / height
     figure.subplots_adjust(left=left, right=right, top=top, bottom=0.02, wspace=0.04, hspace=0.04)
@@ -133,10 +136,9 @@ def figure_hands(shown: Sequence[Shown], labels: Mapping[str, str], size: int = 
         _show_user(axes[:, column : column + len(user.index)], user, size)
         column += len(user.index)
     first = "frame,\ntrue joints" if all(user.true_mm is not None for user in shown) else "frame"
-    style = {"ha": "right", "va": "center", "fontsize": 9}
+    style = {"ha": "right", "va": "center"}
     for row, name in enumerate([first] + [text for model in models for text in (labels[model], "rendered P")]):
         box, of_model = axes[row, 0].get_position(), row % 2 == 1
-        style |= {"color": COLOURS.get(models[row // 2], MUTED) if of_model else INK}
         figure.text(box.x0 - 0.008, (box.y0 + box.y1) / 2, name, weight="bold" if of_model else "normal", **style)
     return figure
 
@@ -146,7 +148,7 @@ def _show_user(axes: np.ndarray, user: Shown, size: int):
     crops = next(iter(user.models.values())).crops[list(user.index)]
     for i, title in enumerate(user.titles):
         plots.show_depth(axes[0, i], crops.image[i])
-        axes[0, i].set_title(title, fontsize=8.5, pad=3)
+        axes[0, i].set_title(title, pad=3)
         if user.true_mm is not None:
             _skeleton(axes[0, i], user.true_mm[i], crops, i)
     for (name, judged), hands, images in zip(user.models.items(), axes[1::2], axes[2::2], strict=True):
@@ -157,12 +159,32 @@ def _show_user(axes: np.ndarray, user: Shown, size: int):
             plots.show_depth(image, step.rendered[i])
             _skeleton(image, step.joints_mm[i], crops, i)
             if name in user.captions:
-                hand.text(0.03, 0.03, user.captions[name][i], transform=hand.transAxes, fontsize=7.5, va="bottom")
+                hand.text(0.03, 0.03, user.captions[name][i], transform=hand.transAxes, va="bottom")
 
 
 def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
     mesh.draw_skeleton(axes, joints_mm, crops, index, IMAGE_SIZE, lw=1.1)
     axes.set(xlim=(-0.5, IMAGE_SIZE - 0.5), ylim=(IMAGE_SIZE - 0.5, -0.5))  # a bone may leave the crop
+
+
+def at_percentiles(
+    models: Mapping[str, Judged],
+    true_mm: Float[Tensor, "B 21 3"],
+    by: str = "base",
+    shares: Sequence[int] = (10, 30, 50, 70, 90),
+) -> Shown:
+    """The frames at percentiles of one model's joint error, so that nobody chose them; with each model's error as its caption.
+
+    Args:
+        models: by name; all have judged the frames of which `true_mm` are the true joints.
+        by: the model whose error orders the frames.
+        shares: per cent.
+    """
+    errors = {name: joint_error_mm(judged.joints_mm, true_mm, JOINT_POINTS) for name, judged in models.items()}
+    order = errors[by].argsort()
+    index = [int(order[share * len(order) // 100]) for share in shares]
+    captions = {name: [f"{mm:.0f} mm" for mm in error[index].tolist()] for name, error in errors.items()}
+    return Shown(models, index, [f"{share}th percentile" for share in shares], captions, true_mm[index])
 
 
 def figure_own_network(
@@ -177,17 +199,17 @@ def figure_own_network(
         size: of a hand's picture, pixels.
     """
     rows, columns, crops = list(labels), len(shown.index), next(iter(shown.models.values())).crops[list(shown.index)]
-    figure = plt.figure(figsize=(1.25 * columns + 5.4, 1.25 * (len(rows) + 1) + 0.3))
+    figure = plt.figure(figsize=(WIDTH_IN, 0.98 * (len(rows) + 1) + 0.3))
     grid = figure.add_gridspec(
-        len(rows) + 1, columns + 3, width_ratios=[1] * columns + [0.12, 1.35, 1.35], wspace=0.06, hspace=0.06,
-        left=1.45 / figure.get_figwidth(), right=0.985, top=0.94, bottom=0.02,
+        len(rows) + 1, columns + 3, width_ratios=[1] * columns + [0.12, 1.25, 1.25], wspace=0.06, hspace=0.06,
+        left=1.15 / figure.get_figwidth(), right=0.985, top=0.94, bottom=0.02,
     )  # fmt: skip
     frames = [figure.add_subplot(grid[0, i]) for i in range(columns)]
     for i, axes in enumerate(frames):
         plots.show_depth(axes, crops.image[i], shown.titles[i])
         _skeleton(axes, shown.true_mm[i], crops, i)
         _enlarge(axes, IMAGE_SIZE)
-    _name(frames[0], "frame,\ntrue joints", INK)
+    _name(frames[0], "frame,\ntrue joints")
     for row, model in enumerate(rows, 1):
         judged = shown.models[model]
         pictures = mesh.shaded_hands(judged.hand, judged.step(shown.index).T_cam_joint, crops, size)
@@ -196,13 +218,13 @@ def figure_own_network(
             plots.show_picture(axes, pictures[i])
             mesh.draw_skeleton(axes, shown.true_mm[i], crops, i, size, lw=1.0)
             _enlarge(axes, size)
-            axes.text(0.03, 0.03, shown.captions[model][i], transform=axes.transAxes, fontsize=9, va="bottom")
-        _name(hands[0], labels[model], COLOURS.get(model, MUTED))
+            axes.text(0.03, 0.03, shown.captions[model][i], transform=axes.transAxes, va="bottom")
+        _name(hands[0], labels[model])
     for column, (key, factor, title, unit, form) in enumerate(BARS[1::-1], columns + 1):
         axes = figure.add_subplot(grid[1:, column])
         values = [numbers[model][key] * factor for model in rows]
         bars = axes.barh(range(len(rows)), values, 0.6, color=[COLOURS.get(model, MUTED) for model in rows])
-        axes.bar_label(bars, fmt=form, padding=3, fontsize=10)
+        axes.bar_label(bars, fmt=form, padding=3)
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.25 * max(values)), title=f"{title}\n({unit})", xticks=[])
         axes.spines["bottom"].set_visible(False)
         as_rows(axes)
@@ -214,9 +236,9 @@ def _enlarge(axes: Axes, size: int):
     axes.set(xlim=(0.14 * size - 0.5, 0.86 * size - 0.5), ylim=(0.86 * size - 0.5, 0.14 * size - 0.5))
 
 
-def _name(axes: Axes, text: str, colour: str):
+def _name(axes: Axes, text: str):
     """A row's name left of its first picture."""
-    style = {"ha": "right", "va": "center", "fontsize": 9, "weight": "bold", "color": colour}
+    style = {"ha": "right", "va": "center", "weight": "bold"}
     axes.text(-0.08, 0.5, text, transform=axes.transAxes, **style)
 
 
@@ -233,8 +255,8 @@ def figure_clouds(
         limit_mm: distance of the darkest colour.
     """
     figure, axes = plots.grid(2, len(clouds), 1.5)
-    figure.set_size_inches(1.55 * len(clouds) + 0.9, 3.6)
-    figure.subplots_adjust(left=0.01, right=1 - 0.75 / figure.get_figwidth(), top=0.84, bottom=0.02, hspace=0.02)
+    figure.set_size_inches(min(1.55 * len(clouds) + 0.9, WIDTH_IN - 0.2), 3.6)
+    figure.subplots_adjust(left=0.01, right=1 - 0.75 / figure.get_figwidth(), top=0.8, bottom=0.02, hspace=0.02)
     middle, size = (start_mm.amax(0) + start_mm.amin(0)) / 2, 1.25 * (start_mm.amax(0) - start_mm.amin(0)).max()
     points = None
     for column, (title, (cloud, start)) in zip(axes.T, clouds.items(), strict=True):
@@ -243,12 +265,12 @@ def figure_clouds(
         for axis, (across, depth) in zip(column, ((x, -z), (z, x)), strict=True):
             seen = np.stack([across + 0.5, 0.5 - y, depth], 1)
             points = plots.show_cloud(axis, seen, distance, limits=(0, limit_mm), cmap="magma_r", rasterized=True)
-        moved = f"{distance.mean().item():.1f} mm, at most {distance.max().item():.1f}"
-        column[0].set_title(f"{title}\n{moved}", fontsize=8.5)
+        moved = f"{distance.mean().item():.1f} mm,\nat most {distance.max().item():.1f}"
+        column[0].set_title(f"{title}\n{moved}")
     top, low = axes[0, -1].get_position(), axes[1, -1].get_position()
     height = top.y1 - low.y0
     bar = figure.colorbar(points, cax=figure.add_axes([top.x1 + 0.008, low.y0 + 0.15 * height, 0.012, 0.7 * height]))
-    bar.set_label("way of a point of P (mm)", fontsize=8.5)
+    bar.set_label("way of a point of P (mm)")
     return figure
 
 
@@ -268,8 +290,8 @@ def figure_distribution(
         labels: recipe -> its name in the figure.
     """
     widths = [1.55] * len(recipes) + [1.0] * len(bars)
-    figure, axes = plt.subplots(1, len(widths), figsize=(2.3 * sum(widths), 3.5), width_ratios=widths)
-    figure.subplots_adjust(left=0.045, right=0.99, top=0.86, bottom=0.16, wspace=0.3)
+    figure, axes = plt.subplots(1, len(widths), figsize=(WIDTH_IN, 3.3), width_ratios=widths)
+    figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.18, wspace=0.42)
     scaled = {name: [1000 * np.asarray(mse) for mse in pair] for name, pair in recipes.items()}
     edges = np.linspace(
         0, np.percentile(np.concatenate([v for pair in scaled.values() for v in pair]), 99.5) * 1.02, 36
@@ -277,18 +299,17 @@ def figure_distribution(
     for axis, (name, pair) in zip(axes, scaled.items(), strict=False):
         highest = 0
         for values, colour, when in zip(pair, (MUTED, COLOURS[name]), ("before", "after"), strict=True):
-            label = f"{when}: mean {values.mean() / 1000:.4f}, variance {values.var(ddof=1):.1f}·10⁻⁶"
+            label = f"{when}: mean {values.mean() / 1000:.4f},\nvariance {values.var(ddof=1):.1f}·10⁻⁶"
             inside = values.clip(0, edges[-1])  # the last bin has what lies beyond
             highest = max(highest, *axis.hist(inside, edges, color=colour, alpha=0.6, label=label)[0])
         axis.vlines([values.mean() for values in pair], 0, 1.08 * highest, color=[MUTED, COLOURS[name]], lw=2)
         axis.set(xlabel="image MSE of a test frame (x 1/1000)", ylabel="frames", title=labels[name])
-        axis.set(xlim=(0, edges[-1]), ylim=(0, 1.42 * highest))
-        axis.legend(fontsize=8.5, loc="upper left")
+        axis.set(xlim=(0, edges[-1]), ylim=(0, 1.9 * highest))
+        axis.legend(loc="upper left")
     for axis, (title, (unit, form, values)) in zip(axes[len(recipes) :], bars.items(), strict=True):
         groups = {labels[name].replace(", ", ",\n"): pair for name, pair in values.items()}
-        drawn = bar_groups(axis, groups, [MUTED, MUTED], form, fontsize=8.5)
+        drawn = bar_groups(axis, groups, [MUTED, MUTED], form)
         for bar, name in zip(drawn[1], values, strict=True):
             bar.set_color(COLOURS[name])
-        axis.tick_params(axis="x", labelsize=8.5)
         axis.set(title=title, ylabel=unit, ylim=(0, 1.15 * max(map(max, values.values()))))
     return figure

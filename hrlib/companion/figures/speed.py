@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, WIDTH_IN
 from .panels import as_rows
 
 BENCHMARKS = ("render", "skinning", "predict", "step", "growth")  # whose results are drawn
@@ -37,8 +37,9 @@ def numbers_here(
 
 def figure_speed(found: Mapping[str, Mapping]) -> Figure:
     """Six panels from the metrics of the benchmarks: found["render"], ["skinning"], ["predict"], ["step"], ["growth"]."""
-    figure, ((renderer, growth, skinning), (predict, step, refinement)) = plt.subplots(2, 3, figsize=(14, 7.6))
-    figure.subplots_adjust(left=0.1, right=0.985, top=0.93, bottom=0.09, wspace=0.42, hspace=0.42)
+    figure, ((renderer, growth), (predict, skinning), (step, refinement)) = plt.subplots(
+        3, 2, figsize=(WIDTH_IN, 9.3), layout="constrained"
+    )
     _renderer(renderer, found["render"]["median_ms"])
     _renderer_growth(growth, found["render"]["growth"])
     _skinning(skinning, found["skinning"]["batches"])
@@ -50,8 +51,9 @@ def figure_speed(found: Mapping[str, Mapping]) -> Figure:
 
 def figure_gpu(gpu: Mapping, step: Mapping) -> Figure:
     """On a GPU (benchmarks/gpu_check.py): the paper's refinement, the renderer, and how near its kernels are to the limits."""
-    figure, (whole, renderer, limits) = plt.subplots(1, 3, figsize=(14, 3.9), width_ratios=[1, 1, 1.15])
-    figure.subplots_adjust(left=0.115, right=0.985, top=0.84, bottom=0.15, wspace=0.5)
+    figure = plt.figure(figsize=(WIDTH_IN, 5.2), layout="constrained")
+    places = figure.subplot_mosaic([["whole", "renderer"], ["limits", "limits"]])
+    whole, renderer, limits = places.values()
     seconds = {
         "hrlib, two CPU cores": 60 * step["paper_protocol_minutes"],
         "the paper, GTX 1060": 60 * step["paper_minutes"],
@@ -73,16 +75,15 @@ def figure_gpu(gpu: Mapping, step: Mapping) -> Figure:
     limits.set_yticks(range(3), [f"{n}\n{t:.2f} ms" for n, t in zip(kernels.values(), times, strict=True)])
     limits.invert_yaxis()
     limits.set(xlim=(0, 100), xlabel="per cent of the device's limit")
-    limits.set_title("The renderer's kernels", pad=22)
-    place = {"loc": "lower center", "bbox_to_anchor": (0.42, 0.97)}
-    limits.legend(fontsize=8.5, ncols=3, columnspacing=1, **place)
+    limits.set_title("The renderer's kernels", loc="left")
+    limits.legend(ncols=3, columnspacing=1, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
 def _bars(axes: Axes, values: Mapping[str, float], form: str | Callable, ours: set[str], log: bool = False):
     """Horizontal bars from the top, ours in colour, each with its number."""
     bars = axes.barh(range(len(values)), values.values(), 0.66, color=[GOOD if n in ours else MUTED for n in values])
-    axes.bar_label(bars, fmt=form, padding=4, fontsize=9.5)
+    axes.bar_label(bars, fmt=form, padding=4)
     as_rows(axes, list(values))
     axes.spines["left"].set_visible(True)
     axes.invert_yaxis()
@@ -101,7 +102,7 @@ def _renderer(axes: Axes, median_ms: Mapping[str, float]):
 
 def _renderer_growth(axes: Axes, growth: Mapping):
     labels = {"count": "points", "radius": "radius²", "batch": "images", "size": "pixels"}
-    colours = dict(zip(labels, (GOOD, ACCENT, INK, "#6aa84f"), strict=True))
+    colours = dict(zip(labels, (GOOD, ACCENT, INK, GREEN), strict=True))
     least = 1.0
     for key, rows in growth.items():
         amounts = np.array([row["value"] for row in rows], float)
@@ -132,7 +133,7 @@ def _prediction(axes: Axes, predict: Mapping):
     ms, names = predict["base"]["median_ms"], {"torch": "PyTorch", "torch.compile": "torch.compile"}
     names |= {"onnxruntime": "ONNX Runtime"}
     _bars(axes, {label: ms[way] for way, label in names.items() if way in ms}, "%.1f ms", {"ONNX Runtime"})
-    text = {"fontsize": 8.5, "transform": axes.get_xaxis_transform()}
+    text = {"transform": axes.get_xaxis_transform()}
     axes.axvline(ms["crop"], color=ACCENT, lw=1.4)
     axes.text(ms["crop"], 0.01, " crop alone", color=ACCENT, **text)  # below the bars
     axes.axvline(PAPER_FORWARD_MS, color=INK, lw=1, ls=":")
@@ -154,7 +155,7 @@ def _step(axes: Axes, step: Mapping):
         f"the paper on a GTX 1060: {step['paper_minutes']} minutes"
     )
     axes.set_ylim(2.1, -0.6)
-    axes.text(0.02, 0.03, text, transform=axes.transAxes, fontsize=9.5)
+    axes.text(0.02, 0.03, text, transform=axes.transAxes)
 
 
 def _refinement_growth(axes: Axes, growth: Mapping):
@@ -168,5 +169,5 @@ def _refinement_growth(axes: Axes, growth: Mapping):
         lines.append(f"{growth['large_batch']} images a step: {growth['large_peak_gb']:.1f} GB")
     if growth.get("load_average"):
         lines.append(f"(other work ran beside: load {growth['load_average']:.0f})")
-    axes.text(0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", color=INK, fontsize=9.5)
+    axes.text(0.98, 0.04, "\n".join(lines), transform=axes.transAxes, ha="right", color=INK)
     axes.set_title("Refinement grows with the frames")

@@ -12,12 +12,12 @@ from matplotlib.ticker import PercentFormatter
 
 from ...datasets.pseudo import PseudoFrames
 from ...drawing.plots import show_depth
-from ...drawing.style import ACCENT, GOOD, INK, MUTED
+from ...drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, WIDTH_IN
 from ...evaluation.joint_errors import THRESHOLDS_MM
 from ...method import to_crop
 
 NAMES = {"nyu": "NYU", "icvl": "ICVL"}
-COMPARED = ("#2a7f9e", "#6aa84f", "#a64d79", "#3d85c6", "#8a6d3b", "#e0a030", "#5b5ea6")  # the paper's comparisons
+COMPARED = (GOOD, GREEN, PURPLE, ORANGE, SKY, "#7f4f24", "#44327a")  # the paper's comparisons
 SINCE = ("#b9c2cb", "#98a4b0", "#76838f", "#515d68")  # methods published since
 COLUMNS = (  # of the protocol table: head, and which row of `protocols` in benchmarks/bench_published.py
     ("usual", {}),
@@ -51,8 +51,8 @@ def figure_success(published: Sequence[dict], ours: Sequence[dict] = ()) -> Figu
     published, ours: curves as `published_curves` has them. Ours are thick; dashed without the paper's bias, dotted without the
     constant offset. What they ran on, if not the data set's own frames, stands in the legend.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(15.4, 8.6))
-    figure.subplots_adjust(left=0.05, right=0.83, top=0.95, bottom=0.07, wspace=0.74, hspace=0.28)
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH_IN, 10.6))
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.98, bottom=0.22, wspace=0.08, hspace=0.86)
     for row, dataset in zip(axes, NAMES, strict=True):
         left, right = row
         _published(left, pick_curves(published, dataset, "none", "published"))
@@ -62,11 +62,11 @@ def figure_success(published: Sequence[dict], ours: Sequence[dict] = ()) -> Figu
         _ours(right, pick_curves(ours, dataset, "offset", "ours"), ":")
         for axis, what in ((left, "as predicted"), (right, "constant offset of each joint removed from all")):
             axis.set(xlim=(0, 80), ylim=(0, 1), xlabel="D (mm)")
-            axis.set_title(f"{NAMES[dataset]}: {what}", loc="left", fontsize=12)
+            axis.set_title(f"{NAMES[dataset]}: {what}", loc="left")
             axis.grid(color=MUTED, alpha=0.25, lw=0.6)
             axis.yaxis.set_major_formatter(PercentFormatter(1))
-            place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.02), "alignment": "left"}
-            axis.legend(fontsize=8.3, handlelength=2.2, title="mean error (mm)", **place)
+            place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.17), "alignment": "left", "labelspacing": 0.3}
+            axis.legend(handlelength=2.2, title="mean error (mm)", **place)
         left.set_ylabel("frames with all joints within D")
         right.set_yticklabels([])
     return figure
@@ -101,9 +101,10 @@ def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) ->
     residuals: by data set, as benchmarks/results/pseudo.json has them; none draws the frames alone.
     """
     columns = max(len(found.crops) for found in frames)
-    figure = plt.figure(figsize=(1.75 * columns + 4.6, 1.9 * len(frames) + 0.3), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.75 * columns, 4.6])
-    axes = left.subplots(len(frames), columns, squeeze=False)
+    heights = (1.6 * len(frames), 3.0)
+    figure = plt.figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
+    sheet, below = figure.subfigures(2, 1, height_ratios=heights)
+    axes = sheet.subplots(len(frames), columns, squeeze=False)
     for row, found in zip(axes, frames, strict=True):
         points = to_crop(found.labels_mm, found.crops)[..., :2].numpy() * len(found.crops.image[0]) - 0.5
         for axis in row:
@@ -114,7 +115,7 @@ def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) ->
         place = {"ha": "right", "va": "center", "transform": row[0].transAxes}
         row[0].text(-0.08, 0.5, f"subject {found.subject[0]}", rotation=90, **place)
     if residuals:
-        axis = right.subplots()
+        axis = below.subplots()
         for (dataset, found), colour in zip(residuals.items(), (GOOD, ACCENT), strict=False):
             label = f"{NAMES[dataset]}, {found['joints']} joints: {found['mean_mm']:.2f} mm in the mean"
             for key, line in (("joint_percentiles_mm", "-"), ("frame_percentiles_mm", ":")):
@@ -124,7 +125,7 @@ def figure_pseudo(frames: Sequence[PseudoFrames], residuals: dict[str, dict]) ->
         axis.set_ylabel("percentile")
         axis.set_title("our hand fitted to the real labels, joint map's bias removed", loc="left")
         axis.grid(color=MUTED, alpha=0.25, lw=0.6)
-        axis.legend(loc="lower right", fontsize=8.3)
+        axis.legend(loc="lower right")
     return figure
 
 
@@ -140,10 +141,10 @@ def protocol_value(rows: Sequence[dict], dataset: str, name: str, **wanted) -> f
 
 
 def figure_protocols(rows: Sequence[dict]) -> Figure:
-    """The table: mean errors of the same predictions under other protocols, coloured by the change against the usual one."""
+    """The table: mean errors of the same predictions under the usual protocol, and what another one adds, in mm."""
     names = {dataset: list(dict.fromkeys(r["name"] for r in rows if r["dataset"] == dataset)) for dataset in NAMES}
     heights = [len(found) for found in names.values()]
-    size = (13.3, 0.36 * sum(heights) + 1.9)
+    size = (WIDTH_IN, 0.29 * sum(heights) + 1.7)
     figure, axes = plt.subplots(2, 1, figsize=size, height_ratios=heights, layout="constrained")
     norm = TwoSlopeNorm(0, -5, 5)
     for axis, (dataset, methods) in zip(axes, names.items(), strict=True):
@@ -153,18 +154,21 @@ def figure_protocols(rows: Sequence[dict]) -> Figure:
         change = values - values[:, :1]
         axis.imshow(change, cmap="RdBu_r", norm=norm, aspect="auto", alpha=0.7)
         for i, j in np.argwhere(np.isfinite(values)):
-            text = f"{values[i, j]:.2f}" + (f"  ({change[i, j]:+.2f})" if j else "")
+            text = f"{change[i, j]:+.2f}" if j else f"{values[i, j]:.2f}"
             ink = "white" if abs(change[i, j]) > 3.4 else INK
-            axis.text(j, i, text, ha="center", va="center", color=ink, fontsize=9, weight="normal" if j else "bold")
-        heads = [f"usual: {JOINTS[dataset]} joints", *(head for head, _ in columns[1:])]
+            axis.text(j, i, text, ha="center", va="center", color=ink, weight="normal" if j else "bold")
+        heads = [
+            f"usual:\n{JOINTS[dataset]} joints",
+            *(head.replace(", ", ",\n").replace(" ", "\n", 1) for head, _ in columns[1:]),
+        ]
         if dataset == "icvl":
             heads = [head.replace("subject", "sequence") for head in heads]
         axis.set_xticks(range(len(heads)), heads, color=INK)
         axis.set_yticks(range(len(methods)), methods, color=INK)
         axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axis.spines[:].set_visible(False)
-        title = f"{NAMES[dataset]}: mean joint error in mm of the same predictions (change)"
-        axis.set_title(title, loc="left", fontsize=12, pad=10)
+        title = f"{NAMES[dataset]}: mean joint error of the same predictions, mm; then what another protocol adds"
+        axis.set_title(title, loc="left", pad=10)
     return figure
 
 
