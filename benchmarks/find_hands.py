@@ -150,7 +150,6 @@ def judged(name: str, frames: Sequence[Frame]) -> tuple[dict, Figure]:
         "refused": dict(reasons.most_common(5)),
     }  # fmt: skip
     figure, axes = grid(-(-len(seen) // COLUMNS), min(COLUMNS, len(seen)), min(2.2, WIDTH_IN / min(COLUMNS, len(seen))))
-    figure.subplots_adjust(left=0.005, right=0.995)
     for axis in axes.flat:
         axis.axis("off")
     for axis, (picture, score) in zip(axes.flat, seen, strict=False):

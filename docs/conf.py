@@ -1,5 +1,6 @@
 """The documentation site: `make site` writes build/site. Needs no network, neither while it is built nor to be read."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,14 +13,14 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from hand_page.write import write_page  # noqa: E402
 
-from hrlib import __version__  # noqa: E402
+import hrlib  # noqa: E402
 from hrlib.companion import claims, claims_table, reproduction, results  # noqa: E402
 from hrlib.support import paths  # noqa: E402
 from hrlib.support.files import write_bytes_atomically  # noqa: E402
 
-project, author, release = "hrlib", "The hrlib authors", __version__
+project, author, release = "hrlib", "The hrlib authors", hrlib.__version__
 copyright = "The hrlib authors, MIT licence"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 2
 nb_execution_mode = "off"  # `make figures` ran them; the site shows those runs
@@ -58,6 +59,46 @@ def write_report(app):
         write_bytes_atomically(Path(app.srcdir) / name, text.encode())
 
 
+def rooms(text):
+    """The introduction of docs/api.md, and its sections as pages: room -> text."""
+    head, *sections = re.split(r"^## ", text, flags=re.M)
+    pages = {re.search(r"automodule:: hrlib\.(\w+)", section)[1]: section for section in sections}
+    return head, {room: f"# {room}: " + section.replace("\n### ", "\n## ") for room, section in pages.items()}
+
+
+def write_rooms(app):
+    """A page for each room of the library: in one page, nobody would find anything."""
+    folder = Path(app.srcdir) / "api"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    _, pages = rooms((Path(app.srcdir) / "api.md").read_text(encoding="utf-8"))
+    for room, text in pages.items():
+        (folder / f"{room}.md").write_text(text, encoding="utf-8")
+
+
+def list_rooms(app, docname, source):
+    """The pages of the rooms instead of the sections of docs/api.md."""
+    if docname == "api":
+        head, pages = rooms(source[0])
+        listed = "\n".join(f"api/{room}" for room in pages)
+        source[0] = f"{head}```{{toctree}}\n:maxdepth: 1\n{listed}\n```\n"
+
+
+def link_names(app, doctree, docname):
+    """Names of modules, classes and functions in `code` lead to their entry in the library."""
+    known = app.env.get_domain("py").objects
+    for literal in list(doctree.findall(nodes.literal)):
+        name = literal.astext().removesuffix("()")
+        if name.count(".") == 1 and hasattr(hrlib, name.removeprefix("hrlib.")):
+            module = getattr(getattr(hrlib, name.removeprefix("hrlib.")), "__module__", "hrlib")
+            name = f"{module}.{name.removeprefix('hrlib.')}"  # where the name that hrlib exports is defined
+        if name in known and not isinstance(literal.parent, nodes.reference):
+            place = app.builder.get_relative_uri(docname, known[name].docname) + "#" + known[name].node_id
+            link = nodes.reference("", "", internal=True, refuri=place)
+            literal.replace_self(link)
+            link += literal
+
+
 def fill_in(app, docname, source):
     """Numbers of result files where a page asks for them: <!--= claim("fig5.joints") -->, a comment to all other readers."""
     if reproduction.HIDDEN[0] in source[0]:
@@ -94,6 +135,9 @@ def setup(app):
     app.add_html_math_renderer("mathml", mathml(False), mathml(True))
     app.connect("builder-inited", copy_notebooks)
     app.connect("builder-inited", write_report)
+    app.connect("builder-inited", write_rooms)
     app.connect("build-finished", write_hand_page)
     app.connect("source-read", fill_in)
+    app.connect("source-read", list_rooms)
+    app.connect("doctree-resolved", link_names)
     app.connect("autodoc-process-docstring", plain_docstring)

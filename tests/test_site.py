@@ -149,7 +149,7 @@ def test_the_python_for_record3d_reads_its_format(tmp_path, monkeypatch, capsys)
 
 def test_every_figure_has_its_place_and_its_verdict():
     page = (DOCS / "figures.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^!\[[^]]+\]\(\.\./figures/(\w+)\.png\)\n\n<!--= of\(\"(\w+)\"\) -->$", page, flags=re.M)
+    shown = re.findall(r"^!\[[^]]+\]\(\.\./figures/(\w+)\.png\)\n\n.+\n\n<!--= of\(\"(\w+)\"\) -->$", page, flags=re.M)
     assert all(picture == filled for picture, filled in shown)
     assert sorted(picture for picture, _ in shown) == sorted(path.stem for path in paths.FIGURES.glob("*.png"))
 
@@ -180,8 +180,11 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*>", text)
         assert not [tag for tag in loaded if NEEDED.search(tag)], page.name
-    read = {name: (tmp_path / "site" / name).read_text(encoding="utf-8") for name in ("api.html", "method.html")}
-    assert "splat_depth" in read["api.html"] and "evaluate_step" in read["api.html"] and "<math" in read["method.html"]
+    names = ("api.html", "api/render.html", "api/method.html", "method.html")
+    read = {name: (tmp_path / "site" / name).read_text(encoding="utf-8") for name in names}
+    assert 'href="api/render.html"' in read["api.html"] and "<math" in read["method.html"]
+    assert 'id="hrlib.render.splat_depth"' in read["api/render.html"] and "[source]" in read["api/render.html"]
+    assert 'href="api/method.html#hrlib.method.evaluate_step"' in read["method.html"], "names lead to the library"
     assert {path.name for path in (tmp_path / "site" / "hand_page").iterdir()} == {*SOURCES, "hand_data.js"}
     shown = [path.read_bytes() for path in (tmp_path / "site" / "_images").glob("*.png")]
     assert picture in shown, "an executed notebook's widget is there as its picture"

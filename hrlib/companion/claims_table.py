@@ -80,11 +80,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def as_page(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) -> str:
     """The content of CLAIMS.md."""
-    head = ("id", "claim", "source", "target", "where the target comes from", "value", "holds")
+    head = ("id", "claim", "value", "target", "holds", "source", "where the target comes from")
     parts = [HEAD]
     for table, title in TABLES.items():
         rows = [
-            (v.claim.id, v.claim.text, v.claim.source, v.claim.wanted, v.claim.target_from, _value(v), in_one_word(v))
+            (v.claim.id, v.claim.text, _value(v), v.claim.wanted, in_one_word(v), v.claim.source, v.claim.target_from)
             for v in of_table(judged, table)
         ]
         parts.append(f"## {title}\n\n{_table(head, rows)}")

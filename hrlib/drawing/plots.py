@@ -55,7 +55,7 @@ def show_cloud(
 def grid(rows: int, columns: int, cell: float = 1.5, **subplots) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns pictures, `cell` inches each."""
     figure, axes = plt.subplots(rows, columns, figsize=(cell * columns, cell * rows), squeeze=False, **subplots)
-    figure.subplots_adjust(wspace=0.04, hspace=0.12)
+    figure.subplots_adjust(left=0.005, right=0.995, wspace=0.04, hspace=0.12)
     return figure, axes
 
 

@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 WIDTH_IN = 9.0  # of a saved figure: 1,800 dots
 TYPE_PT = 9.0  # of all text
 MARK_PT = 7.0  # of numbers that stand within a picture or a mark
+SLACK = 0.03  # a figure may be wider by this share: its letters are then smaller by as much
 PAD_IN = 0.06  # above and below what is drawn
 
 INK, ACCENT, GOOD, MUTED = "#22313f", "#d55e00", "#0072b2", "#9aa5b1"
@@ -39,10 +40,10 @@ plt.rcParams.update(STYLE)
 
 
 def box_of(figure: Figure) -> Bbox:
-    """What of a figure is saved, in inches: all that is drawn, `WIDTH_IN` wide.
+    """What of a figure is saved, in inches: all that is drawn, `WIDTH_IN` wide, or a little more where a label needs it.
 
     Raises:
-        ValueError: a text is of another size than `TYPE_PT` or `MARK_PT`, or the figure is wider than `WIDTH_IN`.
+        ValueError: a text is of another size than `TYPE_PT` or `MARK_PT`, or the figure is wider by more than `SLACK`.
     """
     figure.draw_without_rendering()
     for text in figure.findobj(Text):
@@ -50,7 +51,7 @@ def box_of(figure: Figure) -> Bbox:
             wanted = f"{TYPE_PT:g} or {MARK_PT:g} pt (hrlib.drawing.style)"
             raise ValueError(f"the text {text.get_text()!r} has {text.get_fontsize():g} pt; all text has {wanted}")
     drawn = figure.get_tightbbox(figure.canvas.get_renderer())
-    if drawn.width > WIDTH_IN:
+    if drawn.width > (1 + SLACK) * WIDTH_IN:
         raise ValueError(f"the figure is {drawn.width:.2f} inches wide; make it at most {WIDTH_IN:g}")
-    middle = (drawn.x0 + drawn.x1) / 2
-    return Bbox([[middle - WIDTH_IN / 2, drawn.y0 - PAD_IN], [middle + WIDTH_IN / 2, drawn.y1 + PAD_IN]])
+    middle, half = (drawn.x0 + drawn.x1) / 2, max(WIDTH_IN, drawn.width) / 2
+    return Bbox([[middle - half, drawn.y0 - PAD_IN], [middle + half, drawn.y1 + PAD_IN]])

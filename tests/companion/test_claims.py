@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from hrlib.companion import claims, claims_table
+from hrlib.companion import captions, claims, claims_table
 from hrlib.companion.claims import Claim, assert_claims, read_claims, records, verdicts
 from hrlib.companion.results import read_results, read_table, require_alike
 from hrlib.support import paths
@@ -223,8 +223,8 @@ def test_three_tables_with_everything_in_them(known):
     assert "source: Fig. 3; target: ours: a test; value: fig3.json" in text and "steps: it is slow" in text
     assert "old: what was claimed\n    it could not fail" in text
     assert text.endswith("1 of 2 claims hold; 0 differ from what is expected")
-    row = r"| fig3.error | joint error of made up frames \| after nothing | Fig. 3 | <= 10 mm | ours: a test | 7.5 | yes |"
-    assert row in page and "| the paper: 70 (Sec. 4.3) | 90 | NO, as expected |" in page
+    row = r"| fig3.error | joint error of made up frames \| after nothing | 7.5 | <= 10 mm | yes | Fig. 3 | ours: a test |"
+    assert row in page and "| NO, as expected |" in page and "| the paper: 70 (Sec. 4.3) |" in page
     assert "- **steps**: it is slow" in page and "| old | what was claimed | it could not fail |" in page
     assert "Not as expected" not in text + page
     judged, strays = verdicts([result({"steps": 60, "old": 1.0})], known)
@@ -235,7 +235,10 @@ def test_three_tables_with_everything_in_them(known):
     assert text.endswith("1 of 2 claims hold; 3 differ from what is expected")
 
 
-def test_the_readme_has_counts_and_the_people(known, tmp_path):
+def test_the_readme_has_counts_and_the_people(known, tmp_path, monkeypatch):
+    monkeypatch.setattr(captions, "sections", list)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/figures.md").write_text(f"{captions.BEGIN}\nstale\n{captions.END}\n")
     readme = tmp_path / "README.md"
     people = f"{claims_table.PEOPLE_BEGIN}\nstale\n{claims_table.PEOPLE_END}\n"
     readme.write_text(f"before\n{people}{claims_table.BEGIN}\nstale\n{claims_table.END}\nafter\n")
@@ -247,6 +250,7 @@ def test_the_readme_has_counts_and_the_people(known, tmp_path):
     assert "steps that it takes" not in text and "NOT AS EXPECTED" not in text
     assert "| simulated: another hand | 60% | 30.0 (9.0) | 20.0 (8.0) | 10.0 (7.0) |" in text
     assert (tmp_path / "CLAIMS.md").read_text() == claims_table.as_page(judged, strays, known)
+    assert "stale" not in (tmp_path / "docs/figures.md").read_text()
     claims_table.write_tables(tmp_path, *verdicts([result({"steps": 60})], known), known, [])
     assert "- NOT AS EXPECTED: steps: holds, though it is expected to fail" in readme.read_text()
     readme.write_text("no marks")

@@ -50,6 +50,9 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(paths, "BUILD", tmp_path / "build")
     monkeypatch.setattr(paths, "CLAIMS", tmp_path / "claims.toml")
+    monkeypatch.setattr(paths, "CAPTIONS", tmp_path / "captions.toml")
+    caption = '[[section.figure]]\nname = "%s"\ntitle = "a"\nshows = "b"\non = "c"\nlook = "d"\n'
+    paths.CAPTIONS.write_text('[[section]]\ntitle = "a"\n' + caption % "fig3" + caption % "fig4")
     slow = CLAIM % ("steps", "in few steps") + 'expected = "fails"\nreason = "it is slow"\n'
     retired = '[retired."fig3.old"]\ntext = "what was claimed"\nreason = "it could not fail"\n'
     paths.CLAIMS.write_text(CLAIM % ("error", "pose converges") + slow + retired)
@@ -71,7 +74,8 @@ def drawing(height=1.0):
 def test_a_figure_lies_beside_its_numbers(folders, capsys):
     save_figure(drawing(), "fig3", {"error_mm": np.float32(7.5)}, {"fig3.error": np.float32(7.5)}, ORIGIN, "quick")
     record = json.loads((folders / "figures/fig3.json").read_text())
-    assert set(record) == {"name", "profile", "metrics", "claims", "provenance"}
+    assert set(record) == {"name", "profile", "metrics", "claims", "provenance", "caption"}
+    assert record["caption"] == {"paper": "", "title": "a", "shows": "b", "on": "c", "look": "d"}
     assert record["metrics"] == {"error_mm": 7.5} and record["profile"] == "quick"
     assert record["claims"][0] == {
         "id": "fig3.error",

@@ -72,6 +72,7 @@ def test_uncropped_frames_and_examples_note_as_well(user):
 def test_a_figure_records_what_was_read_until_it_is_saved(user, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "figures", lambda profile: tmp_path)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
+    monkeypatch.setattr(results, "caption", lambda record: {})
     made = results.provenance({}, None, None)
     assert user[2].joints_mm.shape[1:] == (21, 3)
     results.save_figure(Figure(figsize=(1, 1)), "x", {}, {}, made, "smoke")

@@ -143,9 +143,9 @@ GAP_LINES = (("once", -0.3, "seen once"), ("five", -0.08, "five turned views"), 
 GAP_MARKS = {  # model -> label, marker, colour
     "base": ("base model", "o", ACCENT),
     "oracle": ("supervised oracle", "D", INK),
-    "best": ("refined, `best` (a dot a seed)", "o", GOOD),
+    "best": ("refined, best (a dot a seed)", "o", GOOD),
     "alexnet": ("the paper's network", "o", ACCENT),
-    "paper": ("refined, `paper`", "s", GOOD),
+    "paper": ("refined, paper", "s", GOOD),
 }
 
 
@@ -204,7 +204,7 @@ PEOPLE_LIMIT_MM = 45.0  # larger errors are written, not drawn: another thing th
 PEOPLE_MARKS = {
     "base": ("base model", "o", ACCENT),
     "base fitted": ("... fitted", "P", ACCENT),
-    "best": ("refined, `best`", "o", GOOD),
+    "best": ("refined, best", "o", GOOD),
     "best fitted": ("... fitted to each frame", "P", GOOD),
 }
 

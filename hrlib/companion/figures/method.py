@@ -33,7 +33,6 @@ def figure_method(step: Step, hand: HandRig, examples: Examples, index: int) -> 
     The upper row is the model's way to an image, the lower row the frame's, and then the comparison.
     """
     figure, (top, bottom) = plots.grid(2, 4, WIDTH_IN / 4)
-    figure.subplots_adjust(left=0.005, right=0.995, hspace=0.12)
     crops, rest = examples.crops, hand.cloud_mm.numpy()
     _show_rest_hand(top[0], hand)
     flipped = (rest - (rest.max(0) + rest.min(0)) / 2) / crops.cube_mm * np.array([1, -1, -1]) + 0.5

@@ -25,9 +25,9 @@ COLOURS = {"base": MUTED, "depth": ACCENT, "paper": GOOD, "best": ORANGE, "more"
 LABELS = {"base": "base", "depth": "depth only", "paper": "all losses", "best": "best"}
 BARS = (
     ("image_mse_mean", 1000, "image MSE", "x 1/1000", "%.1f"),
-    ("joint_error_mm", 1, "error of 16 joints", "mm", "%.1f"),
-    ("physical_rad", 1000, "physical term", "mrad", "%.0f"),
-    ("collision_mm", 1000, "collision term", "µm", "%.0f"),
+    ("joint_error_mm", 1, "mean error of 16 joints", "mm", "%.1f"),
+    ("physical_rad", 1000, "physical term, Eq. 8", "mrad", "%.0f"),
+    ("collision_mm", 1000, "collision term, Eq. 7", "µm", "%.0f"),
 )
 
 
@@ -52,26 +52,27 @@ def figure_self_comparison(users: Mapping[str, Mapping], distances_mm: Sequence[
         users: name -> {"description", "models": name -> `before_after.summary`}.
         distances_mm: the D of the curves.
     """
-    figure = plt.figure(figsize=(WIDTH_IN, 5.6))
-    top, bottom = figure.subfigures(2, 1)
+    figure = plt.figure(figsize=(WIDTH_IN, 7.4))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2.7, 4.7))
     curves = top.subplots(1, len(users), sharey=True, squeeze=False)[0]
     top.subplots_adjust(left=0.06, right=0.985, top=0.72, bottom=0.17, wspace=0.1)
     for axes, (name, user) in zip(curves, users.items(), strict=True):
         for model, numbers in user["models"].items():
             axes.plot(distances_mm, numbers["success"], color=COLOURS[model], lw=2, label=LABELS[model])
         axes.set(xlabel="largest joint error D (mm)", ylim=(0, 1), xlim=(0, max(distances_mm)))
+        axes.set_xticks(np.linspace(0, max(distances_mm), 5)[:-1])  # the last would touch the next panel's first
         axes.set_title(*described({name: user["description"]}))
         axes.grid(axis="y", color=MUTED, lw=0.4, alpha=0.5)
     curves[0].set_ylabel("fraction of frames below D")
     legend = curves[0].get_legend_handles_labels()
     top.legend(*legend, loc="upper center", ncols=len(legend[1]), bbox_to_anchor=(0.52, 1.0))
-    panels = bottom.subplots(1, len(BARS))
-    bottom.subplots_adjust(left=0.06, right=0.985, top=0.86, bottom=0.1, wspace=0.4)
+    panels = bottom.subplots(2, 2).flat
+    bottom.subplots_adjust(left=0.06, right=0.985, top=0.94, bottom=0.06, wspace=0.14, hspace=0.32)
     colours = [COLOURS[model] for model in next(iter(users.values()))["models"]]
     for axes, (key, factor, title, unit, form) in zip(panels, BARS, strict=True):
         values = {name: [n[key] * factor for n in user["models"].values()] for name, user in users.items()}
-        bar_groups(axes, values, colours, form, rotation=90)
-        axes.set(title=f"{title} ({unit})", ylim=(0, 1.4 * (max(map(max, values.values())) or 1)))
+        bar_groups(axes, values, colours, form)
+        axes.set(title=f"{title} ({unit})", ylim=(0, 1.15 * (max(map(max, values.values())) or 1)))
     return figure
 
 

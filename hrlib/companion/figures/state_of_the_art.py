@@ -154,7 +154,7 @@ def figure_protocols(rows: Sequence[dict]) -> Figure:
         change = values - values[:, :1]
         axis.imshow(change, cmap="RdBu_r", norm=norm, aspect="auto", alpha=0.7)
         for i, j in np.argwhere(np.isfinite(values)):
-            text = f"{change[i, j]:+.2f}" if j else f"{values[i, j]:.2f}"
+            text = f"{round(change[i, j], 2) + 0.0:+.2f}" if j else f"{values[i, j]:.2f}"
             ink = "white" if abs(change[i, j]) > 3.4 else INK
             axis.text(j, i, text, ha="center", va="center", color=ink, weight="normal" if j else "bold")
         heads = [
