@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..drawing import mesh, plots
-from ..drawing.style import ACCENT, GOOD, INK, MUTED
+from ..drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, ORANGE
 from ..evaluation.joint_errors import joint_error_mm
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
@@ -33,7 +33,7 @@ from .hand_view import with_picture
 SHIFTS_PX = torch.arange(-40.0, 41.0)
 RADII_PX = (2, 15)
 FLAT = 0.05  # a pull below this share of the strongest is called none: what is left comes from the pixels' raster
-TERM_COLOURS = {"depth": GOOD, "collision": "#a64d79", "physical": "#b8860b"}
+TERM_COLOURS = {"depth": GOOD, "collision": GREEN, "physical": ORANGE}
 
 
 # ---- one finger before the renderer

@@ -50,7 +50,7 @@ def box_of(figure: Figure) -> Bbox:
         if text.get_visible() and text.get_text().strip() and text.get_fontsize() not in (TYPE_PT, MARK_PT):
             wanted = f"{TYPE_PT:g} or {MARK_PT:g} pt (hrlib.drawing.style)"
             raise ValueError(f"the text {text.get_text()!r} has {text.get_fontsize():g} pt; all text has {wanted}")
-    drawn = figure.get_tightbbox(figure.canvas.get_renderer())
+    drawn = figure.get_tightbbox()
     if drawn.width > (1 + SLACK) * WIDTH_IN:
         raise ValueError(f"the figure is {drawn.width:.2f} inches wide; make it at most {WIDTH_IN:g}")
     middle, half = (drawn.x0 + drawn.x1) / 2, max(WIDTH_IN, drawn.width) / 2

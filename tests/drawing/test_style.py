@@ -59,7 +59,7 @@ def test_a_saved_figure_is_as_wide_as_all_others_and_has_their_type():
     axes.set_title("a title")
     box = style.box_of(figure)
     assert np.isclose(box.width, style.WIDTH_IN) and box.height < 2.5
-    drawn = figure.get_tightbbox(figure.canvas.get_renderer())
+    drawn = figure.get_tightbbox()
     assert np.isclose(drawn.x0 - box.x0, box.x1 - drawn.x1), "it stands in the middle"
     axes.text(0, 0, "tiny", fontsize=5)
     with pytest.raises(ValueError, match="'tiny' has 5 pt"):
