@@ -32,7 +32,7 @@ SLEEP, SPIN = {"OMP_WAIT_POLICY": "PASSIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}
 SMOKE = ("reproduce", "--profile", "smoke", "--only")
 COMMANDS = {  # words after `hrlib`
     "predict": ("predict", "{folder}", *WORDS, "--out", "{out}/joints.csv"),
-    "predict --fit": ("predict", "{folder}", *WORDS, "--fit", "--out", "{out}/joints.csv"),
+    "predict --no-fit": ("predict", "{folder}", *WORDS, "--no-fit", "--out", "{out}/joints.csv"),
     "refine": ("refine", "{folder}", *WORDS, "--out", "{out}/me"),
     "notebook 01": (*SMOKE, "01"),
     "notebook 03": (*SMOKE, "03"),

@@ -1,6 +1,6 @@
 """Find the hand in single frames or in a recording, and crop it (Sec. 4.1 and 4.2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .crop import crop_hand
 from .crops import Crops, concatenate
-from .finder import find_hand
+from .finder import Found, View, find_hands
 from .frame import Frame
 from .recognise import looks_like_a_hand
 from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
@@ -17,7 +17,10 @@ from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
 JUMP_MM = 60.0  # a hand moves less from one frame to the next
 MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
 LEAST_HAND = 0.5  # probability from which what the finder sees is taken for a hand
+TOGETHER = 16  # frames that the finder's networks see at a time
 GAP = 15  # frames, about half a second, within which others tell where the hand is
+
+Place = Float[np.ndarray, "3"] | None
 
 
 def crop_frames(
@@ -41,23 +44,21 @@ def crop_found(
     Returns the crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
-    seen = [crop_frame(f, cube_mm) for f in tqdm(frames, "find and crop", disable=not progress or len(frames) < 50)]
+    with tqdm(total=len(frames), desc="find and crop", disable=not progress or len(frames) < 50) as bar:
+        seen = list(_cropped(frames, cube_mm, [None] * len(frames), bar))
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
     folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)
-    for i in np.flatnonzero(np.isfinite(expected[:, 0])):
-        if frames[i].mask is None:
-            again = crop_frame(frames[i], cube_mm, expected[i])
-            seen[i] = again if again[0] is not None else seen[i]
+    again = [i for i in np.flatnonzero(np.isfinite(expected[:, 0])) if frames[i].mask is None]
+    for i, second in zip(again, _cropped([frames[i] for i in again], cube_mm, expected[again]), strict=True):
+        seen[i] = second if second[0] is not None else seen[i]
     crops = [crop for crop, _ in seen if crop is not None]
     left_out = {frame.name: why for frame, (crop, why) in zip(frames, seen, strict=True) if crop is None}
     kept = [frame for frame, (crop, _) in zip(frames, seen, strict=True) if crop is not None]
     return concatenate(crops) if crops else None, kept, left_out
 
 
-def crop_frame(
-    frame: Frame, cube_mm: float = 250.0, near_mm: Float[np.ndarray, "3"] | None = None
-) -> tuple[Crops | None, str]:
+def crop_frame(frame: Frame, cube_mm: float = 250.0, near_mm: Place = None) -> tuple[Crops | None, str]:
     """The crop of one frame, or None and the reason.
 
     The finder is asked first. Where it sees no hand, what is nearest is segmented by its geometry: hands before nothing are
@@ -65,8 +66,30 @@ def crop_frame(
 
     near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
+    return next(_cropped([frame], cube_mm, [near_mm]))
+
+
+def _cropped(
+    frames: Sequence[Frame], cube_mm: float, near_mm: Sequence[Place], bar: tqdm | None = None
+) -> Iterator[tuple[Crops | None, str]]:
+    """`crop_frame` of each frame; a few are in the finder at a time, whose masks are as large as frames."""
+    for first in range(0, len(frames), TOGETHER):
+        some, places = frames[first : first + TOGETHER], near_mm[first : first + TOGETHER]
+        open_ones = [
+            View(frame.depth_mm, frame.camera, place)
+            for frame, place in zip(some, places, strict=True)
+            if frame.mask is None
+        ]
+        found = iter(find_hands(open_ones, side=False))
+        for frame, place in zip(some, places, strict=True):
+            yield _crop_found(frame, cube_mm, place, next(found) if frame.mask is None else None)
+        if bar is not None:
+            bar.update(len(some))
+
+
+def _crop_found(frame: Frame, cube_mm: float, near_mm: Place, found: Found | None) -> tuple[Crops | None, str]:
     try:
-        masks, upright = _plausible_masks(frame, near_mm) if frame.mask is None else ([frame.mask], 0.0)
+        masks, upright = ([frame.mask], 0.0) if found is None else _plausible_masks(frame, near_mm, found)
         crops = concatenate([crop_hand(frame.depth_mm, frame.camera, mask, cube_mm) for mask in masks])
     except NoHandFound as error:
         return None, str(error)
@@ -77,9 +100,8 @@ def crop_frame(
     return crop, ""
 
 
-def _plausible_masks(frame, near_mm):
+def _plausible_masks(frame, near_mm, found):
     """Masks of what may be the hand, and by how much the picture is to be turned (`Found.upright`)."""
-    found = find_hand(frame.depth_mm, frame.camera, near_mm, False)
     if found.hand >= LEAST_HAND and not check_mask(frame.depth_mm, frame.camera, found.mask).reason:
         return [found.mask], found.upright
     masks = possible_hands(frame.depth_mm, frame.camera, near_mm=near_mm)

@@ -14,8 +14,10 @@ from single depth images"). All were trained on synthetic scenes alone (`data/fi
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -173,7 +175,6 @@ class Cells:
         return camera.unproject(u, v, self.z_mm[rows, columns])
 
 
-@full_precision
 def find_hand(
     depth_mm: Real[np.ndarray, "H W"],
     camera: Camera,
@@ -195,22 +196,44 @@ def find_hand(
     Raises:
         ValueError: wrong shape, NaN or negative depth, or the weights cannot be read.
     """
-    check_depth(depth_mm)
-    depth_mm = np.ascontiguousarray(depth_mm, np.float32)
-    best = None
-    for place in places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:
-        seen = _look(depth_mm, camera, place)
-        if seen is not None and (best is None or seen.hand > best.hand):
-            best = seen
-        if best is not None and best.hand > SURE:
-            break
-    if best is None:
+    return find_hands([View(depth_mm, camera, near_mm)], side)[0]
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame to search, as `find_hand` takes it."""
+
+    depth_mm: Real[np.ndarray, "H W"]
+    camera: Camera
+    near_mm: Float[np.ndarray, "3"] | None = None
+
+
+@full_precision
+def find_hands(views: Sequence[View], side: bool = True) -> list[Found]:
+    """`find_hand` of several frames, whose cells the networks see together: two thirds of the time. Raises as `find_hand`."""
+    for view in views:
+        check_depth(view.depth_mm)
+    views = [replace(view, depth_mm=np.ascontiguousarray(view.depth_mm, np.float32)) for view in views]
+    asked = _places_of([view for view in views if view.near_mm is None])
+    places = [next(asked) if view.near_mm is None else [np.asarray(view.near_mm, float)] for view in views]
+    best: list[_Seen | None] = [None] * len(views)
+    for rank in range(max(map(len, places), default=0)):
+        unsure = [i for i, seen in enumerate(best) if rank < len(places[i]) and (seen is None or seen.hand <= SURE)]
+        for i, seen in zip(unsure, _look([(views[i], places[i][rank]) for i in unsure]), strict=True):
+            if seen is not None and (best[i] is None or seen.hand > best[i].hand):
+                best[i] = seen
+    return [_found(view, seen, side) for view, seen in zip(views, best, strict=True)]
+
+
+def _found(view: View, seen: "_Seen | None", side: bool) -> Found:
+    depth_mm = view.depth_mm
+    if seen is None:
         nothing = np.zeros(depth_mm.shape, bool)
         return Found(nothing, nothing, 0.0, 0.5, 0.0)
-    cells = best.cells
-    mask, forearm = _to_pixels(depth_mm, cells.z_mm, best.shares, cells.top, cells.left, cells.step)
-    right = _right(best) if side else 0.5
-    return Found(mask, forearm, best.hand, right, float(_at_border(best, depth_mm.shape)), _turn_upright(best))
+    cells = seen.cells
+    mask, forearm = _to_pixels(depth_mm, cells.z_mm, seen.shares, cells.top, cells.left, cells.step)
+    right = _right(seen) if side else 0.5
+    return Found(mask, forearm, seen.hand, right, float(_at_border(seen, depth_mm.shape)), _turn_upright(seen))
 
 
 @lru_cache(1)
@@ -250,18 +273,31 @@ def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Cells:
     return Cells(sampled(depth_mm, 0.0, 0.0, step, size), 0.0, 0.0, step, rows, columns, 600.0)
 
 
-@torch.no_grad()
 def places(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> list[Float[np.ndarray, "3"]]:
     """Where a hand may be, mm: the pieces that look most like one, the largest first, and the nearest surface."""
-    cells = shrink(depth_mm, camera)
-    share = networks()[0](cells.inputs(camera))[0][0].softmax(0)[HAND].numpy()
-    found = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
-    z = cells.z_mm[cells.z_mm > 0]
-    if len(z):
-        near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
-        surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
-        found += _centres(cells, camera, surface.astype(np.float32))[:1]
-    return found
+    return next(_places_of([View(depth_mm, camera)]))
+
+
+def _places_of(views: Sequence[View]) -> Iterator[list[Float[np.ndarray, "3"]]]:
+    """`places` of each frame. Frames in a row whose small images are of one size are seen together."""
+    small = [shrink(view.depth_mm, view.camera) for view in views]
+    for _, alike in groupby(zip(views, small, strict=True), lambda pair: pair[1].z_mm.shape):
+        alike = list(alike)
+        logits, _ = _seen_by(networks()[0], [cells.inputs(view.camera) for view, cells in alike])
+        for (view, cells), share in zip(alike, logits.softmax(1)[:, HAND].numpy(), strict=True):
+            found = _centres(cells, view.camera, share * (share > PLACE_SHARE))[:PLACES]
+            z = cells.z_mm[cells.z_mm > 0]
+            if len(z):
+                near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
+                surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
+                found += _centres(cells, view.camera, surface.astype(np.float32))[:1]
+            yield found
+
+
+@torch.no_grad()
+def _seen_by(net: FinderNet, inputs: list[Float[Tensor, "1 C H W"]]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What a network says of several images of one size."""
+    return net(torch.cat(inputs))
 
 
 def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
@@ -320,24 +356,43 @@ def close_up(depth_mm: Float[np.ndarray, "H W"], camera: Camera, place_mm: Float
     return Cells(z, top, left, step, CLOSE, CLOSE, float(place_mm[2]))
 
 
-def _look(depth_mm, camera: Camera, place_mm) -> _Seen | None:
-    """The hand at a place: looked at again while it is not in the middle. None if nothing there is a hand."""
-    best = None
+def _look(looks: Sequence[tuple[View, Float[np.ndarray, "3"]]]) -> list[_Seen | None]:
+    """The hand at a place of each frame: looked at again while it is not in the middle. None if nothing there is a hand."""
+    best: list[_Seen | None] = [None] * len(looks)
+    places, todo = [place_mm for _, place_mm in looks], list(range(len(looks)))
     for _ in range(LOOKS):
-        seen = _segmented(close_up(depth_mm, camera, place_mm), camera, place_mm)
-        if seen is None or best is not None and seen.hand < best.hand / 2:
-            return best
-        best, off_mm, place_mm = seen, np.linalg.norm(seen.centre_mm - place_mm), seen.centre_mm
-        if off_mm < CENTRED_MM:
+        if not todo:
             break
+        again = []
+        for i, seen in zip(todo, _segmented([(looks[i][0], places[i]) for i in todo]), strict=True):
+            if seen is None or best[i] is not None and seen.hand < best[i].hand / 2:
+                continue
+            off_mm, best[i], places[i] = np.linalg.norm(seen.centre_mm - places[i]), seen, seen.centre_mm
+            if off_mm >= CENTRED_MM:
+                again.append(i)
+        todo = again
     return best
 
 
 @torch.no_grad()
-def _segmented(cells: Cells, camera: Camera, place_mm) -> _Seen | None:
+def _segmented(looks: Sequence[tuple[View, Float[np.ndarray, "3"]]]) -> list[_Seen | None]:
+    """What the segmenter says of a place in each frame, at one look."""
+    cells = [close_up(view.depth_mm, view.camera, place_mm) for view, place_mm in looks]
     net = networks()[1]
-    logits, features = net(cells.inputs(camera))
-    shares = logits[0].softmax(0).numpy()
+    logits, features = _seen_by(net, [part.inputs(view.camera) for part, (view, _) in zip(cells, looks, strict=True)])
+    seen = [
+        _main_piece(part, shares, view.camera, place_mm)
+        for part, shares, (view, place_mm) in zip(cells, logits.softmax(1).numpy(), looks, strict=True)
+    ]
+    share = np.stack([np.zeros((CLOSE, CLOSE), np.float32) if one is None else one[0] for one in seen])
+    hand = net.judged(features, torch.from_numpy(share)[:, None]).sigmoid().tolist()
+    return [
+        None if one is None else _Seen(part, *one[1:], sure) for part, one, sure in zip(cells, seen, hand, strict=True)
+    ]
+
+
+def _main_piece(cells: Cells, shares, camera: Camera, place_mm) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Of what may be a hand, the share of each cell in the piece at the place; `_Seen.shares` and `_Seen.centre_mm`."""
     shares[:, cells.z_mm == 0] = 0
     label, count = connected(cells.z_mm, (shares[HAND] >= shares.max(0)) & (cells.z_mm > 0))
     if not count:
@@ -350,11 +405,9 @@ def _segmented(cells: Cells, camera: Camera, place_mm) -> _Seen | None:
     best = np.argmax(size / (1 + np.linalg.norm(centres - place_mm, axis=1) / CENTRED_MM))
     own = np.linalg.norm(centres - centres[best], axis=1) < TOGETHER_MM
     piece = np.concatenate([[False], own])[label]
-    others = ~piece & ndimage.binary_dilation((label > 0) & ~piece)
-    shares[HAND, others] = 0
-    share = torch.from_numpy(shares[HAND] * piece)[None, None]
-    hand = net.judged(features, share).sigmoid().item()
-    return _Seen(cells, shares, points[own[of]].mean(0), hand)
+    if not own.all():
+        shares[HAND, ~piece & ndimage.binary_dilation((label > 0) & ~piece)] = 0
+    return shares[HAND] * piece, shares, points[own[of]].mean(0)
 
 
 @torch.no_grad()

@@ -138,7 +138,9 @@ def read_depth(
             f"{path}: 8-bit: depth was probably lost when it was exported; export it as 16-bit PNG or .npy"
         )
     with np.errstate(over="ignore"):
-        depth_mm = counts.astype(np.float32) * np.float32(unit_mm)
+        depth_mm = np.multiply(counts, np.float32(unit_mm), dtype=np.float32, casting="unsafe")
+    if counts.dtype.kind == "u" and depth_mm.max(initial=0) < np.inf:  # as most cameras save: nothing to look for
+        return depth_mm
     return np.where((depth_mm > 0) & np.isfinite(depth_mm), depth_mm, np.float32(0))
 
 

@@ -22,7 +22,7 @@ def without_gaps(depth_mm: Float[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, 
     as the grid's cells: outlines grow by half a cell, and what is behind does not show through.
     """
     measured = depth_mm > 0
-    count = int(measured.sum())
+    count = np.count_nonzero(measured)
     if count < FEWEST or min(_with_neighbour(measured, axis, count) for axis in (0, 1)) > NEIGHBOURS:
         return depth_mm, 0.0
     cell = _cell(measured)
@@ -30,12 +30,12 @@ def without_gaps(depth_mm: Float[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, 
         return depth_mm, 0.0
     filled = ndimage.minimum_filter(np.where(measured, depth_mm, np.inf), cell, mode="constant", cval=np.inf)
     filled[np.isinf(filled)] = 0
-    return filled.astype(depth_mm.dtype), 1 - count / int((filled > 0).sum())
+    return filled.astype(depth_mm.dtype), 1 - count / np.count_nonzero(filled)
 
 
 def _with_neighbour(measured, axis: int, count: int) -> float:
     ahead = np.moveaxis(measured, axis, 0)
-    return int((ahead[1:] & ahead[:-1]).sum()) / count
+    return np.count_nonzero(ahead[1:] & ahead[:-1]) / count
 
 
 def _cell(measured) -> tuple[int, int]:

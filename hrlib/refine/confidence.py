@@ -18,15 +18,19 @@ LEAST_AREA, LEAST = 0.01, 1e-6  # confidence stays above 0, and finite in an emp
 
 
 @torch.no_grad()
-def confidence(prediction: Prediction, hand: HandRig, crops: Crops) -> Float[Tensor, " B"]:
+def confidence(
+    prediction: Prediction, hand: HandRig, crops: Crops, surprised: Float[Tensor, " B"] | None = None
+) -> Float[Tensor, " B"]:
     """How far to trust each prediction, in (0, 1].
 
     It falls with `explain.surprise` of the posed hand, and with the distance between its joints and the points that the
     network votes for, which know nothing of bones: where the two disagree, one is wrong. A network that does not vote is
     judged by the former alone. Both count more where less of the hand is seen: a fist from the side explains itself with
     few pixels. This form was found on simulated users.
+
+    surprised: `surprise` of the prediction, where it is known already: `Explained.loss` of a fit.
     """
-    doubt = surprise(hand, crops, prediction) / UNSURE_SURPRISE
+    doubt = (surprise(hand, crops, prediction) if surprised is None else surprised) / UNSURE_SURPRISE
     if prediction.points is not None:
         doubt = doubt + apart_mm(prediction, hand, crops) / UNSURE_MM
     area = (crops.image > 0).float().mean((1, 2)).clamp_min(LEAST_AREA)

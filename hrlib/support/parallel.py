@@ -5,10 +5,12 @@ import os
 import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from .files import lock, naming
 from .stops import STOPS
+
+AHEAD = 2  # items a process: one in work, one that waits
 
 _ours: set[str] = set()  # folders that this process holds for a run
 
@@ -120,19 +124,28 @@ def in_processes(function: Callable, items: Iterable, processes: int) -> Iterato
     Args:
         function: is pickled once a process. Each process imports the main program, which must guard what it does by
             `if __name__ == "__main__"`.
-        items: what it is called with; like its results, they are pickled.
+        items: what it is called with; like its results, they are pickled. They are asked for as they are needed, and no more
+            than `AHEAD` a process are in work or wait for their turn, so that memory does not grow with their number.
         processes: each has a core of its own; 1: the calls are made in this process.
     """
     if processes <= 1:
         yield from map(function, items)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (pickle.dumps(function),)) as pool:
+        waiting, items = deque(), iter(items)
         try:
-            # as bytes: each tensor that a pool hands over takes a file descriptor
-            yield from map(pickle.loads, pool.map(_call, items))
+            while True:
+                waiting += [pool.submit(_call, item) for item in islice(items, AHEAD * processes - len(waiting))]
+                if not waiting:
+                    return
+                # as bytes: each tensor that a pool hands over takes a file descriptor
+                yield pickle.loads(waiting.popleft().result())
         except BrokenProcessPool as error:
             text = "one of several processes was killed, maybe for want of memory; OMP_NUM_THREADS=1 takes one process"
             raise OSError(errno.ECHILD, f"{text}. Run it again") from error
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _begin(packed: bytes):

@@ -102,7 +102,7 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     record = json.loads((out / "curve.json").read_text())["settings"]
     assert (record["recipe"], record["side"], record["frames"], record["refine"]["seed"]) == (recipe, "left", 5, 3)
     words = ("predict", folders / "left", *LEFT, "--model", out, "--out", tmp_path / "mine.csv")
-    fit = ("--fit",) if recipe == "best" else ()  # what `best` leaves of its frames is fitted
+    fit = () if recipe == "best" else ("--no-fit",)  # what `best` leaves of its frames is fitted
     assert command(monkeypatch, *words, "--json", tmp_path / "mine.json", *fit) == 0
     mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
     assert len(mine) == 6 * 21 and len(json.loads((tmp_path / "mine.json").read_text())["frames"]) == 6
