@@ -8,6 +8,7 @@ from real_fixtures import sr305
 
 import hrlib
 from hrlib.frames.camera import Camera
+from hrlib.frames.find import crop_frame
 from hrlib.frames.folder import mirrored
 from hrlib.frames.segment import NoHandFound
 from hrlib.hand.joints import POINT_NAMES
@@ -133,7 +134,7 @@ def test_doubts_name_arguments():
 def test_several_frames_are_those_of_the_folder():
     frames, net = drawn_frames()[0], load_network(template())[0]
     look = first_look(frames, net, template())
-    ((shots, _),) = track(*look.told(net, template()), frames)
+    ((shots, _),) = track(*look.told(net, template()), frames, fit=True)
     ours = predict(np.stack(images()), CAMERA)
     np.testing.assert_allclose([seen.joints_mm for seen in ours], shots.joints_mm.numpy(), rtol=0, atol=1e-4)
     assert {seen.side for seen in ours} == {look.side} and look.shape is not None
@@ -190,10 +191,23 @@ def test_a_frame_with_the_hand_suddenly_elsewhere_is_searched_where_it_was(monke
         return crop, why
 
     monkeypatch.setattr(module, "crop_frame", crop_frame)
+    monkeypatch.setattr(module, "crop_where", lambda *_: None)  # it is not surely there
     place = tracker._place_mm
     seen = tracker(images()[5])
     assert asked[0] is None and asked[1] is place and len(asked) == 2
     assert np.linalg.norm(seen.joints_mm.mean(0) - place) < 60
+
+
+def test_a_hand_that_stays_is_looked_for_where_it_was(monkeypatch):
+    tracker, whole = Tracker(CAMERA, "right"), []
+    first = tracker(images()[5])
+    monkeypatch.setattr(
+        module, "crop_frame", lambda *given, **named: whole.append(named) or crop_frame(*given, **named)
+    )
+    seen = [tracker(images()[5]) for _ in range(module.EVERYWHERE)]
+    assert len(whole) == 1, "a search of the whole frame, now and then"
+    for hand in seen:  # crops about the network's place or about the last one differ in a few pixels
+        np.testing.assert_allclose(hand.joints_mm, first.joints_mm, rtol=0, atol=3)
 
 
 def test_a_stream_goes_through_a_tracker():
@@ -204,10 +218,10 @@ def test_a_stream_goes_through_a_tracker():
 
 
 def test_a_fit_needs_gradients_whatever_the_caller_has():
-    wanted = predict(images()[5], CAMERA, fit=True)
-    assert not np.allclose(wanted.joints_mm, predict(images()[5], CAMERA).joints_mm, atol=0.1)
+    wanted = predict(images()[5], CAMERA)
+    assert not np.allclose(wanted.joints_mm, predict(images()[5], CAMERA, fit=False).joints_mm, atol=0.1)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert_same(predict(images()[5], CAMERA, fit=True), wanted)
+        assert_same(predict(images()[5], CAMERA), wanted)
 
 
 def test_as_depth_of_saturated_counts():
