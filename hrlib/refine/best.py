@@ -34,6 +34,7 @@ from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
 from .explain import Explained, ExplainSettings, explain, fit_hand, fit_to_depth
+from .gauss_newton import FitSettings, fitted_poses
 from .own_hand import compare_hands, judge, tell, with_hand
 from .state import Refined, State
 
@@ -119,7 +120,7 @@ def _hands(net: PoseModel, hand: HandRig, mine: Crops, judged: Crops, s: BestSet
     found = min(hands, key=lambda own: own.surprise)
     net, hand = with_hand(net, hand, found.shape)
     some = judged[evenly(len(judged), JUDGED_FITS)]
-    fits = fit_to_depth(hand, some, predict(net, some), replace(s.find, smooth=0.0), progress=False)
+    fits = fitted_poses(hand, some, predict(net, some), FitSettings(smooth=0.0), progress=False)
     first = {"round": 0, **found.row(), "fitted_surprise": fits.loss.median().item()}
     return [*(own.row() for own in hands), first]
 

@@ -58,8 +58,8 @@ class FitSettings:
     more_steps: int = 6  # from the fitted poses, the forearm cut off behind theirs
     solver_steps: int = 12  # of conjugate gradients in a step: how far frames know of each other
     depth: float = 10.0  # weight of Eq. 6
-    data: float = 16.0  # weight of the distance from the frame's points to the model
-    votes: float = 4.0  # weight of the distance of the joints from the points that the network votes for
+    data: float = 64.0  # weight of the distance from the frame's points to the model
+    votes: float = 2.0  # weight of the distance of the joints from the points that the network votes for
     physical: float = 0.5  # weight of Eq. 8, per rad
     smooth: float = 12.0  # weight of the joints' acceleration from frame to frame; 0: the frames are no recording
     prior: float = 0.01  # weight of the squared way from the network's angles, per rad^2: what nothing else tells stays
@@ -76,7 +76,7 @@ class FitSettings:
     points: int = 256  # of each frame's points, as many are compared
     # e of the absolute values of depth (share of the cube), of distances, of angles
     depth_edge: float = 0.01
-    edge_mm: float = 1.0
+    edge_mm: float = 2.0
     edge_rad: float = 0.05
 
     def __post_init__(self):
@@ -195,7 +195,7 @@ def _pieces(
     hand: HandRig, crops: Crops, prediction: Prediction, s: FitSettings, pieces
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Rotations and offset of each piece."""
-    hand = hand.to("cpu")
+    hand = hand if hand.vertices_mm.device.type == "cpu" else hand.to("cpu")  # a copy would forget what is derived
     arrays = hand_arrays(hand, s.rim_mm)
     for piece in pieces:
         some, pose = crops[piece].to("cpu"), prediction[piece]

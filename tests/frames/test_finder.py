@@ -14,9 +14,11 @@ from hrlib.frames.finder import (
     HAND,
     FinderNet,
     SideNet,
+    View,
     close_up,
     connected,
     find_hand,
+    find_hands,
     inputs,
     sampled,
     shrink,
@@ -112,6 +114,28 @@ def test_of_two_hands_the_larger_one_or_the_expected_one():
     np.testing.assert_array_equal(find_hand(depth, CAMERA).mask, depth == 480)
     there = CAMERA.unproject(490.0, 190.0, 460.0)
     np.testing.assert_array_equal(find_hand(depth, CAMERA, there).mask, depth == 450)
+
+
+@pytest.mark.usefixtures("by_depth")
+def test_several_frames_are_searched_as_each_alone():
+    narrow, there = Camera(300.0, 300.0, 159.5, 119.5), CAMERA.unproject(490.0, 190.0, 460.0)
+    both = blocks((slice(100, 260), slice(60, 200), 480.0), (slice(120, 240), slice(440, 560), 450.0))
+    views = [
+        View(both, CAMERA),
+        View(both, CAMERA, there),
+        View(blocks((slice(60, 140), slice(60, 130), 450.0), size=(240, 320)), narrow),
+        View(np.zeros((480, 640), np.float32), CAMERA),
+        View(blocks((slice(0, 150), slice(100, 220), 480.0)), CAMERA),
+    ]
+    together = find_hands(views)
+    for view, found in zip(views, together, strict=True):
+        alone = find_hand(view.depth_mm, view.camera, view.near_mm)
+        np.testing.assert_array_equal(found.mask, alone.mask)
+        np.testing.assert_array_equal(found.forearm, alone.forearm)
+        numbers = [(one.hand, one.right, one.at_border, one.upright) for one in (found, alone)]
+        np.testing.assert_allclose(numbers[0], numbers[1], atol=1e-5)
+    assert [bool(found.mask.any()) for found in together] == [True, True, True, False, True]
+    assert find_hands([]) == []
 
 
 @pytest.mark.usefixtures("by_depth")

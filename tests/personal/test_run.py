@@ -16,6 +16,7 @@ from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
 from hrlib.network.checkpoint import load_network
+from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.personal.check import Check, Measures
 from hrlib.personal.doubt import Doubt
 from hrlib.personal.folder import UserFolder
@@ -26,6 +27,7 @@ from hrlib.personal.track import from_mirror, tracked
 from hrlib.personal.video import gif_bytes, pictures, write_mp4
 from hrlib.refine import Refined
 from hrlib.refine.best import in_runs
+from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import surprise
 
 
@@ -161,3 +163,11 @@ def test_fitted_frames_are_explained_better_than_predicted_ones():
     assert (explained[1] < explained[0]).all() and fitted.joints_mm.shape == (4, 21, 3)
     error = [(shots.joints_mm - clean_batch().joints_mm).norm(dim=-1).mean() for shots in (plain, fitted)]
     assert error[1] < error[0]
+    for shots in (plain, fitted):  # of a fit it is known already how well it explains its frame
+        torch.testing.assert_close(shots.confidence, confidence(shots.prediction, hand, crops))
+
+
+def test_a_network_that_does_not_say_where_the_hand_is_has_nothing_fitted():
+    hand, crops, net = template(), clean_batch().crops, PoseNet(NetworkSettings(offset=False)).eval()
+    plain, asked = (tracked(net, hand, crops, list("abcd"), fit, quick=True) for fit in (False, True))
+    assert torch.equal(plain.joints_mm, asked.joints_mm)

@@ -123,7 +123,7 @@ def test_the_hessian_of_points_on_single_bones_is_the_jacobian_s_square(frames):
     poses, scratch, _, hessian = looked(frames, settings)
     J = np.zeros((21, 3, 51))
     gn._jacobian(poses.joints[1], scratch.F, scratch.axes, J)
-    distance = np.sqrt(((poses.joints[1] - _votes(frames)) ** 2).sum(1) + 0.25)
+    distance = np.sqrt(((poses.joints[1] - _votes(frames)) ** 2).sum(1) + 0.25 * settings.edge_mm**2)
     weight = settings.votes / 250 / 21 * np.exp(-distance / settings.votes_mm) / distance
     np.testing.assert_allclose(hessian, np.einsum("i,ick,icl->kl", weight, J, J), rtol=1e-6, atol=1e-9)
 

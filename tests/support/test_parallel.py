@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hrlib.support.parallel import in_processes
+from hrlib.support.parallel import AHEAD, in_processes
 
 
 @pytest.mark.slow  # each process imports numba and torch
@@ -15,6 +15,17 @@ def test_several_processes_keep_the_order():
     assert list(in_processes(math.sqrt, range(5), 2)) == list(in_processes(math.sqrt, range(5), 1))
     with pytest.raises(ValueError, match="math domain error|nonnegative"):
         list(in_processes(math.sqrt, [1, -1], 2))
+
+
+@pytest.mark.slow
+def test_work_is_asked_for_as_it_is_needed():
+    """Memory stays flat: a long folder is not in work all at once, however slowly its results are taken."""
+    asked = []
+    roots = in_processes(math.sqrt, (asked.append(i) or i * i for i in range(1000)), 2)
+    for i in range(3):
+        assert next(roots) == i and len(asked) <= i + 2 * AHEAD
+    roots.close()
+    assert len(asked) <= 2 + 2 * AHEAD
 
 
 def test_one_process_starts_no_other():
