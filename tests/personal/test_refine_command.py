@@ -166,7 +166,7 @@ def test_a_network_of_ones_own_is_refined_and_predicted_with_by_its_name(folders
     words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "mine.csv", "--model", out)
     assert command(monkeypatch, *words) == 2
     assert "class mine_of_my_own.Mine): name the function that makes it" in capsys.readouterr().err
-    assert command(monkeypatch, *words, *own) == 0 and len(rows(tmp_path / "mine.csv")) == 6 * 21
+    assert command(monkeypatch, *words, *own, "--no-fit") == 0 and len(rows(tmp_path / "mine.csv")) == 6 * 21
     kept = [float(row["x_mm"]) for row in rows(out / "joints.csv")]
     assert np.median(np.abs(kept - np.array([float(row["x_mm"]) for row in rows(tmp_path / "mine.csv")]))) < 5.0
     assert command(monkeypatch, *words[:-2], *own) == 0 and len(rows(tmp_path / "mine.csv")) == 6 * 21
