@@ -22,7 +22,7 @@ class ByDepth:
         return 20 * torch.nn.functional.one_hot(classes, 3).permute(0, 3, 1, 2).float(), None
 
     def judged(self, features, share):
-        return torch.tensor([3.0])  # a hand, to 95 %
+        return torch.full((len(share),), 3.0)  # a hand, to 95 %
 
 
 def a_left_one(x):

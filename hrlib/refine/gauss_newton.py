@@ -76,7 +76,7 @@ class FitSettings:
     points: int = 256  # of each frame's points, as many are compared
     # e of the absolute values of depth (share of the cube), of distances, of angles
     depth_edge: float = 0.01
-    edge_mm: float = 2.0
+    edge_mm: float = 3.0
     edge_rad: float = 0.05
 
     def __post_init__(self):
