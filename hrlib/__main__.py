@@ -217,8 +217,7 @@ def predict(
         side: which hand it is; by default the model's, and without --model the one that explains the frames better.
         model: folder that hrlib refine has written, or a checkpoint; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
-        fit: fit each predicted pose to its image; without it, joints are a third worse and come twice as fast. A network that
-            does not say where the hand is has nothing fitted.
+        fit: fit each predicted pose to its image; without it, joints are a third worse and come in two thirds of the time.
         network: module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
         hand: rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
     """

@@ -47,11 +47,11 @@ def tracked(
         net, hand: the model.
         crops: of the frames, in their order.
         names: of the frames.
-        fit: also fit each predicted pose to its frame (`fitted_poses`), if the network says where the hand is.
+        fit: also fit each predicted pose to its frame (`fitted_poses`).
         quick: see each frame once, not turned.
     """
     prediction, surprised = (predict if quick else predict_turned)(net, crops), None
-    if fit and prediction.offset is not None:
+    if fit:
         fits = fitted_poses(hand, crops, prediction)
         prediction, surprised = fits.prediction, fits.loss
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops, surprised)

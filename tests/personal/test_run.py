@@ -16,7 +16,6 @@ from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
 from hrlib.network.checkpoint import load_network
-from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.personal.check import Check, Measures
 from hrlib.personal.doubt import Doubt
 from hrlib.personal.folder import UserFolder
@@ -165,9 +164,3 @@ def test_fitted_frames_are_explained_better_than_predicted_ones():
     assert error[1] < error[0]
     for shots in (plain, fitted):  # of a fit it is known already how well it explains its frame
         torch.testing.assert_close(shots.confidence, confidence(shots.prediction, hand, crops))
-
-
-def test_a_network_that_does_not_say_where_the_hand_is_has_nothing_fitted():
-    hand, crops, net = template(), clean_batch().crops, PoseNet(NetworkSettings(offset=False)).eval()
-    plain, asked = (tracked(net, hand, crops, list("abcd"), fit, quick=True) for fit in (False, True))
-    assert torch.equal(plain.joints_mm, asked.joints_mm)

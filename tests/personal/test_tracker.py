@@ -206,8 +206,8 @@ def test_a_hand_that_stays_is_looked_for_where_it_was(monkeypatch):
     )
     seen = [tracker(images()[5]) for _ in range(module.EVERYWHERE)]
     assert len(whole) == 1, "a search of the whole frame, now and then"
-    for hand in seen:  # crops about the network's place or about the last one differ in a few pixels
-        np.testing.assert_allclose(hand.joints_mm, first.joints_mm, rtol=0, atol=3)
+    for hand in seen:  # close-ups about the locator's place or about the last one differ in a few pixels
+        assert np.linalg.norm(hand.joints_mm - first.joints_mm, axis=1).mean() < 3
 
 
 def test_a_stream_goes_through_a_tracker():
