@@ -32,9 +32,7 @@ from .first_look import FirstLook, first_look
 from .track import Tracked, from_mirror, track, tracked
 
 LOOKED = (1, 5, 20)  # after so many frames with a hand, side and shape are told anew, the last time for good
-EVERYWHERE = (
-    15  # each such frame is searched as a whole, the others first where the hand was, which takes half the time
-)
+EVERYWHERE = 15  # so often a whole frame is searched; the others first where the hand was, which takes half the time
 METRES = 20.0  # if nothing is farther away than so many "millimetres", they are metres
 IN_PYTHON = {"--side": "side", "--camera": "camera", "--unit-mm": "depth_mm"}  # doubts speak of the command's options
 
