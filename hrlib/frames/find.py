@@ -45,12 +45,12 @@ def crop_found(
     """
     frames = list(frames)
     with tqdm(total=len(frames), desc="find and crop", disable=not progress or len(frames) < 50) as bar:
-        seen = list(_cropped(frames, cube_mm, [None] * len(frames), bar))
+        seen = list(crop_each(frames, cube_mm, None, bar))
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
     folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)
     again = [i for i in np.flatnonzero(np.isfinite(expected[:, 0])) if frames[i].mask is None]
-    for i, second in zip(again, _cropped([frames[i] for i in again], cube_mm, expected[again]), strict=True):
+    for i, second in zip(again, crop_each([frames[i] for i in again], cube_mm, expected[again]), strict=True):
         seen[i] = second if second[0] is not None else seen[i]
     crops = [crop for crop, _ in seen if crop is not None]
     left_out = {frame.name: why for frame, (crop, why) in zip(frames, seen, strict=True) if crop is None}
@@ -66,7 +66,7 @@ def crop_frame(frame: Frame, cube_mm: float = 250.0, near_mm: Place = None) -> t
 
     near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
-    return next(_cropped([frame], cube_mm, [near_mm]))
+    return next(crop_each([frame], cube_mm, [near_mm]))
 
 
 def crop_where(frame: Frame, near_mm: Float[np.ndarray, "3"], cube_mm: float = 250.0) -> Crops | None:
@@ -75,10 +75,11 @@ def crop_where(frame: Frame, near_mm: Float[np.ndarray, "3"], cube_mm: float = 2
     return _crop_found(frame, cube_mm, near_mm, found)[0] if found.hand > SURE else None
 
 
-def _cropped(
-    frames: Sequence[Frame], cube_mm: float, near_mm: Sequence[Place], bar: tqdm | None = None
+def crop_each(
+    frames: Sequence[Frame], cube_mm: float = 250.0, near_mm: Sequence[Place] | None = None, bar: tqdm | None = None
 ) -> Iterator[tuple[Crops | None, str]]:
-    """`crop_frame` of each frame; a few are in the finder at a time, whose masks are as large as frames."""
+    """`crop_frame` of each frame, of which the others tell nothing; a few are in the finder at a time, which is faster."""
+    near_mm = [None] * len(frames) if near_mm is None else near_mm
     for first in range(0, len(frames), TOGETHER):
         some, places = frames[first : first + TOGETHER], near_mm[first : first + TOGETHER]
         open_ones = [

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from ..frames.crops import Crops, concatenate, evenly
-from ..frames.find import crop_found
+from ..frames.find import crop_each, crop_found
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
 from ..support.files import printable
@@ -58,16 +58,21 @@ def some_frames(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 def crops_of(frames: Iterable[Frame]) -> Crops | None:
     """The crops of some frames of a folder; None if none of them has something of a hand's size."""
-    # one by one: frames that are far apart in time say nothing of where the hand is in the others
-    found = (crop_chunk([frame])[0] for frame in frames)
-    crops = [crop for crop in found if crop is not None]
+    usable, _ = _with_usable_masks(list(frames))
+    # each alone: frames that are far apart in time say nothing of where the hand is in the others
+    crops = [crop for crop, _ in crop_each(usable) if crop is not None]
     return concatenate(crops) if crops else None
 
 
 def crop_chunk(frames: list[Frame]) -> tuple[Crops | None, list[Frame], dict[str, str]]:
     """Segment and crop frames: the crops, the frames they belong to, and {name: reason} of the others."""
-    # the masks of a folder may be anything; `crop_found` trusts them
+    usable, unusable = _with_usable_masks(frames)
+    crops, kept, left_out = crop_found(usable, progress=False)
+    return crops, kept, unusable | left_out
+
+
+def _with_usable_masks(frames: list[Frame]) -> tuple[list[Frame], dict[str, str]]:
+    """The frames less those with unusable masks, and {name: reason} of these; cropping trusts masks, which may be anything."""
     masked = {f.name: check_mask(f.depth_mm, f.camera, f.mask).reason for f in frames if f.mask is not None}
     unusable = {name: reason for name, reason in masked.items() if reason}
-    crops, kept, left_out = crop_found([f for f in frames if f.name not in unusable], progress=False)
-    return crops, kept, unusable | left_out
+    return [f for f in frames if f.name not in unusable], unusable
