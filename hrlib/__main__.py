@@ -163,6 +163,7 @@ def refine(
     from .support import paths
     from .support.parallel import alone_in, cores
 
+    _tell(source)
     settings = learning.settings(source.masks is not None or source.colour is not None)
     hand = load_hand() if learning.hand is None else hand_from_file(learning.hand)
     if learning.network is None or learning.model is not None:
@@ -187,10 +188,8 @@ def refine(
     if result is not None:
         for text in (*(f"warning: {warning}" for warning in result.refined.warnings), *result.notes):
             print(text)
-        numbers = " ".join(f"{number:.10g}" for number in source.camera)
         print(f"refine: {len(result.after)} frames, recipe {learning.recipe}; look at {result.files['report.html']}")
-        packed = "" if source.encoding == "depth" else f" --encoding {source.encoding}"
-        known = f"--camera {numbers} --unit-mm {source.unit_mm:.10g}{packed} --model {out}"
+        known = f"{_of_source(source)}--model {out}"
         known += "" if learning.hand is None else f" --hand {learning.hand}"
         known += "" if learning.network is None else f" --network {learning.network}"
         print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")
@@ -233,6 +232,7 @@ def predict(
     from .refine.saved import refined_side
     from .support.parallel import cores
 
+    _tell(source)
     net, rig = _model(model, load_hand() if hand is None else hand_from_file(hand), network)
     known = refined_side(model) if model is not None and model.is_dir() else None
     look = first_look(source.frames(), net, rig, side, known)
@@ -258,6 +258,19 @@ def predict(
     where = f"{out} and {json}" if json else f"{out}"
     print(f"predict: {len(sure)} frames of {look}, median confidence {median(sure):.2f}; joints in {where}")
     return 0
+
+
+def _tell(source: UserFolder) -> None:
+    """Say what recorder's files are read, and what they tell."""
+    if (recording := source.frames().recording) is not None:
+        print(f"reads {printable(recording)}")
+
+
+def _of_source(source: UserFolder) -> str:
+    """The options with which a folder was read, for the next one."""
+    numbers = "" if source.camera is None else f"--camera {' '.join(f'{number:.10g}' for number in source.camera)} "
+    unit = "" if source.unit_mm is None else f"--unit-mm {source.unit_mm:.10g} "
+    return numbers + unit + ("" if source.encoding == "depth" else f"--encoding {source.encoding} ")
 
 
 def _warn(doubts: Iterable[str]) -> None:
@@ -295,22 +308,54 @@ def _model(folder: Path | None, hand, network: str | None = None):
     return (load_network(hand)[0] if network is None else built(network)), hand
 
 
+@dataclass(frozen=True)
+class LivePage:
+    """The page that shows what the camera sees."""
+
+    # of the page at this computer's own address; 0 takes a free one.
+    port: int = 0
+    # open the page; without it, its address alone is printed.
+    browser: bool = True
+
+
+@dataclass(frozen=True)
+class CameraMode:
+    """One of the camera's own sizes and rates."""  # the comments of the fields are help
+
+    # of the depth image in pixels.
+    width: int = 640
+    # of the depth image in pixels.
+    height: int = 480
+    # images a second.
+    rate: int = 30
+
+
 def record(
-    out: Path, seconds: float = 20.0, width: int = 640, height: int = 480, rate: int = 30, delay: float = 3.0
+    out: Path,
+    seconds: float = 20.0,
+    delay: float = 3.0,
+    mode: Annotated[CameraMode, Flat] = CameraMode(),
+    page: Annotated[LivePage, Flat] = LivePage(),
 ) -> int:
-    """Record depth images of an Intel RealSense camera into a folder that `hrlib refine` reads.
+    """Record depth images of an Intel RealSense camera into a folder that `hrlib refine` reads, and show what it sees.
 
     Args:
         out: new or empty folder for the images, 16-bit PNG, and camera.json.
-        seconds: how long.
-        width: of the depth image in pixels, one of the camera's own sizes.
-        height: of the depth image in pixels.
-        rate: images a second.
+        seconds: how long; q in the window, or Ctrl-C, ends it before.
         delay: seconds to get ready in.
     """
-    from .frames.realsense import record
+    import webbrowser
+    from functools import partial
 
-    count, command = record(out, seconds, width, height, rate, delay)
+    from .frames.realsense import Mode, record
+    from .personal.live import Page
+    from .personal.sight import KEYS, Sight
+
+    with Page(page.port, KEYS) as shown:
+        print(f"record: {shown.address} shows what the camera sees", flush=True)
+        if page.browser:
+            webbrowser.open(shown.address)
+        count, command = record(out, seconds, Mode(**vars(mode)), delay, partial(Sight, shown))
     print(f"record: {count} images in {out}; next: {command}")
     return 0
 
@@ -327,16 +372,6 @@ class LiveImages:
     unit_mm: float | None = None
     # images a second.
     rate: int = 30
-
-
-@dataclass(frozen=True)
-class LivePage:
-    """The page that shows the hand."""
-
-    # of the page at this computer's own address; 0 takes a free one.
-    port: int = 0
-    # open the page; without it, its address alone is printed.
-    browser: bool = True
 
 
 def live(

@@ -6,10 +6,6 @@ import json
 import pkgutil
 import re
 import shlex
-import sys
-import zipfile
-import zlib
-from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -95,14 +91,11 @@ def plane(counts_a_mm: float, path) -> None:
 def recordings(tmp_path, monkeypatch):
     """A folder of each kind in the current one, two frames each."""
     monkeypatch.chdir(tmp_path)
-    kinds = {"recorded/0000{}.png": 1, "tum/depth/1305031102.16040{}.png": 5, "scene/depth/{}.png": 1}
-    kinds |= {"mixed/depth_000{}.png": 1, "metres/{}.npy": 1e-3}
+    kinds = {"recorded/0000{}.png": 1, "mixed/depth_000{}.png": 1, "metres/{}.npy": 1e-3}
     for name, counts in kinds.items():
         for number in (1, 2):
             plane(counts, tmp_path / name.format(number))
-    for name in ("tum/rgb/1305031102.160401.png", "mixed/color_0001.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    Image.new("RGB", (64, 48)).save(tmp_path / "mixed/color_0001.png")
     (tmp_path / "recorded/camera.json").write_text("{}")
     (tmp_path / "nyu/test").mkdir(parents=True)
     for number in (1, 2):  # depth = G * 256 + B, as NYU packs it
@@ -113,9 +106,9 @@ def recordings(tmp_path, monkeypatch):
 
 
 def test_the_lines_for_folders_read_such_folders(recordings):
-    (lines,) = [block for block in re.findall(r"^```sh\n(.*?)^```", CAMERA, flags=re.S | re.M) if "tum/depth" in block]
+    (lines,) = [block for block in re.findall(r"^```sh\n(.*?)^```", CAMERA, flags=re.S | re.M) if "mixed" in block]
     lines = [shlex.split(line, comments=True) for line in lines.splitlines()]
-    assert [words[2].split("/")[0] for words in lines] == ["recorded", "tum", "scene", "mixed", "metres", "nyu"]
+    assert [words[2].split("/")[0] for words in lines] == ["recorded", "mixed", "metres", "nyu"]
     for words in lines:
         assert words[:2] == ["hrlib", "refine"] and words[-2:] == ["--out", "runs/me"]
         frames = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=words[2:-2]).frames()
@@ -124,24 +117,6 @@ def test_the_lines_for_folders_read_such_folders(recordings):
         numbers = words[words.index("--camera") + 1 : words.index("--unit-mm")]
         numbers += ["31.5", "23.5"] * (len(numbers) == 2)  # the image's centre
         assert [getattr(frames[0].camera, key) for key in ("fx", "fy", "cx", "cy")] == [float(n) for n in numbers]
-
-
-def test_the_python_for_record3d_reads_its_format(tmp_path, monkeypatch, capsys):
-    """The decoder of LZFSE is no dependency: zlib stands in for it, in the file and in the module."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "liblzfse", SimpleNamespace(decompress=zlib.decompress))
-    image = np.linspace(0.3, 0.9, 24 * 18, dtype=np.float32).reshape(24, 18)
-    image[0, 0] = np.nan
-    with zipfile.ZipFile("hand.r3d", "w") as r3d:
-        r3d.writestr("metadata", json.dumps({"w": 72, "h": 96, "K": [80, 0, 0, 0, 84, 0, 36, 48, 1]}))
-        r3d.writestr("rgbd/0.depth", zlib.compress(image.tobytes()))
-        r3d.writestr("rgbd/0.jpg", b"")
-    (code,) = blocks("camera.md")
-    exec(compile(code, "camera.md", "exec"), {})
-    options = capsys.readouterr().out.split()
-    assert options == ["--camera", "20.0", "21.0", "9.0", "12.0", "--unit-mm", "1000"]
-    (frame,) = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=["metres", *options]).frames()
-    assert frame.depth_mm[0, 0] == 0 and np.allclose(frame.depth_mm.flat[1:], image.flat[1:] * 1000, atol=1e-3)
 
 
 # -- figures

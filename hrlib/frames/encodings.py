@@ -15,6 +15,9 @@ PACKED = {
     "gr": ((1, 0), "G + 256 R"),
     # the same after a program that swaps red and blue, as OpenCV does with what is not told to be BGR
     "gb": ((1, 2), "G + 256 B"),
+    # the bytes at the two ends, as programs write that leave green empty; and the same after a swap
+    "br": ((2, 0), "B + 256 R"),
+    "rb": ((0, 2), "R + 256 B"),
     # CARLA's depth camera (its reference of sensors): 24 bits, --unit-mm 0.0596 for its 1000 m
     "rgb24": ((0, 1, 2), "R + 256 G + 65536 B"),
     # the same after a swap; CARLA hands out BGRA
@@ -24,6 +27,7 @@ ENCODINGS = ("depth", *PACKED)
 CARRIES = 20  # places where the higher byte changes by one; fewer tell nothing
 # share of them where the lower byte jumps the other way: more fit, and fewer do not. Steep surfaces are between
 FITS, MISFITS = 0.5, 0.1
+PURE = 0.9  # share of the pixels of a picture of hues
 
 
 def unpacked(colours: UInt8[np.ndarray, "H W C"], encoding: str, path: Path) -> UInt32[np.ndarray, "H W"]:
@@ -89,7 +93,19 @@ def _counts(colours, channels):
     return sum(colours[..., channel].astype(np.uint32) << (8 * byte) for byte, channel in enumerate(channels))
 
 
+def _rainbow(colours) -> bool:
+    """Whether nearly all colours are pure hues: one channel full, one empty."""
+    seen = colours[..., :3][colours[..., :3].any(-1)]
+    pure = (seen.max(-1) >= 250) & (seen.min(-1) <= 5)
+    return len(seen) > 0 and pure.mean() > PURE and len(np.unique(seen, axis=0)) > 3 * CARRIES
+
+
 def _advice(colours) -> str:
+    if _rainbow(colours):
+        return (
+            "it shows depth as hues (as RealSense's colouriser and Record3D's videos do), whose counts are lost: "
+            "export depth itself, as 16-bit grey PNG or .npy"
+        )
     fits = fitting(colours)
     if fits:
         return f"its channels fit {PACKED[fits][1]}: --encoding {fits} (in Python encoding={fits!r})"

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from PIL import Image
 
 from ..support.checks import SIDES, require_one_of
@@ -18,6 +18,8 @@ from .encodings import ENCODINGS, refuse_colours, unpacked
 from .frame import Frame
 from .listing import DEPTH_ENDINGS, frames_at, in_order
 from .quality import without_gaps
+from .recordings import recording_at
+from .recordings.recording import Recording
 
 ARRAYS = (".npy", ".npz")
 
@@ -30,9 +32,10 @@ class DepthFolder(Sequence):
     the message names the file and the remedy.
 
     Args:
-        folder: the depth images, or one file of them.
-        camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point.
-        unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres).
+        folder: the depth images, or one file of them; also what a recorder left (`recordings`).
+        camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point. None: as the recorder says.
+        unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres). None: as
+            the recorder says, or else 1.
         encoding: "depth" (one channel), or how a colour image packs depth: one of `encodings.PACKED`.
         side: "left" mirrors every frame and its principal point into a right hand. Mirror results back by negating x.
     """
@@ -40,23 +43,28 @@ class DepthFolder(Sequence):
     def __init__(
         self,
         folder: str | Path,
-        camera: Camera | tuple[float, ...],
-        unit_mm: float = 1.0,
+        camera: Camera | tuple[float, ...] | None = None,
+        unit_mm: float | None = None,
         encoding: str = "depth",
         side: str = "right",
     ):
-        self.folder, self.unit_mm, self.encoding, self.side = Path(folder), unit_mm, encoding, side
-        self.camera = camera
-        if not isinstance(camera, Camera) and len(camera) != 2:
+        self.folder, self.encoding, self.side = Path(folder), encoding, side
+        if camera is not None and not isinstance(camera, Camera) and len(camera) != 2:
             raise ValueError(f"camera must be a Camera or (fx, fy) in px, got {camera!r}")
-        if not unit_mm > 0:
+        if unit_mm is not None and not unit_mm > 0:
             raise ValueError(f"unit_mm must be a number > 0 (millimetres per count), got {unit_mm!r}")
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
         require_one_of(SIDES, side=side)
         if not self.folder.exists():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
-        self.places = frames_at(self.folder)
+        self.recording = recording_at(self.folder)
+        told = self.recording or Recording("a folder", frames_at(self.folder))
+        self.places, self.camera, self.unit_mm = told.places, camera or told.camera, unit_mm or told.unit_mm or 1.0
+        if self.camera is None:
+            raise ValueError(
+                f"{self.folder} does not tell its camera: say camera=(fx, fy) in px (--camera FX FY [CX CY])"
+            )
         self.names, equal = in_order(self.places)
         self.equal = [tuple(map(printable, pair)) for pair in equal]  # names whose numbers do not tell their order
         if not self.names:
@@ -82,7 +90,9 @@ class DepthFolder(Sequence):
         return mirrored(frame) if self.side == "left" else frame
 
     def _depth_mm(self, name: str) -> np.ndarray:
-        return read_depth(self.places[name].path, self.unit_mm, self.encoding, self.places[name].page)
+        place = self.places[name]
+        read = read_pixels if self.recording is None else self.recording.read
+        return in_mm(read(place.path, place.page), place.path, self.unit_mm, self.encoding)
 
     @cached_property
     def _first(self) -> tuple[str, tuple[int, int]]:
@@ -121,8 +131,22 @@ def read_depth(
     Raises:
         ValueError: names the file and the remedy.
     """
-    path = Path(path)
-    counts = read_pixels(path, page)
+    return in_mm(read_pixels(Path(path), page), Path(path), unit_mm, encoding)
+
+
+def in_mm(
+    counts: Shaped[np.ndarray, "H W *channels"], path: Path, unit_mm: float, encoding: str = "depth"
+) -> Float[np.ndarray, "H W"]:
+    """What a file holds as `read_depth` returns it.
+
+    Args:
+        counts: of the file.
+        path: of the file, for messages.
+        unit_mm, encoding: see `DepthFolder`.
+
+    Raises:
+        ValueError: that is no depth; names the file and the remedy.
+    """
     if counts.ndim == 3:
         if encoding == "depth" or counts.dtype != np.uint8:
             refuse_colours(counts, path)

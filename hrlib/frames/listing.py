@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..support.decoding import PIXELS, count_pages
 
-DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".npy", ".npz")
+DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".exr", ".npy", ".npz")
 # what systems put beside images: an archive's second half, thumbnails, things thrown away
 NOT_THE_USERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -38,13 +38,18 @@ def frames_at(source: Path, endings: Iterable[str] = DEPTH_ENDINGS) -> dict[str,
         if count is None:
             places[relative.as_posix()] = Place(path)
             continue
-        stem, digits = relative.with_name(relative.name[: -len(path.suffix)]).as_posix(), max(3, len(str(count - 1)))
-        stack = {f"{stem}:{page:0{digits}}": Place(path, page) for page in range(count)}
-        if stack.keys() & places.keys():
-            other = places[next(iter(stack.keys() & places.keys()))].path
+        frames = stack(path, relative.with_name(relative.name[: -len(path.suffix)]).as_posix(), count)
+        if frames.keys() & places.keys():
+            other = places[next(iter(frames.keys() & places.keys()))].path
             raise ValueError(f"{path} and {other} hold frames of the same names; move one of them away")
-        places |= stack
+        places |= frames
     return places
+
+
+def stack(path: Path, stem: str, count: int) -> dict[str, Place]:
+    """The frames of a file of many, by their names: stem:000, stem:001."""
+    digits = max(3, len(str(count - 1)))
+    return {f"{stem}:{page:0{digits}}": Place(path, page) for page in range(count)}
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from ..support.decoding import read_pixels
+from .camera import Camera
 from .folder import DepthFolder
 from .frame import Frame
 from .listing import Companions
+from .recordings.recording import Recording
 from .wristband import mask_at_wristband
 
 LABELS = 32  # a mask of smaller whole numbers has labels, as 0 and 1: those that are not 0 are hand
@@ -51,6 +53,21 @@ class MaskedFolder(Sequence):
     def equal(self) -> list[tuple[str, str]]:
         """Depth images whose numbers do not tell their order."""
         return self.frames.equal
+
+    @property
+    def recording(self) -> Recording | None:
+        """What the depth images' recorder tells."""
+        return self.frames.recording
+
+    @property
+    def camera(self) -> Camera | tuple[float, ...]:
+        """Of the depth images."""
+        return self.frames.camera
+
+    @property
+    def unit_mm(self) -> float:
+        """Of the depth images."""
+        return self.frames.unit_mm
 
     @cached_property
     def _companions(self) -> Companions:

@@ -1,8 +1,9 @@
 """Depth images of an Intel RealSense camera into a folder (needs the extra: pip install -e '.[realsense]')."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,44 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..support.files import write_json
+from .camera import Camera
 
 PATIENCE_MS = 5000  # how long a frame may take
 
 
+@dataclass(frozen=True)
+class Mode:
+    """Of a camera's depth images."""
+
+    width: int = 640  # px
+    height: int = 480  # px
+    rate: int = 30  # images a second
+
+
+# is shown an image in mm and the number of those recorded, None before the first; false ends the recording
+See = Callable[[np.ndarray, int | None], bool]
+
+
 def record(
-    out: str | Path, seconds: float = 20.0, width: int = 640, height: int = 480, rate: int = 30, delay: float = 3.0
+    out: str | Path,
+    seconds: float = 20.0,
+    mode: Mode = Mode(),
+    delay: float = 3.0,
+    sight: Callable[[Camera], See] | None = None,
 ) -> tuple[int, str]:
     """Record depth images out/00000.png and so on as they come, and their camera in out/camera.json.
 
-    Ctrl-C ends the recording early and keeps it. The arguments are those of `hrlib record`; width and height in px, rate in
-    images a second, delay in seconds before the first. Returns the number of images, and the command that refines a model.
+    Ctrl-C ends the recording early and keeps it.
+
+    Args:
+        out: new or empty folder.
+        seconds: how long.
+        mode: size and rate.
+        delay: s before the first image.
+        sight: makes of the camera what shows some of the images, three a second.
+
+    Returns:
+        The number of images, and the command that refines a model.
 
     Raises:
         ValueError: a length or size that is not positive, a folder with images, or no package pyrealsense2.
@@ -31,17 +59,22 @@ def record(
     out = Path(out)
     if out.is_dir() and any(out.glob("*.png")):
         raise ValueError(f"{out} holds images already; name a new folder, or remove them")
-    with opened(width, height, rate) as (pipeline, camera, unit_mm):
+    with opened(mode.width, mode.height, mode.rate) as (pipeline, camera, unit_mm):
         out.mkdir(parents=True, exist_ok=True)
-        write_json(
-            out / "camera.json", {"camera": camera, "unit_mm": unit_mm, "rate": rate, "width": width, "height": height}
-        )
+        write_json(out / "camera.json", {"camera": camera, "unit_mm": unit_mm, **vars(mode)})
+        show = None if sight is None else sight(Camera(**camera))
+
+        def see(counts: np.ndarray, number: int | None) -> bool:
+            return show is None or show(counts * np.float32(unit_mm), number)
+
         for left in range(int(np.ceil(delay)), 0, -1):
             print(f"recording in {left} s: hold one hand towards the camera")
-            time.sleep(min(1.0, delay))
-        count = _record_frames(pipeline, out, round(seconds * rate))
-    numbers = " ".join(f"{camera[k]:.3f}".rstrip("0").rstrip(".") for k in ("fx", "fy", "cx", "cy"))
-    return count, f"hrlib refine {out} --camera {numbers} --unit-mm {unit_mm:g} --out runs/me"
+            until = time.perf_counter() + min(1.0, delay)
+            while show is not None and time.perf_counter() < until:
+                see(depth_counts(pipeline), None)
+            time.sleep(max(0.0, until - time.perf_counter()))
+        count = _record_frames(pipeline, out, round(seconds * mode.rate), see, max(1, mode.rate // 3))
+    return count, f"hrlib refine {out} --out runs/me"
 
 
 @contextmanager
@@ -88,7 +121,7 @@ def depth_counts(pipeline: object) -> np.ndarray:
     return np.asarray(depth.get_data(), np.uint16).copy()
 
 
-def _record_frames(pipeline, out: Path, wanted: int) -> int:
+def _record_frames(pipeline, out: Path, wanted: int, see: See, every: int) -> int:
     count = 0
     try:
         for count in tqdm(range(wanted), desc="record", unit="image"):
@@ -97,6 +130,8 @@ def _record_frames(pipeline, out: Path, wanted: int) -> int:
             except OSError as error:
                 raise OSError(f"{error} after {count} images; {out} keeps these") from error
             Image.fromarray(counts).save(out / f"{count:05d}.png", compress_level=1)
+            if count % every == 0 and not see(counts, count + 1):
+                return count + 1
         return wanted
     except KeyboardInterrupt:
         (out / f"{count:05d}.png").unlink(missing_ok=True)  # it may be half written, and would be refused as damaged

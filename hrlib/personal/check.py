@@ -46,6 +46,7 @@ ODD_OFTEN = 0.1  # of the frames: what is no hand harms more than a hand that is
 JUMPS_OFTEN = 0.3  # of the movements: where recordings are put together there is a jump, too
 HOLES = 0.1  # share of the hand's inside without a measurement
 CUT = 0.15  # share of the outline at the image's border, where a forearm may leave the image
+LETTERBOX_FRAMES = 5  # of one size; fewer do not tell an empty margin from a letterbox
 CLIPPED = 0.02  # share of the outline at the crop's border: a hand fits into the crop
 JUMP_MM = 80.0  # from frame to frame: a third of the crop
 LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
@@ -197,7 +198,7 @@ def relief_mm(crops: Crops) -> Float[Tensor, " B"]:
 
 def _outlines(crops: Crops, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
     """Holes, cut and clipped of `Measures`."""
-    rows, size = [], crops.image.shape[-1]
+    rows, size, borders = [], crops.image.shape[-1], _borders(frames)
     edge = np.pad(np.zeros((size - 2, size - 2), bool), 1, constant_values=True)
     for image, centre, frame in zip(crops.image.numpy(), crops.centre_mm.numpy(), frames, strict=True):
         hand = image > 0
@@ -206,12 +207,32 @@ def _outlines(crops: Crops, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Te
         part, camera = ((np.arange(size) + 0.5) / size - 0.5) * crops.cube_mm / centre[2], frame.camera
         u = np.rint(centre[0] / centre[2] * camera.fx + camera.cx + part * camera.fx)
         v = np.rint(centre[1] / centre[2] * camera.fy + camera.cy + part * camera.fy)
-        height, width = frame.depth_mm.shape
-        at_border = ((v <= 1) | (v >= height - 2))[:, None] | ((u <= 1) | (u >= width - 2))
+        top, bottom, left, right = borders[frame.depth_mm.shape]
+        at_border = ((v <= top + 1) | (v >= bottom - 1))[:, None] | ((u <= left + 1) | (u >= right - 1))
         length, inside = max(1, outline.sum()), max(1, ndimage.binary_fill_holes(hand).sum())
         holes = 1 - (1 - frame.filled) * hand.sum() / inside
         rows.append((holes, (outline & at_border).sum() / length, (hand & edge).sum() / length))
     return tuple(torch.tensor(np.array(rows, np.float32)).unbind(1))
+
+
+def _borders(frames: Sequence[Frame]) -> dict[tuple[int, int], tuple[int, int, int, int]]:
+    """First and last row and column of the images of a size: of what is measured, where images end in a letterbox."""
+    borders = {}
+    for shape in {frame.depth_mm.shape for frame in frames}:
+        measured = [frame.depth_mm > 0 for frame in frames if frame.depth_mm.shape == shape]
+        sides = []
+        for axis in (0, 1):
+            ahead = np.array([np.flatnonzero(some.any(1 - axis))[[0, -1]] for some in measured if some.any()])
+            last = shape[axis] - 1
+            sides += [_common(ahead[:, 0]), last - _common(last - ahead[:, 1])] if len(ahead) else [0, last]
+        borders[shape] = tuple(sides)
+    return borders
+
+
+def _common(empty: np.ndarray) -> int:
+    """How many rows are empty at a side of all images, if what is measured ends there in most of them; else 0."""
+    least = int(empty.min())
+    return least if len(empty) >= LETTERBOX_FRAMES and (empty <= least + 1).mean() >= 0.5 else 0
 
 
 def _changes(crops: Crops, names: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -291,7 +312,8 @@ def _advice(check: Check) -> Iterator[str]:
         better = "take depth as the sensor measures it, not put onto a colour image"
         yield f"the hand has many holes: keep the sensor's least distance, avoid sunlight and shiny gloves, {better}"
     if _share(m.cut > CUT) > OFTEN:
-        yield f"the image's border cuts the hand in {_share(m.cut > CUT):.0%} of the frames: keep it in the middle"
+        where = "the image's, or that of the part of it that is not empty"
+        yield f"the border cuts the hand in {_share(m.cut > CUT):.0%} of the frames ({where}): keep it in the middle"
     if _share(m.clipped > CLIPPED) > OFTEN:
         yield "the hand is larger than the crop's 250 mm, or more than the hand is found: check --unit-mm and --camera"
     if _share(m.same) > OFTEN:

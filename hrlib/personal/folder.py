@@ -35,21 +35,23 @@ CameraNumbers = Annotated[
 class UserFolder:
     """Depth images of one hand, and what is known of their camera."""  # the comments of the fields are help
 
-    # depth images of one hand in the order they were taken: PNG, TIFF or PGM of 16 bits and more, .npy, .npz, subfolders
-    # included; or one file with many of them.
+    # depth images of one hand in the order they were taken: PNG, TIFF or PGM of 16 bits and more, EXR, .npy, .npz, subfolders
+    # included; or one file with many of them; or what a recorder left, which tells its camera (docs/recorders.md).
     folder: tyro.conf.Positional[Path]
-    # focal lengths and principal point in pixels; without the latter, each image's centre.
-    camera: CameraNumbers
-    # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres).
-    unit_mm: float
+    # focal lengths and principal point in pixels; without the latter, each image's centre. By default as the recorder says.
+    camera: CameraNumbers | None = None
+    # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres). By default as the recorder
+    # says.
+    unit_mm: float | None = None
     # only images whose name matches this pattern, e.g. "depth_*.png".
     files: str = "*"
     # folder of images of the same names that are bright or not 0 on the hand; then nothing is segmented.
     masks: Path | None = None
     # folder of aligned colour images of the same names, where the hand wears a dark wristband.
     colour: Path | None = None
-    # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr, gb, rgb24, bgr24 (from the lowest byte).
-    encoding: Literal["depth", "nyu", "rg", "gr", "gb", "rgb24", "bgr24"] = "depth"
+    # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr, gb, br, rb, rgb24, bgr24 (from the lowest
+    # byte).
+    encoding: Literal["depth", "nyu", "rg", "gr", "gb", "br", "rb", "rgb24", "bgr24"] = "depth"
 
     def frames(self, side: str = "right", limit: int | None = None) -> Sequence[Frame]:
         """The frames, each decoded when it is asked for.
@@ -67,8 +69,12 @@ class UserFolder:
 
         if limit is not None and limit < 1:
             raise ValueError(f"--frames must be at least 1, got {limit}")
-        camera = Camera(*self.camera) if len(self.camera) == 4 else self.camera
+        camera = Camera(*self.camera) if self.camera is not None and len(self.camera) == 4 else self.camera
         frames = DepthFolder(self.folder, camera, self.unit_mm, self.encoding, side)
+        if self.unit_mm is None and (frames.recording is None or frames.recording.unit_mm is None):
+            raise ValueError(
+                f"{self.folder} does not tell its unit: say --unit-mm (1 for Kinect, 1000 for files in metres)"
+            )
         companions = [folder.resolve() for folder in (self.masks, self.colour) if folder is not None]
 
         def wanted(file: Path) -> bool:  # masks may lie below the frames, and are none

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from statistics import median
 
+from ..frames.camera import Camera
 from ..frames.frame import Frame
 from ..frames.quality import coarse_step_mm
 from .doubt import Doubt
 from .stream import some_frames
 
+OTHER_CAMERA = 0.02  # difference of focal lengths; cameras of one kind differ by about 0.01
 LOOKS = 5  # frames of a folder that are alike in this
 
 
@@ -19,6 +21,7 @@ def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterat
         frames: a folder.
         looked: some frames of it that have been read; else a few are.
     """
+    yield from _against_recorder(frames)
     for one, other in getattr(frames, "equal", ())[:1]:
         yield Doubt(
             f"{one} and {other} have the same number", "they are taken in this order", "rename one, or see --files"
@@ -38,4 +41,28 @@ def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterat
             f"{filled:.0%} of the pixels are empty, in a grid, and were filled",
             "depth was put onto a larger image",
             "take depth as its sensor measures it, with the numbers of its own camera",
+        )
+
+
+def _against_recorder(frames: Sequence[Frame]) -> Iterator[Doubt]:
+    """Where the user's numbers are not those of the recorder's own files."""
+    told = getattr(frames, "recording", None)
+    if told is None:
+        return
+    if told.camera is not None:
+        focal = (frames.camera.fx, frames.camera.fy) if isinstance(frames.camera, Camera) else frames.camera
+        if any(
+            abs(own / given - 1) > OTHER_CAMERA
+            for own, given in zip((told.camera.fx, told.camera.fy), focal, strict=True)
+        ):
+            yield Doubt(
+                f"--camera says focal lengths of {focal[0]:g} and {focal[1]:g} px",
+                f"{told.told_by} says {told.camera.fx:g} and {told.camera.fy:g}",
+                "leave --camera out, unless the images were resized",
+            )
+    if told.unit_mm is not None and abs(told.unit_mm / frames.unit_mm - 1) > OTHER_CAMERA:
+        yield Doubt(
+            f"--unit-mm says {frames.unit_mm:g}",
+            f"the files of {told.kind} say {told.unit_mm:g}",
+            "leave --unit-mm out",
         )

@@ -8,7 +8,7 @@ can be looked at through `ssh -L`.
 import io
 import time
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,12 +52,14 @@ class Page:
 
     Args:
         port: 0 takes a free one.
+        keys: key -> what it does.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, port: int = 0):
+    def __init__(self, port: int = 0, keys: Mapping[str, str] = KEYS):
+        self.keys = keys
         self._changed, self._jpeg, self._number, self._open, self._keys = Condition(), b"", 0, True, []
         page = self
 
@@ -108,7 +110,7 @@ class Page:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """A GET: the page, or the stream of pictures until the page is closed on either side."""
         if request.path == "/":
-            keys = (f"<button onclick=\"press('{key}')\">{key}: {what}</button>" for key, what in KEYS.items())
+            keys = (f"<button onclick=\"press('{key}')\">{key}: {what}</button>" for key, what in self.keys.items())
             self._send(request, 200, PAGE.replace("KEYS", " ".join(keys)).encode())
         elif request.path == "/stream":
             request.send_response(200)
@@ -137,7 +139,7 @@ class Page:
     def press(self, request: BaseHTTPRequestHandler) -> None:
         """A POST: a key. One that another site's page sends is refused."""
         key, origin = request.path[1:], request.headers.get("Origin")
-        if key not in KEYS or (origin is not None and urlsplit(origin).netloc != request.headers.get("Host")):
+        if key not in self.keys or (origin is not None and urlsplit(origin).netloc != request.headers.get("Host")):
             self._send(request, 403, b"refused")
             return
         with self._changed:

@@ -1,7 +1,7 @@
 """Where live depth images come from: a RealSense camera, or a folder that is played."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from ..frames import realsense
 from ..frames.camera import Camera
+from ..frames.frame import Frame
 from .folder import UserFolder
 
 
@@ -45,10 +46,8 @@ def opened(
         with realsense.opened(rate=rate) as (pipeline, numbers, unit):
             yield Source(_measured(pipeline, unit), Camera(**numbers), unit)
         return
-    if camera is None or unit_mm is None:
-        raise ValueError(f"the images of {folder} need --camera FX FY [CX CY] and --unit-mm")
-    numbers = Camera(*camera) if len(camera) == 4 else camera
-    yield Source(_played(UserFolder(folder, camera, unit_mm), rate), numbers, unit_mm)
+    frames = UserFolder(folder, camera, unit_mm).frames()
+    yield Source(_played(frames, rate), frames.camera, frames.unit_mm)
 
 
 def _measured(pipeline: object, unit_mm: float) -> Iterator[np.ndarray]:
@@ -56,10 +55,10 @@ def _measured(pipeline: object, unit_mm: float) -> Iterator[np.ndarray]:
         yield realsense.depth_counts(pipeline).astype(np.float32) * np.float32(unit_mm)
 
 
-def _played(folder: UserFolder, rate: int) -> Iterator[np.ndarray]:
+def _played(frames: Sequence[Frame], rate: int) -> Iterator[np.ndarray]:
     """Each image when it is its turn; where reading and tracking take longer, as soon as they are done."""
     due = time.perf_counter()
-    for frame in folder.frames():
+    for frame in frames:
         time.sleep(max(0.0, due - time.perf_counter()))
         due = max(due + 1 / rate, time.perf_counter())
         yield frame.depth_mm

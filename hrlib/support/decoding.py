@@ -11,7 +11,9 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -24,6 +26,13 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif"
 FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
 MOST_PIXELS = 2**25  # of an image, just over 8K; the largest depth cameras have a third of it
 MOST_IMAGE_BYTES = 2**28  # of an image's file: `MOST_PIXELS` in float64
+# of depth cameras, px, the longer side first: they tell which side of a stack of images is time
+CAMERA_SIZES = (
+    "160x120 256x144 256x192 320x240 320x288 424x240 480x270 512x424 512x512 640x360 640x400 640x480 640x576 848x480"
+)
+CAMERA_SIZES += " 960x720 1024x768 1024x1024 1280x720 1280x800 1280x960 1920x1080"
+CAMERA_SIZES = {tuple(map(int, size.split("x"))) for size in CAMERA_SIZES.split()}
+LEAST_SIDE = 32  # px of a depth image
 MOST_TABLE_BYTES = 2**30  # of a table, unpacked
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -39,12 +48,29 @@ def read_image(path: Path, page: int = 0) -> Image.Image:
     check_regular(path)
     # of a TIFF's many pages one is read
     file = path if kind == "TIFF" else io.BytesIO(read_whole(path, MOST_IMAGE_BYTES))
-    with _readable(path, f"a {kind}", "copy it again, or remove it"):
-        with Image.open(file, formats=(kind,)) as image:
-            image.seek(page)
-            _check_size(image.size)
-            image.load()
-        return image
+    with readable(path, f"a {kind}", "copy it again, or remove it"):
+        return decoded(file, kind, page)
+
+
+def decoded(content: bytes | io.BytesIO | Path, kind: str, page: int = 0) -> Image.Image:
+    """A picture of Pillow's format `kind`. Raises whatever the decoder stumbles over."""
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=(kind,)) as image:
+        image.seek(page)
+        _check_size(image.size)
+        image.load()
+    return image
+
+
+def needed(name: str, path: Path) -> ModuleType:
+    """A module that only some files need, of the extra `recorders`. Raises ValueError that names file, package and remedy."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ValueError(
+            f"{path}: needs the package {package} ({error}): pip install {package}, or pip install -e '.[recorders]' in the "
+            "repository"
+        ) from error
 
 
 # -- frames: pictures and arrays, one in a file or many -------------------------------------------------------------------
@@ -61,6 +87,10 @@ def read_pixels(path: Path, page: int | None = None) -> Shaped[np.ndarray, "H W 
     if reader is None:
         raise ValueError(f"{path}: frames must end in {', '.join(PIXELS)}; convert it")
     pixels = reader(path, page)
+    if time_last(_frames_shape(pixels.shape)):
+        raise ValueError(
+            f"{path}: shape {pixels.shape} looks like [H, W, T]; save frames as [T, H, W]: numpy.moveaxis(array, -1, 0)"
+        )
     if len(_frames_shape(pixels.shape)) != 2:
         raise ValueError(f"{path}: wanted an image [H, W] or a stack [T, H, W] of them, got shape {pixels.shape}")
     return pixels
@@ -71,7 +101,7 @@ def count_pages(path: Path) -> int | None:
     with suppress(Exception):  # reading the frame will tell what is wrong
         counter = {".npy": _npy_shape, ".npz": _npz_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path))
         shape = () if counter is None else counter(path)
-        return shape[0] or None if len(shape) == 3 else None
+        return shape[0] or None if len(shape) == 3 and not time_last(shape) else None
     return None
 
 
@@ -91,7 +121,7 @@ def _picture(path: Path, page: int | None) -> np.ndarray:
 def _grey_map(path: Path, page: int | None) -> np.ndarray:
     """A .pgm, by the netpbm format's own page. Pillow stretches counts to 16 bits wherever the largest is not 65535."""
     content = read_whole(path, MOST_IMAGE_BYTES)
-    with _readable(path, "a PGM", "copy it again, or remove it"):
+    with readable(path, "a PGM", "copy it again, or remove it"):
         space = rb"(?:\s|#[^\n]*\n)+"
         head = re.match(rb"P([25])" + 3 * (space + rb"(\d{1,9})") + rb"(?:#[^\n]*\n)?\s", content)
         if head is None:
@@ -105,13 +135,29 @@ def _grey_map(path: Path, page: int | None) -> np.ndarray:
         return np.frombuffer(content, dtype, width * height, head.end()).reshape(height, width)
 
 
+def _exr(path: Path, page: int | None) -> np.ndarray:
+    """The one channel of an OpenEXR image, or R of several that are equal."""
+    check_regular(path)
+    exr = needed("OpenEXR", path)
+    with readable(path, "an OpenEXR image", "export it again"):
+        with exr.File(str(path), header_only=True) as file:
+            low, high = file.header()["dataWindow"]
+            _check_size(tuple(high.astype(int) - low + 1))
+        with exr.File(str(path), separate_channels=True) as file:
+            channels = {name: channel.pixels for name, channel in file.channels().items()}
+        first = channels.get("R", next(iter(channels.values())))
+        if any(not np.array_equal(first, other, equal_nan=True) for other in channels.values()):
+            raise ValueError(f"channels {', '.join(channels)}, wanted one of depth")
+        return first
+
+
 def _npy(path: Path, page: int | None) -> np.ndarray:
     return _squeezed(read_array(path)) if page is None else np.array(_squeezed(_mapped(path))[page])
 
 
 def _mapped(path: Path) -> np.ndarray:
     check_regular(path)
-    with _readable(path, ".npy", "save it again with numpy.save"):
+    with readable(path, ".npy", "save it again with numpy.save"):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         _check_size(array.shape[-2:])
         return array
@@ -155,6 +201,18 @@ def _frames_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return sides[:-1] if len(sides) > 2 and sides[-1] in (3, 4) else sides
 
 
+def time_last(shape: tuple[int, ...]) -> bool:
+    """Whether three sides are those of [H, W, T]: the first two are an image's, the last two are not."""
+    if len(shape) != 3:
+        return False
+    narrow = shape[2] < LEAST_SIDE <= min(shape[:2])
+    return narrow or (_camera_size(shape[:2]) and not _camera_size(shape[1:]))
+
+
+def _camera_size(shape: tuple[int, ...]) -> bool:
+    return tuple(sorted(shape, reverse=True)) in CAMERA_SIZES
+
+
 def _tiff_shape(path: Path) -> tuple[int, ...]:
     check_regular(path)
     with Image.open(path, formats=("TIFF",)) as image:
@@ -163,7 +221,7 @@ def _tiff_shape(path: Path) -> tuple[int, ...]:
 
 DEPTH_KEY = "depth"  # of an .npz with several arrays
 # ending -> reader(path, page)
-PIXELS = dict.fromkeys(FORMATS, _picture) | {".pgm": _grey_map, ".npy": _npy, ".npz": _npz}
+PIXELS = dict.fromkeys(FORMATS, _picture) | {".pgm": _grey_map, ".exr": _exr, ".npy": _npy, ".npz": _npz}
 
 # -- arrays and tables ----------------------------------------------------------------------------------------------------
 
@@ -171,7 +229,7 @@ PIXELS = dict.fromkeys(FORMATS, _picture) | {".pgm": _grey_map, ".npy": _npy, ".
 def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
     """The array of a .npy. Errors as `read_image`."""
     content = read_whole(path, MOST_IMAGE_BYTES)
-    with _readable(path, ".npy", "save it again with numpy.save"):
+    with readable(path, ".npy", "save it again with numpy.save"):
         array = _array(content)
         _check_size(array.shape[-2:])
         return array
@@ -180,7 +238,7 @@ def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
 def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
     """The arrays of an .npz by name; only the one named `alone`, in any case, if there is one. Errors as `read_image`."""
     content, arrays = read_whole(path, MOST_TABLE_BYTES), {}
-    with _readable(path, ".npz", "get it again"):
+    with readable(path, ".npz", "get it again"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = _named(archive, alone) or archive.infolist()
             if sum(entry.file_size for entry in entries) > MOST_TABLE_BYTES:
@@ -194,16 +252,19 @@ def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.nda
 def read_table(path: Path, delimiter: str | None = None) -> Float[np.ndarray, "R C"]:
     """Rows of numbers from a text file, gzipped where its name ends in .gz. Errors as `read_image`."""
     content = read_whole(path, MOST_TABLE_BYTES)
-    with _readable(path, "a table of numbers", "fetch it again"):
+    with readable(path, "a table of numbers", "fetch it again"):
         text = unzipped(content, MOST_TABLE_BYTES, path) if path.suffix == ".gz" else content
         return np.loadtxt(io.StringIO(text.decode("utf-8")), delimiter=delimiter, ndmin=2)
 
 
 @contextmanager
-def _readable(path: Path, kind: str, remedy: str) -> Iterator[None]:
+def readable(path: Path, kind: str, remedy: str) -> Iterator[None]:
+    """Around what decodes a file: an error inside becomes a ValueError that names the file, its kind and a remedy."""
     try:
         yield
     except Exception as error:  # decoders pass on whatever they stumble over
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):  # it says all that already
+            raise
         raise ValueError(f"{path}: cannot be read as {kind} ({error or type(error).__name__}); {remedy}") from error
 
 

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from colorsys import hsv_to_rgb
 
 import numpy as np
 import pytest
@@ -85,6 +86,9 @@ def test_pictures_are_packed_in_no_way(tmp_path):
             read_depth(save(tmp_path / f"{name}.png", pixels))
     noise = np.random.default_rng(1).integers(0, 256, (60, 80, 3)).astype(np.uint8)
     assert fitting(rainbow) is None and fitting(noise) is None
+    hues = np.stack(np.vectorize(hsv_to_rgb)((u + v) / 200, 1.0, 1.0), -1) * 255
+    with pytest.raises(ValueError, match="hues.png: a colour image; it shows depth as hues .*, whose counts are lost"):
+        read_depth(save(tmp_path / "hues.png", hues.astype(np.uint8)))
     for encoding in PACKED:
         with pytest.raises(
             ValueError, match=f"rainbow.png: encoding {encoding} is .*, which does not fit its channels; export"

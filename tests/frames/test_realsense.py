@@ -2,15 +2,18 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from core_fixtures import drawn_frames
 from PIL import Image
 
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder
-from hrlib.frames.realsense import record
+from hrlib.frames.realsense import Mode, record
+from hrlib.personal.sight import Sight, look
 
 
 class Camera640:
@@ -67,12 +70,13 @@ def plug(monkeypatch):
 
 def test_images_come_back_as_they_were_measured(plug, tmp_path):
     camera = plug(Camera640())
-    count, command = record(tmp_path / "mine", seconds=0.5, rate=10, delay=0)
+    count, command = record(tmp_path / "mine", seconds=0.5, mode=Mode(rate=10), delay=0)
     assert count == 5 and camera.stopped == 1 and camera.asked == ("depth", 640, 480, "z16", 10)
-    assert command == f"hrlib refine {tmp_path / 'mine'} --camera 476 475.5 313.25 242 --unit-mm 0.125 --out runs/me"
+    assert command == f"hrlib refine {tmp_path / 'mine'} --out runs/me"
     kept = json.loads((tmp_path / "mine" / "camera.json").read_text())
     assert kept["unit_mm"] == 0.125 and kept["camera"] == {"fx": 476.0, "fy": 475.5, "cx": 313.25, "cy": 242.0}
-    frames = DepthFolder(tmp_path / "mine", Camera(**kept["camera"]), kept["unit_mm"])
+    frames = DepthFolder(tmp_path / "mine")
+    assert frames.camera == Camera(**kept["camera"])
     assert [frame.depth_mm[0, 0] for frame in frames] == [(4001 + i) * 0.125 for i in range(5)]
     with pytest.raises(ValueError, match="mine holds images already"):
         record(tmp_path / "mine")
@@ -81,7 +85,7 @@ def test_images_come_back_as_they_were_measured(plug, tmp_path):
 def test_a_camera_that_stops_leaves_what_it_gave(plug, tmp_path):
     camera = plug(Camera640(fails_at=2))
     with pytest.raises(OSError, match=r"stopped answering \(.*\) after 2 images; .* keeps these"):
-        record(tmp_path / "mine", seconds=1, rate=5, delay=0)
+        record(tmp_path / "mine", seconds=1, mode=Mode(rate=5), delay=0)
     assert camera.stopped == 1 and len(list((tmp_path / "mine").glob("*.png"))) == 2
 
 
@@ -108,8 +112,55 @@ def test_ctrl_c_leaves_no_half_written_image(plug, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Image.Image, "save", interrupted)
-    count, _ = record(tmp_path / "mine", seconds=1, rate=5, delay=0)
+    count, _ = record(tmp_path / "mine", seconds=1, mode=Mode(rate=5), delay=0)
     assert count == 2 and [path.name for path in sorted((tmp_path / "mine").glob("*.png"))] == [
         "00000.png",
         "00001.png",
     ]
+
+
+class Pages:
+    """A page that keeps what it is shown, and on which q is pressed at the `q`-th picture."""
+
+    def __init__(self, q=None):
+        self.pictures, self.q = [], q
+
+    def show(self, picture):
+        self.pictures.append(picture)
+
+    def pressed(self):
+        return ["q"] if len(self.pictures) == self.q else []
+
+
+def test_it_shows_what_it_sees(plug, tmp_path):
+    camera, page = plug(Camera640()), Pages()
+    sights = []
+
+    def sight(seen_by):
+        sights.append(Sight(page, seen_by))
+        return sights[0]
+
+    count, _ = record(tmp_path / "mine", seconds=1, mode=Mode(rate=9), delay=0.05, sight=sight)
+    assert count == 9 and sights[0].camera == Camera(476.0, 475.5, 313.25, 242.0)
+    waited = camera.count - count
+    assert waited >= 1 and len(page.pictures) == waited + 3, "three a second, and all that come before the first"
+    assert sights[0].said == "no hand is seen; 100% of the pixels are measured"
+    assert page.pictures[0].shape == (394, 540, 3) and len(list((tmp_path / "mine").glob("*.png"))) == 9
+    count, _ = record(
+        tmp_path / "short", seconds=1, mode=Mode(rate=9), delay=0, sight=lambda seen_by: Sight(Pages(2), seen_by)
+    )
+    assert count == 4 == len(list((tmp_path / "short").glob("*.png"))), "q ends it, and keeps what there is"
+
+
+def test_it_says_where_the_hand_is():
+    frame, joints_mm = drawn_frames()[0][0], drawn_frames()[1][0]
+    camera, distance = frame.camera, joints_mm[:, 2].mean().item()
+    said, hand = look(frame.depth_mm, camera)
+    assert said.startswith("a hand, ") and abs(int(said.split()[2]) - distance) < 30 and "hold" not in said
+    u, v = np.rint(camera.project(joints_mm.numpy())).astype(int).T
+    assert hand[v, u].mean() > 0.8
+    said, _ = look(frame.depth_mm * 2, Camera(2 * camera.fx, 2 * camera.fy, camera.cx, camera.cy))
+    assert said.endswith("mm away: hold it nearer, at 300 to 900 mm")
+    middle = int(u.mean())
+    said, _ = look(np.ascontiguousarray(frame.depth_mm[:, middle:]), replace(camera, cx=camera.cx - middle))
+    assert said.endswith("mm away: the border cuts it, hold it in the middle")

@@ -126,6 +126,26 @@ def test_measures_of_a_known_square():
     assert m.motion_mm[1] == pytest.approx((apart[1] - apart[0]).norm().item())
 
 
+def test_a_letterbox_cuts_as_the_images_border_does():
+    """A plate that moves behind a letterbox: its lower part is lost. Without one, an empty margin cuts nothing."""
+    camera = Camera(400.0, 400.0, 79.5, 59.5)
+    cut = {}
+    for name, last in (("margin", 120), ("letterbox", 70)):
+        images = np.zeros((6, 120, 160), np.float32)
+        for i in range(6):
+            images[i, 30 + i : 90 + i, 20 + 3 * i : 80 + 3 * i] = 600.0
+        images[:, last:] = 0
+        found = look_over(
+            [Frame(f"a/{i}.png", image, camera, image > 0) for i, image in enumerate(images)], *BASE, False
+        )
+        cut[name] = found.measures.cut
+        told = (
+            "the border cuts the hand in 100% of the frames (the image's, or that of the part of it that is not empty)"
+        )
+        assert (told in as_text(found)) == (name == "letterbox")
+    assert not cut["margin"].any() and (cut["letterbox"] > 0.3).all(), "one of four sides, and a longer one"
+
+
 def test_frames_of_different_folders_are_no_movement():
     images = film(THINGS["ball of a fist's size"], 4)
     found = look_over(frames_of(images[:2]) + frames_of(images[2:], folder="b"), *BASE, False)

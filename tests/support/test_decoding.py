@@ -126,3 +126,26 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "frames" / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "back").symlink_to(tmp_path / "frames")
     assert DepthFolder(tmp_path / "frames", (100.0, 100.0)).names == ["link/1.png"]
+
+
+@pytest.mark.parametrize("shape", [(480, 640, 300), (424, 512, 40), (120, 160, 31), (640, 480, 5), (200, 300, 7)])
+def test_time_behind_the_images_is_told_with_its_remedy(tmp_path, shape):
+    for ending, save in ((".npy", np.save), (".npz", np.savez_compressed)):
+        save(tmp_path / f"a{ending}", np.ones(shape, np.uint8))
+    frames = DepthFolder(tmp_path, (500.0, 500.0))
+    assert frames.names == ["a.npy", "a.npz"]
+    for name in frames.names:
+        with pytest.raises(
+            ValueError, match=rf"{name}: shape .* looks like \[H, W, T\].*: numpy.moveaxis\(array, -1, 0\)"
+        ):
+            frames[frames.names.index(name)]
+    np.save(tmp_path / "a.npy", np.moveaxis(np.load(tmp_path / "a.npy"), -1, 0))
+    (tmp_path / "a.npz").unlink()
+    frames = DepthFolder(tmp_path, (500.0, 500.0))
+    assert len(frames) == shape[2] and frames[1].depth_mm.shape == shape[:2]
+
+
+@pytest.mark.parametrize("shape", [(480, 640, 480), (7, 300, 200), (300, 480, 640), (100, 70, 90), (40, 33, 32)])
+def test_time_before_the_images_stays_there(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.ones(shape, np.uint8))
+    assert len(DepthFolder(tmp_path, (500.0, 500.0))) == shape[0]
