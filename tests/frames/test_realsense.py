@@ -13,6 +13,7 @@ from PIL import Image
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.realsense import Mode, record
+from hrlib.personal.live import Page
 from hrlib.personal.sight import Sight, look
 
 
@@ -119,8 +120,8 @@ def test_ctrl_c_leaves_no_half_written_image(plug, tmp_path, monkeypatch):
     ]
 
 
-class Pages:
-    """A page that keeps what it is shown, and on which q is pressed at the `q`-th picture."""
+class Pages(Page):
+    """A page without a server that keeps what it is shown, and on which q is pressed at the `q`-th picture."""
 
     def __init__(self, q=None):
         self.pictures, self.q = [], q

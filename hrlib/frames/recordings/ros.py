@@ -1,4 +1,4 @@
-"""ROS bags with depth images: RealSense recordings (.bag of librealsense up to 2.57, .db3 from then on), and those of ROS 1
+"""ROS bags with depth images: RealSense recordings (.bag of librealsense, .db3 of its newer versions), and those of ROS 1
 and 2 (.bag, .db3, .mcap) that any camera's driver published.
 
 The package rosbags opens them; the few messages that matter are decoded here, since those of RealSense are not quite as ROS
