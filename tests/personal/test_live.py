@@ -185,7 +185,7 @@ def test_what_is_no_source(tmp_path, monkeypatch):
         ({}, "needs the package pyrealsense2"),
         ({"rate": 0}, "--rate must be more than 0, got 0"),
         ({"unit_mm": 1.0}, "--camera and --unit-mm are of a folder's images"),
-        ({"folder": tmp_path}, "need --camera FX FY .* and --unit-mm"),
+        ({"folder": tmp_path}, "does not tell its camera: say .*--camera FX FY"),
     ):
         with pytest.raises(ValueError, match=message), opened(**arguments):
             pass
