@@ -29,6 +29,7 @@ nb_ipywidgets_js = {}  # by default scripts from two CDNs; a page without a kern
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 html_theme = "furo"
 html_title = "hrlib"
+html_favicon = "static/hand.svg"
 html_static_path = ["static"]
 html_css_files = ["verdicts.css"]
 html_show_sourcelink = False

@@ -167,7 +167,7 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
             the joints are defined as ours, (as it is,), "counts": frames (found, lost, left out)}.
     """
     figure, (errors, counts) = plt.subplots(
-        1, 2, figsize=(WIDTH_IN, 1.6 + 0.78 * len(rows)), width_ratios=[2.4, 1], layout="constrained", sharey=True
+        1, 2, figsize=(WIDTH_IN, 1.6 + 0.78 * len(rows)), width_ratios=[2, 1], layout="constrained", sharey=True
     )
     limit, dots = PEOPLE_LIMIT_MM, {}
     for y, row in enumerate(rows.values()):
@@ -194,9 +194,9 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
     errors.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
     counts.set(xlim=(0, 1.18), xlabel="share of the frames")
     counts.xaxis.set_major_formatter(PercentFormatter(1))
-    counts.set_xticks(np.linspace(0, 1, 5))
-    counts.legend(loc="lower center", bbox_to_anchor=(0.42, 1.0), ncols=3)
-    errors.legend(dots.values(), dots, loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=4)
+    counts.set_xticks([0, 0.5, 1])
+    counts.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+    errors.legend(dots.values(), dots, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     return figure
 
 

@@ -68,7 +68,7 @@ def figure_hand(
     figure = plt.figure(figsize=(WIDTH_IN, 7.8))
     figure.subplots_adjust(left=0, right=1, top=1, bottom=0)
     top, middle, bottom = figure.add_gridspec(3, 1, height_ratios=(2.5, 1.1, 2.3), hspace=0.33)
-    axes = [figure.add_subplot(part) for part in top.subgridspec(1, 4, wspace=0.04, width_ratios=(1, 1, 1, 1.55))]
+    axes = [figure.add_subplot(part) for part in top.subgridspec(1, 4, wspace=0.04, width_ratios=(1, 1, 1, 2))]
     _show_mesh(axes[0], rest, "(a) template at rest, 16 joints")
     for j, (x, y) in enumerate(rest.step.T_cam_joint[0, :, :2, 3].numpy() / CUBE_MM + 0.5):
         _numbered(axes[0], j, x, y)
@@ -132,7 +132,7 @@ def _numbered(axes: Axes, joint: int, x: float, y: float, **text):
 def _write_limits(axes: Axes):
     """The table of the joints with the limits of their angles."""
     plots._bare(axes, "(d) limits of the angles, degrees")
-    places = {"flexion": 0.6, "deviation": 0.82, "twist": 1.0}
+    places = {"flexion": 0.57, "deviation": 0.79, "twist": 1.0}
     for head, x in places.items():
         axes.text(x, 0.97, head, color=MUTED, ha="right", va="center")
     for j, name in enumerate(JOINT_NAMES):

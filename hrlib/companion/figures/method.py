@@ -243,7 +243,7 @@ def figure_data(rows: Mapping[str, Float[Tensor, "_ H W"]], columns: int = 12) -
     """Synthetic and real crops under one another: a name and images a row."""
     figure, axes = plots.grid(len(rows), columns, 0.66)
     figure.set_figwidth(WIDTH_IN)
-    figure.subplots_adjust(left=0.12, right=0.995, hspace=0.06)
+    figure.subplots_adjust(left=0.12, right=0.995, top=0.99, bottom=0.01, hspace=0.06)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].text(-0.08, 0.5, name, transform=row[0].transAxes, ha="right", va="center")
         for axis, image in zip(row, images, strict=False):

@@ -55,4 +55,5 @@ def bar_groups(
         drawn.append(axes.bar(x, [group[k] for group in groups.values()], 0.94 * width, color=colour))
         axes.bar_label(drawn[-1], fmt=form, padding=2, **text)
     axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xlim(-0.5, len(groups) - 0.5)  # no margin: the numbers need the width
     return drawn

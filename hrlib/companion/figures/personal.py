@@ -84,7 +84,9 @@ def figure_tracking(
     crops = after.crops[index]
     meshes = mesh.predicted_hands(hand, after.prediction[index], crops)
     figure = plt.figure(figsize=(WIDTH_IN, 4.6))
-    grid = figure.add_gridspec(3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12)
+    grid = figure.add_gridspec(
+        3, len(index), height_ratios=(1, 1, 1.5), wspace=0.04, hspace=0.12, left=0.06, right=0.99
+    )
     for k in range(len(index)):
         depth, posed = figure.add_subplot(grid[0, k]), figure.add_subplot(grid[1, k])
         plots.show_depth(depth, crops.image[k], f"frame {int(index[k])}", vmax=max(0.5, float(crops.image[k].max())))

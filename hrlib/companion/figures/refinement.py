@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -226,7 +227,9 @@ def figure_own_network(
         values = [numbers[model][key] * factor for model in rows]
         bars = axes.barh(range(len(rows)), values, 0.6, color=[COLOURS.get(model, MUTED) for model in rows])
         axes.bar_label(bars, fmt=form, padding=3)
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.25 * max(values)), title=f"{title}\n({unit})", xticks=[])
+        axes.set(
+            ylim=(len(rows) - 0.5, -0.5), xlim=(0, 1.5 * max(values)), title=f"{fill(title, 15)}\n({unit})", xticks=[]
+        )
         axes.spines["bottom"].set_visible(False)
         as_rows(axes)
     return figure
@@ -256,7 +259,7 @@ def figure_clouds(
         limit_mm: distance of the darkest colour.
     """
     figure, axes = plots.grid(2, len(clouds), 1.5)
-    figure.set_size_inches(min(1.55 * len(clouds) + 0.9, WIDTH_IN - 0.2), 3.6)
+    figure.set_size_inches(min(2 * len(clouds) + 0.9, WIDTH_IN - 0.2), 3.6)
     figure.subplots_adjust(left=0.01, right=1 - 0.75 / figure.get_figwidth(), top=0.8, bottom=0.02, hspace=0.02)
     middle, size = (start_mm.amax(0) + start_mm.amin(0)) / 2, 1.25 * (start_mm.amax(0) - start_mm.amin(0)).max()
     points = None
@@ -290,7 +293,7 @@ def figure_distribution(
         bars: title -> (unit, format, recipe -> (before, after)).
         labels: recipe -> its name in the figure.
     """
-    widths = [1.55] * len(recipes) + [1.0] * len(bars)
+    widths = [1.4] * len(recipes) + [1.15] * len(bars)
     figure, axes = plt.subplots(1, len(widths), figsize=(WIDTH_IN, 3.3), width_ratios=widths)
     figure.subplots_adjust(left=0.055, right=0.99, top=0.9, bottom=0.18, wspace=0.42)
     scaled = {name: [1000 * np.asarray(mse) for mse in pair] for name, pair in recipes.items()}
@@ -308,7 +311,7 @@ def figure_distribution(
         axis.set(xlim=(0, edges[-1]), ylim=(0, 1.9 * highest))
         axis.legend(loc="upper left")
     for axis, (title, (unit, form, values)) in zip(axes[len(recipes) :], bars.items(), strict=True):
-        groups = {labels[name].replace(", ", ",\n"): pair for name, pair in values.items()}
+        groups = {fill(labels[name], 9): pair for name, pair in values.items()}
         drawn = bar_groups(axis, groups, [MUTED, MUTED], form)
         for bar, name in zip(drawn[1], values, strict=True):
             bar.set_color(COLOURS[name])
