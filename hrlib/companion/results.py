@@ -220,7 +220,7 @@ def save_figure(
     record = _record(name, metrics, values, provenance, profile)
     record["caption"] = caption(record)
     folder, picture = paths.figures(profile), io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches=box_of(figure))
+    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches=box_of(figure, DOTS_PER_INCH))
     files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": json_bytes(record)}
     write_together(files)
     print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")

@@ -39,18 +39,23 @@ STYLE = {
 plt.rcParams.update(STYLE)
 
 
-def box_of(figure: Figure) -> Bbox:
+def box_of(figure: Figure, dpi: float = 200) -> Bbox:
     """What of a figure is saved, in inches: all that is drawn, `WIDTH_IN` wide, or a little more where a label needs it.
+
+    Args:
+        dpi: dots per inch of the picture.
 
     Raises:
         ValueError: a text is of another size than `TYPE_PT` or `MARK_PT`, or the figure is wider by more than `SLACK`.
     """
+    shown_dpi, figure.dpi = figure.dpi, dpi  # letters are not as wide in all
     figure.draw_without_rendering()
     for text in figure.findobj(Text):
         if text.get_visible() and text.get_text().strip() and text.get_fontsize() not in (TYPE_PT, MARK_PT):
             wanted = f"{TYPE_PT:g} or {MARK_PT:g} pt (hrlib.drawing.style)"
             raise ValueError(f"the text {text.get_text()!r} has {text.get_fontsize():g} pt; all text has {wanted}")
     drawn = figure.get_tightbbox()
+    figure.dpi = shown_dpi
     if drawn.width > (1 + SLACK) * WIDTH_IN:
         raise ValueError(f"the figure is {drawn.width:.2f} inches wide; make it at most {WIDTH_IN:g}")
     middle, half = (drawn.x0 + drawn.x1) / 2, max(WIDTH_IN, drawn.width) / 2

@@ -190,7 +190,7 @@ def figure_people(rows: Mapping[str, Mapping]) -> Figure:
         number(counts, 1, y, f"of {sum(row['counts']):,}", (4, 0))
     as_rows(errors, ["\n".join(fill(line, 30) for line in row["label"].split("\n")) for row in rows.values()])
     errors.set(xlim=(0, 1.16 * limit), ylim=(len(rows) - 0.5, -0.6))
-    errors.set_xlabel("mean error of 16 joints (mm); hollow: as it is, filled: a constant offset of each joint removed")
+    errors.set_xlabel("mean error of 16 joints (mm)\nhollow: as it is, filled: without each joint's constant offset")
     errors.grid(axis="x", color=MUTED, alpha=0.25, lw=0.6)
     counts.set(xlim=(0, 1.18), xlabel="share of the frames")
     counts.xaxis.set_major_formatter(PercentFormatter(1))

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from ...drawing import mesh, plots
-from ...drawing.style import ACCENT, GOOD, GREEN, INK, MUTED, ORANGE, WIDTH_IN
+from ...drawing.style import ACCENT, GOOD, GREEN, INK, MARK_PT, MUTED, ORANGE, WIDTH_IN
 from ...evaluation.before_after import Judged
 from ...evaluation.joint_errors import joint_error_mm
 from ...frames.crop import IMAGE_SIZE
@@ -72,7 +72,7 @@ def figure_self_comparison(users: Mapping[str, Mapping], distances_mm: Sequence[
     colours = [COLOURS[model] for model in next(iter(users.values()))["models"]]
     for axes, (key, factor, title, unit, form) in zip(panels, BARS, strict=True):
         values = {name: [n[key] * factor for n in user["models"].values()] for name, user in users.items()}
-        bar_groups(axes, values, colours, form)
+        bar_groups(axes, values, colours, form, fontsize=MARK_PT)  # three numbers a group
         axes.set(title=f"{title} ({unit})", ylim=(0, 1.15 * (max(map(max, values.values())) or 1)))
     return figure
 

@@ -51,8 +51,8 @@ def figure_success(published: Sequence[dict], ours: Sequence[dict] = ()) -> Figu
     published, ours: curves as `published_curves` has them. Ours are thick; dashed without the paper's bias, dotted without the
     constant offset. What they ran on, if not the data set's own frames, stands in the legend.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(WIDTH_IN, 12.2))
-    figure.subplots_adjust(left=0.06, right=0.99, top=0.98, bottom=0.26, wspace=0.08, hspace=1.28)
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH_IN, 12.4))
+    figure.subplots_adjust(left=0.06, right=0.99, top=0.98, bottom=0.265, wspace=0.08, hspace=1.32)
     for row, dataset in zip(axes, NAMES, strict=True):
         left, right = row
         _published(left, pick_curves(published, dataset, "none", "published"))
