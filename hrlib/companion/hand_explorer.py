@@ -185,7 +185,8 @@ class Explorer(widgets.HBox):
     def _make_pictures(self):
         frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
         frame |= dict.fromkeys(("width", "height"), f"{self._size // 2 - 4}px")
-        self.hand_view = HandView(self._hand, self._size, lambda: png(self._look.mesh), shown=SHOWN_FIRST)
+        first = look(self._hand, pose({}), self._size).step.T_cam_joint
+        self.hand_view = HandView(self._hand, self._size, lambda: png(self._look.mesh), first, shown=SHOWN_FIRST)
         self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
         for image in (self.depth, self.difference):
             image.add_class("hrlib-splat")  # enlarged by the browser, not blurred

@@ -27,7 +27,10 @@ class HandView(anywidget.AnyWidget):
     """A posed hand to turn and look at.
 
     Args:
+        size: of the canvas, px.
         picture: makes a PNG of the same pose for where no JavaScript runs.
+        T_cam_joint: the pose to begin with (mm), as `pose` takes it; None is the rest pose, the wrist in the middle. A browser
+            draws it before it hears of any other.
         traits: e.g. `shown`, some of mesh, skeleton and cloud; TraitError for any other name.
     """
 
@@ -41,7 +44,14 @@ class HandView(anywidget.AnyWidget):
     size = traitlets.Int(360).tag(sync=True)  # of the canvas, px
     label = traitlets.Unicode("the posed hand in three dimensions").tag(sync=True)
 
-    def __init__(self, hand: HandRig, size: int = 360, picture: Callable[[], bytes] | None = None, **traits):
+    def __init__(
+        self,
+        hand: HandRig,
+        size: int = 360,
+        picture: Callable[[], bytes] | None = None,
+        T_cam_joint: Float[Tensor, "1 16 4 4"] | None = None,
+        **traits,
+    ):
         self._hand, self._picture = hand, picture
         joint_of_point = np.r_[np.arange(16), TIP_PARENTS][list(POINT_ORDER)]
         pairs = [(i, parent) for i, parent in enumerate(POINT_PARENTS) if parent >= 0]
@@ -52,16 +62,19 @@ class HandView(anywidget.AnyWidget):
             cloud_weights=_bytes(hand.cloud_weights),
             point_weights=_bytes(np.eye(16)[joint_of_point]),
             bones_of_points=_bytes(pairs, np.uint32),
-            bones=_bytes(np.tile(np.eye(3, 4), (16, 1, 1))),  # the pose at rest
+            bones=_bytes(np.tile(np.eye(3, 4), (16, 1, 1))) if T_cam_joint is None else self._bones(T_cam_joint),
             **_rest(hand),
             **traits,
         )
 
     def pose(self, T_cam_joint: Float[Tensor, "1 16 4 4"]) -> None:
         """Show the hand with these joint transforms (mm), as `hrlib.forward_kinematics` gives them."""
+        self.bones = self._bones(T_cam_joint)
+
+    def _bones(self, T_cam_joint: Float[Tensor, "1 16 4 4"]) -> bytes:
         if T_cam_joint.shape != (1, 16, 4, 4):
             raise ValueError(f"T_cam_joint must be [1, 16, 4, 4], got {list(T_cam_joint.shape)}")
-        self.bones = _bytes(skinning_transforms(self._hand, T_cam_joint)[0, :, :3])
+        return _bytes(skinning_transforms(self._hand, T_cam_joint)[0, :, :3])
 
     def reshape(self, hand: HandRig) -> None:
         """Show another shape of the same rig. ValueError where it has other triangles or weights."""

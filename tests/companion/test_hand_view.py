@@ -9,6 +9,7 @@ import torch
 import traitlets
 from core_fixtures import build_stick_hand, pose, template
 
+from hrlib.companion import hand_explorer
 from hrlib.companion.hand_view import STATIC, HandView
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.shape import HandShape, shaped
@@ -48,6 +49,21 @@ def test_the_browser_poses_mesh_cloud_and_skeleton_like_the_library(posed):
         assert np.abs(found - wanted[0].numpy()).max() < 1e-2
     assert array(view.faces, -1, 3, kind=np.uint32).max() == len(hand.vertices_mm) - 1
     assert array(view.bones_of_points, -1, 2, kind=np.uint32).shape == (20, 2)
+
+
+def test_a_view_begins_in_the_pose_that_it_is_given(posed, monkeypatch):
+    """Else a browser shows the rest pose first, upside down, for as long as it is busy."""
+    hand, T, view = posed
+    assert HandView(hand, T_cam_joint=T).bones == view.bones != HandView(hand).bones
+    first = []
+
+    class Recorded(HandView):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            first.append(self.bones)
+
+    monkeypatch.setattr(hand_explorer, "HandView", Recorded)
+    assert [hand_explorer.Explorer(hand).hand_view.bones] == first
 
 
 def test_a_move_sends_less_than_a_kilobyte(posed):

@@ -112,7 +112,7 @@ def _show_column(pictures: Sequence[Axes], column: Column, size: int):
             plots.show_picture(axis, np.full((size, size, 3), 255, np.uint8))
         reason = of.found.left_out[column.name]
         pictures[1].text(
-            size / 2, size / 2, fill(reason.replace("^2", "²"), 12), ha="center", va="center", color=ACCENT
+            size / 2, size / 2, fill(reason.replace("^2", "²"), 14), ha="center", va="center", color=ACCENT
         )
         return
     crops, true_mm = of.found.crops[i], of.found.true_mm[i].astype(np.float32)
