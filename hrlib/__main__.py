@@ -208,8 +208,7 @@ def predict(
 ) -> int:
     """Predict the 21 joints of the hand in each depth image of a folder, a few images in memory at a time.
 
-    The network sees each image five times, turned about its middle, and the mean of what it sees there counts. Then each pose
-    is fitted to its image, and movements are made even.
+    The network sees each image five times, turned, and the mean counts. Each pose is then fitted to its image, evenly in time.
 
     Args:
         out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).

@@ -447,7 +447,8 @@ def check_mask(
     main_direction = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     extent_mm = float(np.subtract(*np.percentile(centred @ main_direction, [99.5, 0.5])))
     distance_mm, area_mm2 = float(np.median(z)), _area_mm2(z, camera)
-    outline = mask & ~ndimage.binary_erosion(mask)
+    around = np.pad(mask, 1)
+    outline = mask & ~(around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:])
     inside = tuple(slice(max(1 - at.start, 0), n - 1 - at.start) for at, n in zip((rows, columns), size, strict=True))
     length = np.count_nonzero(outline)
     border_share = (length - np.count_nonzero(outline[inside])) / length
