@@ -37,7 +37,7 @@ from hrlib.network.predict import predict, predict_turned
 from hrlib.personal.first_look import first_look
 from hrlib.personal.joint_files import joint_files
 from hrlib.personal.stream import CHUNK
-from hrlib.personal.tracker import Tracker
+from hrlib.personal.tracker import QUICK_FIT, Tracker
 from hrlib.refine.confidence import confidence
 from hrlib.refine.gauss_newton import fitted_poses
 from hrlib.support import paths
@@ -179,7 +179,7 @@ def latency(frames: DepthFolder, net, hand) -> dict:
         clock("check the mask", check_mask, image, camera, found.mask)
         crop = clock("crop", crop_hand, image, camera, found.mask)
         seen = clock("network, one view", predict, net, crop)
-        clock("fit", fitted_poses, hand, crop, seen)
+        clock("fit", fitted_poses, hand, crop, seen, QUICK_FIT)
     parts = {name: ms / LIVE for name, ms in clock.ms.items()}
     return {"median_ms": statistics.median(took), "p95_ms": sorted(took)[int(0.95 * len(took))], "parts_ms": parts}
 

@@ -15,7 +15,7 @@ from ..network.model import PoseModel
 from ..network.posenet import Prediction
 from ..network.predict import predict, predict_turned
 from ..refine.confidence import confidence
-from ..refine.gauss_newton import fitted_poses
+from ..refine.gauss_newton import FitSettings, fitted_poses
 from .stream import CHUNK, crop_chunk, over_chunks
 
 
@@ -39,7 +39,12 @@ class Tracked:
 
 
 def tracked(
-    net: PoseModel, hand: HandRig, crops: Crops, names: Sequence[str], fit: bool = False, quick: bool = False
+    net: PoseModel,
+    hand: HandRig,
+    crops: Crops,
+    names: Sequence[str],
+    fit: bool | FitSettings = False,
+    quick: bool = False,
 ) -> Tracked:
     """The hand in each of the crops.
 
@@ -47,12 +52,12 @@ def tracked(
         net, hand: the model.
         crops: of the frames, in their order.
         names: of the frames.
-        fit: also fit each predicted pose to its frame (`fitted_poses`).
+        fit: also fit each predicted pose to its frame (`fitted_poses`), by usual settings or these.
         quick: see each frame once, not turned.
     """
     prediction, surprised = (predict if quick else predict_turned)(net, crops), None
     if fit:
-        fits = fitted_poses(hand, crops, prediction)
+        fits = fitted_poses(hand, crops, prediction, fit if isinstance(fit, FitSettings) else FitSettings())
         prediction, surprised = fits.prediction, fits.loss
     joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops, surprised)
     return Tracked(list(names), crops, prediction, joints_mm, sure)

@@ -24,6 +24,7 @@ from ..hand.rig import HandRig, load_hand
 from ..method import wrist_position
 from ..network.checkpoint import load_network
 from ..network.model import PoseModel
+from ..refine.gauss_newton import FitSettings
 from ..refine.saved import NETWORK, load_refined, refined_side
 from ..support.autograd import for_every_use
 from ..support.checks import SIDES, require_one_of
@@ -33,6 +34,7 @@ from .track import Tracked, from_mirror, track, tracked
 
 LOOKED = (1, 5, 20)  # after so many frames with a hand, side and shape are told anew, the last time for good
 EVERYWHERE = 15  # so often a whole frame is searched; the others first where the hand was, which takes half the time
+QUICK_FIT = FitSettings(steps=8, more_steps=4)  # 3 % worse on the development people, and 3 ms faster
 METRES = 20.0  # if nothing is farther away than so many "millimetres", they are metres
 IN_PYTHON = {"--side": "side", "--camera": "camera", "--unit-mm": "depth_mm"}  # doubts speak of the command's options
 
@@ -118,7 +120,7 @@ class Tracker:
 
     Args:
         camera, side, model, fit: as in `predict`.
-        quick: see each frame once, not from five turned views.
+        quick: see each frame once, not from five turned views, and fit it in two thirds of the steps.
 
     Raises:
         ValueError, FileNotFoundError: see `predict`.
@@ -134,7 +136,7 @@ class Tracker:
     ):
         require_one_of((*SIDES, None), side=side)
         self.camera, self.given = as_camera(camera), side
-        self.fit, self.quick = fit, quick
+        self.fit, self.quick = QUICK_FIT if fit and quick else fit, quick
         self._net, self._hand, self._of = _model(model)
         self.reset()
 

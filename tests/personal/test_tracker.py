@@ -17,6 +17,7 @@ from hrlib.personal import tracker as module
 from hrlib.personal.first_look import first_look
 from hrlib.personal.track import track
 from hrlib.personal.tracker import HandSeen, Tracker, as_camera, as_depth, predict
+from hrlib.refine.gauss_newton import FitSettings
 from hrlib.support.paths import ONE_HAND_MODEL
 
 GOOD = (2, 4, 5)  # of the drawn frames: alone, each tells its side
@@ -208,6 +209,14 @@ def test_a_hand_that_stays_is_looked_for_where_it_was(monkeypatch):
     assert len(whole) == 1, "a search of the whole frame, now and then"
     for hand in seen:  # close-ups about the locator's place or about the last one differ in a few pixels
         assert np.linalg.norm(hand.joints_mm - first.joints_mm, axis=1).mean() < 3
+
+
+def test_a_quick_tracker_takes_fewer_looks_and_steps():
+    truth, usual, quick = drawn_frames()[1][5].numpy(), Tracker(CAMERA, "right"), Tracker(CAMERA, "right", quick=True)
+    assert quick.fit.steps < FitSettings().steps and Tracker(CAMERA, fit=False, quick=True).fit is False
+    seen, fast = usual(images()[5]), quick(images()[5])
+    assert not np.allclose(fast.joints_mm, seen.joints_mm, atol=0.1)
+    assert np.linalg.norm(fast.joints_mm - truth, axis=1).mean() < 8
 
 
 def test_a_stream_goes_through_a_tracker():
