@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from .personal.folder import CameraNumbers, UserFolder
+from .personal.folder import CameraNumbers, UserFolder, camera_as_one_word
 from .support.files import printable
 from .support.stops import signals_as_ctrl_c
 
@@ -365,7 +365,7 @@ class LiveImages:
 
     # folder of depth images; without one, the Intel RealSense camera that is plugged in.
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None
-    # of a folder: focal lengths and principal point in pixels.
+    # of a folder: focal lengths and principal point in pixels, or a file that has them.
     camera: CameraNumbers | None = None
     # of a folder: millimetres of one count of the files.
     unit_mm: float | None = None
@@ -431,7 +431,11 @@ def _run(commands: dict) -> int:
         from .training.command import pretrain
 
         commands["pretrain"] = pretrain
-    return tyro.extras.subcommand_cli_from_dict(commands, prog="hrlib", description="Refine 3D hand poses.") or 0
+    words = camera_as_one_word(sys.argv[1:])
+    return (
+        tyro.extras.subcommand_cli_from_dict(commands, prog="hrlib", description="Refine 3D hand poses.", args=words)
+        or 0
+    )
 
 
 def _in_words(error: Exception) -> str:

@@ -14,14 +14,16 @@ from ..support.checks import SIDES, require_one_of
 from ..support.decoding import read_pixels
 from ..support.files import printable
 from .camera import Camera
-from .encodings import ENCODINGS, refuse_colours, unpacked
+from .encodings import ENCODINGS, PACKED, refuse_colours, unpacked
 from .frame import Frame
-from .listing import DEPTH_ENDINGS, frames_at, in_order
-from .quality import without_gaps
+from .listing import DEPTH_ENDINGS, endings_below, frames_at, in_order
+from .quality import FARTHEST_MM, measurements, without_gaps
 from .recordings import recording_at
 from .recordings.recording import Recording
 
 ARRAYS = (".npy", ".npz")
+LOOKS = 5  # frames of a folder that tell the size of most
+MOST_NAMED = 5  # kinds of files that an error names
 
 
 class DepthFolder(Sequence):
@@ -68,7 +70,10 @@ class DepthFolder(Sequence):
         self.names, equal = in_order(self.places)
         self.equal = [tuple(map(printable, pair)) for pair in equal]  # names whose numbers do not tell their order
         if not self.names:
-            raise ValueError(f"{self.folder} holds no {', '.join(DEPTH_ENDINGS)} file, in no folder below it either")
+            there = ", ".join(sorted(endings_below(self.folder))[:MOST_NAMED]) or "no file"
+            raise ValueError(
+                f"{self.folder} holds no {', '.join(DEPTH_ENDINGS)} file, in no folder below it either; it has {there}"
+            )
 
     def __len__(self):
         return len(self.names)
@@ -78,10 +83,10 @@ class DepthFolder(Sequence):
             return [self[i] for i in range(*index.indices(len(self)))]
         name = self.names[index]
         depth_mm = self._depth_mm(name)
-        if isinstance(self.camera, Camera) and depth_mm.shape != self._first[1]:
-            (height, width), (first, (first_height, first_width)) = depth_mm.shape, self._first
+        if isinstance(self.camera, Camera) and depth_mm.shape != self._usual[1]:
+            (height, width), (other, (other_height, other_width)) = depth_mm.shape, self._usual
             raise ValueError(
-                f"{self.places[name].path}: {width}x{height} px, but {first} has {first_width}x{first_height}, and one "
+                f"{self.places[name].path}: {width}x{height} px, but {other} has {other_width}x{other_height}, and one "
                 "principal point cannot fit both: split the folder by size, or leave the principal point out (then each "
                 "image's centre is taken)"
             )
@@ -95,12 +100,19 @@ class DepthFolder(Sequence):
         return in_mm(read(place.path, place.page), place.path, self.unit_mm, self.encoding)
 
     @cached_property
-    def _first(self) -> tuple[str, tuple[int, int]]:
-        """Name and shape of the first frame that can be read."""
-        for name in self.names:
+    def _usual(self) -> tuple[str, tuple[int, int]]:
+        """The shape of most frames, judged by `LOOKS` evenly taken ones that can be read, and the first name that has it."""
+        shapes: dict[tuple[int, int], list[str]] = {}
+        some = self.names[:: max(1, len(self.names) // LOOKS)]
+        for name in (*some, *self.names):
+            if sum(map(len, shapes.values())) >= min(LOOKS, len(some)):
+                break
             with suppress(ValueError, OSError):
-                return name, self._depth_mm(name).shape
-        raise ValueError(f"{self.folder}: none of its {len(self.names)} images can be read")
+                shapes.setdefault(self._depth_mm(name).shape, []).append(name)
+        if not shapes:
+            raise ValueError(f"{self.folder}: none of its {len(self.names)} images can be read")
+        shape = max(shapes, key=lambda shape: len(shapes[shape]))
+        return shapes[shape][0], shape
 
 
 def camera_for(shape: tuple[int, int], camera: Camera | tuple[float, float]) -> Camera:
@@ -121,7 +133,7 @@ def mirrored(frame: Frame) -> Frame:
 def read_depth(
     path: str | Path, unit_mm: float = 1.0, encoding: str = "depth", page: int | None = None
 ) -> Float[np.ndarray, "H W"]:
-    """One depth image as float32 in mm, 0 = no measurement: so are NaN, infinite and negative numbers of the file.
+    """One depth image as float32 in mm, 0 = no measurement: so is all that `quality.measurements` leaves out.
 
     Args:
         path: the file.
@@ -147,9 +159,11 @@ def in_mm(
     Raises:
         ValueError: that is no depth; names the file and the remedy.
     """
+    most = np.iinfo(counts.dtype).max if counts.dtype.kind in "ui" and counts.itemsize > 1 else np.inf
     if counts.ndim == 3:
         if encoding == "depth" or counts.dtype != np.uint8:
             refuse_colours(counts, path)
+        most = 256 ** len(PACKED[encoding][0]) - 1
         counts = unpacked(counts, encoding, path)
     elif encoding != "depth":
         raise ValueError(
@@ -163,9 +177,9 @@ def in_mm(
         )
     with np.errstate(over="ignore"):
         depth_mm = np.multiply(counts, np.float32(unit_mm), dtype=np.float32, casting="unsafe")
-    if counts.dtype.kind == "u" and depth_mm.max(initial=0) < np.inf:  # as most cameras save: nothing to look for
-        return depth_mm
-    return np.where((depth_mm > 0) & np.isfinite(depth_mm), depth_mm, np.float32(0))
+    if counts.dtype.kind == "u" and counts.max(initial=0) < most and depth_mm.max(initial=0) < FARTHEST_MM:
+        return depth_mm  # as most cameras save: nothing to look for
+    return measurements(np.where(counts < most, depth_mm, np.float32(0)))  # the largest number is a mark, as 65535
 
 
 def write_folder(

@@ -11,6 +11,8 @@ from pathlib import Path
 from ..support.decoding import PIXELS, count_pages
 
 DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".exr", ".npy", ".npz")
+# words in names that say what an image shows
+SHOWN = r"(?<![^\W\d_])(?:depth|masks?|seg|segmentation|segmented|labels?|hand|colou?r|rgb|image|img)(?![^\W\d_])"
 # what systems put beside images: an archive's second half, thumbnails, things thrown away
 NOT_THE_USERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -50,6 +52,11 @@ def stack(path: Path, stem: str, count: int) -> dict[str, Place]:
     """The frames of a file of many, by their names: stem:000, stem:001."""
     digits = max(3, len(str(count - 1)))
     return {f"{stem}:{page:0{digits}}": Place(path, page) for page in range(count)}
+
+
+def endings_below(source: Path) -> set[str]:
+    """The endings of the files below a folder, or of one file."""
+    return {path.suffix or path.name for path in ([source] if source.is_file() else _files_below(source))}
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -116,14 +123,21 @@ def stem_of(name: str) -> str:
 class Companions:
     """The images in a folder that belong to frames of another one: same folders and stem, in any case, any ending.
 
+    Where there is none, words that say what an image shows do not count: mask_1.png and 1_mask.png belong to depth_1.png.
     Where both are stacks, named as files, the number alone counts.
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._exact, self._alike = folder, defaultdict(list), defaultdict(list)
+        self.folder, self._exact, self._alike, self._bare = (
+            folder,
+            defaultdict(list),
+            defaultdict(list),
+            defaultdict(list),
+        )
         for name, place in frames_at(folder, PIXELS).items():
-            self._exact[self._stem(name)].append(place)
-            self._alike[_alike(self._stem(name))].append(place)
+            stem = self._stem(name)
+            for index, key in ((self._exact, stem), (self._alike, _alike(stem)), (self._bare, _bare(stem))):
+                index[key].append(place)
 
     def _stem(self, name: str) -> str:
         return name.rpartition(":")[2] if self.folder.is_file() else stem_of(name)
@@ -139,8 +153,9 @@ class Companions:
             ValueError: there is none, or more than one.
         """
         stem = self._stem(name)
-        exact, alike = self._exact.get(stem, []), self._alike.get(_alike(stem), [])
-        others = [[place for place in places if place.path != own] for places in (exact, alike)]
+        exact = self._exact.get(stem, [])
+        tiers = exact, self._alike.get(_alike(stem), []), self._bare.get(_bare(stem), [])
+        others = [[place for place in places if place.path != own] for places in tiers]
         for places in (*others, exact):
             if len(places) == 1:
                 return places[0]
@@ -157,3 +172,9 @@ class Companions:
 
 def _alike(stem: str) -> str:
     return unicodedata.normalize("NFC", stem).casefold()
+
+
+def _bare(stem: str) -> str:
+    """The stem without words that say what its image shows, and without a second ending: all that tells frames apart."""
+    folders = [re.sub(SHOWN, "", part).strip("_-. ") for part in _alike(stem_of(stem)).split("/")]
+    return "/".join(part for part in folders if part)

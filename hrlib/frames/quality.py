@@ -6,13 +6,25 @@ from scipy import ndimage
 
 # Depth images have neighbours: 95 % and more of the pixels of real sensors do (all frames that we have)
 NEIGHBOURS = (
-    0.6  # share of the measured pixels with a measured neighbour; a sparse grid has less, along one axis at least
+    0.8  # share of the measured pixels with a measured neighbour; a sparse grid has less, along one axis at least
 )
+FARTHEST_MM = 20_000.0  # no camera measures a hand's surroundings farther
 FEWEST = 100  # measured pixels; fewer tell nothing
 WIDEST = 32  # px between measured pixels that are filled
 LEVELS = 5, 256  # distinct depths of an image that was saved with 8 bits
 COARSE_MM = 2.5  # smaller steps do little harm
 EQUAL = 0.9  # share of the depths that must be multiples of one step
+
+
+def measurements(depth_mm: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Depth with 0 wherever the number is no measurement: negative, NaN, infinite, or beyond `FARTHEST_MM`.
+
+    Cameras and simulators mark what they miss with a far number, as 65535 or 1000 m. Where nothing is nearer, the unit is
+    wrong, and the numbers stay as they are.
+    """
+    measured = (depth_mm > 0) & np.isfinite(depth_mm)
+    near = measured & (depth_mm < FARTHEST_MM)
+    return np.where(near if near.any() else measured, depth_mm, np.float32(0))
 
 
 def without_gaps(depth_mm: Float[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "H W"], float]:

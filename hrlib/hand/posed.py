@@ -1,5 +1,6 @@
 """A hand in a pose, for other programs: rotations and a wrist to mesh, points and joints."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.autograd import unwrapped
 from ..support.checks import SIDES, require_one_of
 from .kinematics import forward_kinematics, joint_positions
 from .rig import HandRig
 from .skinning import skin, skinning_transforms
 
 UNIT = 1e-2  # of a quaternion's length: more is no rounding
+BENT_RAD = 2.1  # no joint of a finger bends so far
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class PosedHand:
 
 def pose_hand(
     hand: HandRig,
-    rotations: Float[Tensor | np.ndarray, "*batch 16 4"],
+    rotations: Float[Tensor | np.ndarray, "*batch 16 4"] | Sequence,
     wrist_mm: Float[Tensor | np.ndarray, "*wrist 3"] | Sequence[float],
     side: str = "right",
 ) -> PosedHand:
@@ -45,22 +48,27 @@ def pose_hand(
         side: "left" poses the rig's mirror image. Rotations are then those of the right hand that a mirror shows.
 
     Returns:
-        Arrays if the rotations are an array, else tensors with dtype and device of the rotations.
+        Tensors with dtype and device of the rotations if these are a tensor, else arrays.
 
     Raises:
         ValueError: wrong shapes, or quaternions that are no rotations.
+
+    Warns if most joints of the fingers are turned farther than fingers bend, as quaternions wxyz are.
     """
     require_one_of(SIDES, side=side)
-    given = isinstance(rotations, np.ndarray)
-    q = torch.as_tensor(rotations, dtype=hand.vertices_mm.dtype) if given else rotations
-    if not isinstance(q, Tensor) or q.shape[-2:] != (16, 4):
-        raise ValueError(f"rotations must be quaternions [16, 4] or [B, 16, 4] (xyzw), got {np.shape(rotations)}")
+    if not isinstance(hand, HandRig):
+        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
+    given = not isinstance(rotations, Tensor)
+    q = torch.as_tensor(np.asarray(rotations, float), dtype=hand.vertices_mm.dtype) if given else rotations
+    if q.shape[-2:] != (16, 4) or q.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            "rotations must be quaternions [16, 4] or [B, 16, 4] (xyzw) of float32 or float64, got "
+            f"{list(q.shape)} of {q.dtype}"
+        )
     wrist = torch.as_tensor(wrist_mm).to(q)
     if wrist.shape[-1:] != (3,) or wrist.ndim >= q.ndim:
         raise ValueError(f"wrist_mm must be [3] or [B, 3] beside rotations {list(q.shape)}, got {list(wrist.shape)}")
-    length = q.detach().norm(dim=-1)
-    if not ((length - 1).abs() < UNIT).all():  # NaN is not
-        raise ValueError(f"rotations must be unit quaternions, got lengths {length.min():g} to {length.max():g}")
+    _check_numbers(unwrapped(q), unwrapped(wrist))
     if hand.vertices_mm.dtype != q.dtype or hand.vertices_mm.device != q.device:
         hand = hand.to(q.device, q.dtype)
     batch, other = q.shape[:-2], q.new_tensor([-1.0 if side == "left" else 1.0, 1.0, 1.0])
@@ -73,3 +81,17 @@ def pose_hand(
     )
     parts = [(other * part).unflatten(0, batch) if batch else (other * part)[0] for part in parts]
     return PosedHand(*(part.detach().numpy() if given else part for part in parts))
+
+
+def _check_numbers(q: Tensor, wrist_mm: Tensor) -> None:
+    length = q.norm(dim=-1)
+    if not ((length - 1).abs() < UNIT).all():  # NaN is not
+        raise ValueError(f"rotations must be unit quaternions, got lengths {length.min():g} to {length.max():g}")
+    if not wrist_mm.isfinite().all():
+        raise ValueError("wrist_mm holds NaN or infinite numbers; has a hand been found?")
+    far = 2 * torch.acos(q[..., 1:, 3].abs().clamp(max=1)) > BENT_RAD
+    if far.numel() and far.double().mean() > 0.5:
+        warnings.warn(
+            "rotations turn most finger joints by more than 120 degrees: are they wxyz? xyzw is wanted: q[..., [1, 2, 3, 0]]",
+            stacklevel=3,
+        )

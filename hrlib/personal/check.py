@@ -21,7 +21,7 @@ from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
-from .doubt import Doubt, Evidence, KnownSide, doubts, gather
+from .doubt import LEAST_DEPTH_MM, MOST_DEPTH_MM, Doubt, Evidence, KnownSide, doubts, gather, unit_doubt
 from .inputs import file_doubts
 from .side import LOOKS, Sides, read_as
 from .stream import crop_chunk, over_chunks, some_frames
@@ -49,7 +49,6 @@ CUT = 0.15  # share of the outline at the image's border, where a forearm may le
 LETTERBOX_FRAMES = 5  # of one size; fewer do not tell an empty margin from a letterbox
 CLIPPED = 0.02  # share of the outline at the crop's border: a hand fits into the crop
 JUMP_MM = 80.0  # from frame to frame: a third of the crop
-LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
 
 
 @dataclass(frozen=True)
@@ -257,9 +256,7 @@ def _refusals(check: Check) -> Iterator[str]:
         some = "; ".join(_reasons(check.left_out, 3))
         yield f"nothing of a hand's size in {check.frames - found} of {check.frames} frames ({some})"
     if not found and _unlikely_unit(check):
-        side = "beyond" if middle > MOST_DEPTH_MM else "nearer than"
-        units = "1 for Kinect, 0.125 for SR305, 1000 for files in metres"
-        yield f"half of all depths are {side} {middle:.0f} mm: check --unit-mm ({units})"
+        yield str(unit_doubt(middle))
     if not found:
         return
     hands, median = _share(check.measures.hand > LIKE_A_HAND), check.measures.hand.median().item()

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..frames.camera import Camera
 from ..frames.crops import Crops, evenly
 from ..frames.find import LEAST_HAND
-from ..frames.finder import find_hand
+from ..frames.finder import SURE, find_hand, places
 from ..frames.frame import Frame
 from ..frames.turn import in_mirror
 from ..hand.rig import HandRig
@@ -25,9 +25,11 @@ from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.confidence import confidence
 from .side import LOOKS, Sides, compare_sides, settle_side
-from .size import apparent_size
+from .size import apparent_size, fitting_unit
 from .stream import crops_of
 
+DEPTHS = 11  # every so many of a frame's depths are enough for a median
+TWO_LOOKS = 5  # frames in which another hand is looked for
 FEWEST_TOLD = 5  # frames: what is seen of a hand's shape in fewer is too much of the pose
 
 # Bounds of what is usual. Those of the camera leave out no depth camera that we know the numbers of; those of the hand were
@@ -39,6 +41,8 @@ MIDDLE = 0.06, 0.09
 FIELD_DEG = 40.0, 105.0  # horizontal field of view: 57 (Kinect v1) to 91 (Azure Kinect, undistorted wide field)
 PART_DEG = 25.0  # images with a narrower one are parts of larger ones, which a data set of hands has on purpose
 SAME_FACTOR = 0.05  # difference of a resized image's two factors
+FACTORS = (0.125, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.5, 2.0, 2.5, 3.0, 4.0)  # that images are resized by
+SHARES = 3.0  # four numbers below are no pixels
 # apparent size, of the template, which has the length of an average woman's hand; 150 mm look like 0.75 to 0.8, 216 like 1.1.
 # Where the model explains the frames badly in any size, hands look smaller than they are, and only what is far outside counts
 SMALLEST, LARGEST = 0.775, 1.25
@@ -49,6 +53,9 @@ LEAST_LIKENESS = 0.35  # median; what is no hand has 0.1. Small adults' hands ha
 LEAST_CONFIDENCE = 0.2  # median: folders of a smaller one are more than 25 mm off
 UNSURE = 0.5  # standard errors between the two hands: with fewer the side is a guess
 LEAST_MASKED = 0.5  # median share of the finder's hand that lies within the masks
+MOST_TWO = 0.5  # share of the frames in which another hand is no chance
+APART_MM = 120.0  # of two hands' centres
+LEAST_DEPTH_MM, MOST_DEPTH_MM = 150.0, 3000.0  # median of all depths: outside, the unit is probably wrong
 NEAR_MM, FAR_MM = 250.0, 1000.0  # of the hand; the base model has learnt from hands 350 to 950 mm away
 
 
@@ -82,6 +89,9 @@ class Evidence:
     likeness: float | None = None  # to a hand, median
     distance_mm: float | None = None  # of the hand along z, median
     masked: float | None = None  # median share of the finder's hand within the masks, where there are masks
+    depth_mm: float | None = None  # median of all depths
+    other_unit: float | None = None  # factor of the unit with which a hand is found, where none is without
+    hands: float = 0.0  # share of the frames that show more than one hand
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,15 @@ def gather(
     """
     read_as, given, model = known.read_as, known.given, known.model
     of_all = Evidence(frames[0].camera, frames[0].depth_mm.shape, given or model or "right", given, model)
-    right, masked = finder_says([frames[i] for i in evenly(len(frames), LOOKS).tolist()])
+    some = [frames[i] for i in evenly(len(frames), LOOKS).tolist()]
+    right, masked = finder_says(some)
+    depths = np.concatenate([frame.depth_mm[frame.depth_mm > 0][::DEPTHS] for frame in some])
+    of_all = replace(of_all, masked=masked, depth_mm=float(np.median(depths)) if len(depths) else None)
     if crops is None:
-        return replace(of_all, found=0.0, masked=masked)
+        return replace(of_all, found=0.0, other_unit=fitting_unit(net, hand, some))
+    of_all = replace(
+        of_all, hands=float(np.mean([_shows_two(frame) for frame in some[:: max(1, len(some) // TWO_LOOKS)]]))
+    )
     right = right if right is None or read_as == "right" else 1 - right
     size = apparent_size(net, hand, crops)
     size = size if size < LARGE else size * larger(net, hand, frames, size)
@@ -119,7 +135,7 @@ def gather(
     shape = seen_shape(net, crops) if tells_shape else None
     (net, hand), some = told(net, hand, shape), crops[evenly(len(crops), LOOKS)]
     sure = confidence(predict(net, some), hand, some).median().item()
-    seen = {"side": side, "sides": sides, "size": size, "shape": shape, "confidence": sure, "masked": masked}
+    seen = {"side": side, "sides": sides, "size": size, "shape": shape, "confidence": sure}
     return replace(of_all, **seen, distance_mm=crops.centre_mm[:, 2].median().item())
 
 
@@ -134,6 +150,17 @@ def larger(net: PoseModel, hand: HandRig, frames: Sequence[Frame], size: float) 
         if beyond < LARGE:
             break
     return factor
+
+
+def _shows_two(frame: Frame) -> bool:
+    """Whether the finder is sure of hands in two places of a frame without a mask."""
+    if frame.mask is not None:
+        return False
+    depth_mm = np.ascontiguousarray(frame.depth_mm, np.float32)
+    seen = [find_hand(depth_mm, frame.camera, place, side=False) for place in places(depth_mm, frame.camera)]
+    hands = [frame.camera.cloud(frame.depth_mm, found.mask) for found in seen if found.hand > SURE]
+    centres = np.array([points.mean(0) for points in hands if len(points)])
+    return len(centres) > 1 and float(np.linalg.norm(centres - centres[:1], axis=1).max()) > APART_MM
 
 
 def finder_says(frames: Iterable[Frame]) -> tuple[float | None, float | None]:
@@ -157,7 +184,8 @@ def finder_says(frames: Iterable[Frame]) -> tuple[float | None, float | None]:
 
 def doubts(e: Evidence) -> tuple[Doubt, ...]:
     """All that is doubtful, a line each."""
-    return (*camera_doubts(e.camera, e.image), *side_doubts(e.side, e.given, e.model, e.sides), *_hand_doubts(e))
+    camera = camera_doubts(e.camera, e.image, parts=e.size is not None)
+    return (*camera, *side_doubts(e.side, e.given, e.model, e.sides), *_hand_doubts(e))
 
 
 def _hand_doubts(e: Evidence) -> Iterator[Doubt]:
@@ -168,7 +196,21 @@ def _hand_doubts(e: Evidence) -> Iterator[Doubt]:
             "masks are 0 except on the hand: invert them, or see that each has the name of its own depth image",
         )
     if e.size is None:
+        if e.other_unit is not None:
+            yield Doubt(
+                "no hand is found, but there is one in the same frames made smaller or larger",
+                "the unit or the focal lengths are wrong",
+                f"try --unit-mm times {e.other_unit:.3g}, or focal lengths times {1 / e.other_unit:.3g}",
+            )
+        elif e.depth_mm and not LEAST_DEPTH_MM < e.depth_mm < MOST_DEPTH_MM:
+            yield unit_doubt(e.depth_mm)
         return
+    if e.hands > MOST_TWO:
+        yield Doubt(
+            f"two hands are in view in {e.hands:.0%} of the frames",
+            "the clearest one is taken, in each frame anew",
+            "keep the other out of the image, or mark the one with --masks",
+        )
     if e.found < LEAST_FOUND:
         yield Doubt(
             f"a hand is found in {e.found:.0%} of the frames only",
@@ -202,6 +244,15 @@ def _odd_size(e: Evidence) -> bool:
     return not (SMALLEST if explained else FAR_SMALLER) <= e.size <= LARGEST
 
 
+def unit_doubt(depth_mm: float) -> Doubt:
+    """Of frames without a hand, half of whose depths are beyond or below `depth_mm`."""
+    side = "beyond" if depth_mm > MOST_DEPTH_MM else "below"
+    units = "1 for Kinect, 0.125 for SR305, 0.2 for TUM, 0.25 for L515, 1000 for files in metres"
+    return Doubt(
+        "the unit is probably wrong", f"half of all depths are {side} {depth_mm:.0f} mm", f"check --unit-mm ({units})"
+    )
+
+
 def size_doubt(size: float) -> Doubt:
     """Of a hand that is `size` times as large as the template, with the factor that would make it usual."""
     who = "a child's hand, or the camera's numbers are wrong" if size < 1 else "the camera's numbers are probably wrong"
@@ -230,18 +281,19 @@ def side_doubts(side: str, given: str | None, model: str | None, sides: Sides | 
 # -- the camera -----------------------------------------------------------------------------------------------------------
 
 
-def camera_doubts(camera: Camera, image: tuple[int, int]) -> Iterator[Doubt]:
+def camera_doubts(camera: Camera, image: tuple[int, int], parts: bool = True) -> Iterator[Doubt]:
     """About a camera's four numbers, which may be in another order, or of another image.
 
     Args:
         camera: as the user gives it.
         image: (H, W) px.
+        parts: whether images may be small parts of larger ones; they may not if no hand is found in them.
     """
     height, width = image
     numbers = camera.fx, camera.fy, camera.cx, camera.cy
     far_off = max(camera.fx / camera.fy, camera.fy / camera.fx) > SQUARE
     if not far_off and camera.fx != camera.cx and _in_middle(camera, image):
-        yield from _field_doubts(camera, width)
+        yield from _field_doubts(camera, width, PART_DEG if parts else 0.0)
         return
     what = f"the numbers of --camera do not fit an image of {width} x {height} px"
     reordered = [Camera(*some) for some in permutations(numbers) if min(some[:2]) > 0]
@@ -264,12 +316,18 @@ def _camera_remedy(camera: Camera, image: tuple[int, int], fits: list[Camera]) -
         best = min(fits, key=lambda some: abs(np.log(some.fx / some.fy)))
         turned = " (or the images are turned by 90 degrees)" if {best.fx, best.fy} == {camera.fx, camera.fy} else ""
         return f"{order}, and {best.fx:g} {best.fy:g} {best.cx:g} {best.cy:g} would fit{turned}"
+    if max(camera.fx, camera.fy, camera.cx, camera.cy) < SHARES:
+        return "they look like shares of the image's size: FX and CX times its width, FY and CY times its height, in pixels"
     if camera.cx > 0 and camera.cy > 0:
         across, down = image[1] / (2 * camera.cx + 1), image[0] / (2 * camera.cy + 1)
         if abs(np.log(across / down)) < SAME_FACTOR < abs(np.log(across)):
-            was = f"{2 * camera.cx + 1:.0f} x {2 * camera.cy + 1:.0f}"
-            return f"if the images were resized from {was} px, all four numbers go with them: times {across:.3g}"
-    return f"{order}; without CX and CY the image's middle is taken. Where images are parts of larger ones, it may be right"
+            factor = next((f for f in FACTORS if abs(np.log(across / f)) < SAME_FACTOR), across)
+            was = f"{image[1] / factor:.0f} x {image[0] / factor:.0f}"
+            return f"if the images were resized from {was} px, all four numbers go with them: times {factor:.3g}"
+    return (
+        f"{order}; CX and CY go with images that were cropped or padded; without them the image's middle is taken. Where "
+        "images are parts of larger ones, it may be right"
+    )
 
 
 def _in_middle(camera: Camera, image: tuple[int, int]) -> bool:
@@ -287,9 +345,9 @@ def _field_deg(camera: Camera, width: int) -> float:
     return 2 * degrees(atan(width / 2 / camera.fx))
 
 
-def _field_doubts(camera: Camera, width: int) -> Iterator[Doubt]:
+def _field_doubts(camera: Camera, width: int, part_deg: float) -> Iterator[Doubt]:
     field, (narrow, wide) = _field_deg(camera, width), FIELD_DEG
-    if field > wide or PART_DEG < field < narrow:
+    if field > wide or part_deg < field < narrow:
         covers = f"with FX {camera.fx:g} px, {width} px cover {field:.0f} degrees, and depth cameras {narrow:.0f} to {wide:.0f}"
         remedy = (
             "check FX and FY, which go with the images' size. Where images are parts of larger ones, they may be right"

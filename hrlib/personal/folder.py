@@ -13,20 +13,47 @@ if TYPE_CHECKING:
     from ..frames.frame import Frame
 
 
+def camera_as_one_word(words: Sequence[str]) -> list[str]:
+    """The words of a command, with the numbers behind --camera joined by commas: what follows them may be the folder."""
+    joined: list[str] = []
+    for word in words:
+        if joined[-2:-1] == ["--camera"] and _is_number(word) and _is_number(joined[-1].rpartition(",")[2]):
+            joined[-1] += f",{word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _camera_numbers(words: list[str]) -> tuple[float, ...]:
-    if len(words) not in (2, 4):
-        raise ValueError(f"wanted 2 or 4 numbers, got {len(words)}")
-    return tuple(float(word) for word in words)
+    from ..frames.intrinsics import FORMS, camera_numbers, read_camera
+
+    (word,) = words
+    try:
+        given = [float(number) for number in word.replace(",", " ").split()]
+    except ValueError:
+        try:
+            return read_camera(word)
+        except OSError as error:
+            raise ValueError(f"wanted {FORMS}, or a file with them; {word}: {error.strerror}") from error
+    return camera_numbers(given)
 
 
 CameraNumbers = Annotated[
     tuple[float, ...],
     tyro.constructors.PrimitiveConstructorSpec(
-        nargs=(2, 4),
-        metavar="FX FY [CX CY]",
+        nargs=1,  # see `camera_as_one_word`
+        metavar="FX FY [CX CY]|FILE",
         instance_from_str=_camera_numbers,
         is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [str(number) for number in value],
+        str_from_instance=lambda value: [",".join(str(number) for number in value)],
     ),
 ]
 
@@ -38,7 +65,8 @@ class UserFolder:
     # depth images of one hand in the order they were taken: PNG, TIFF or PGM of 16 bits and more, EXR, .npy, .npz, subfolders
     # included; or one file with many of them; or what a recorder left, which tells its camera (docs/recorders.md).
     folder: tyro.conf.Positional[Path]
-    # focal lengths and principal point in pixels; without the latter, each image's centre. By default as the recorder says.
+    # focal lengths and principal point in pixels; without the latter, each image's centre. Or a file that has them: JSON or
+    # YAML of other libraries, the matrix as text or .npy. By default as the recorder says.
     camera: CameraNumbers | None = None
     # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres). By default as the recorder
     # says.

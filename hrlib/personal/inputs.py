@@ -38,8 +38,8 @@ def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterat
     filled = median(frame.filled for frame in looked) if looked else 0.0
     if filled > 0:
         yield Doubt(
-            f"{filled:.0%} of the pixels are empty, in a grid, and were filled",
-            "depth was put onto a larger image",
+            f"{filled:.0%} of the pixels between measured ones are empty, and were filled",
+            "depth was put onto a larger image, or the sensor misses many",
             "take depth as its sensor measures it, with the numbers of its own camera",
         )
 

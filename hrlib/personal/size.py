@@ -3,18 +3,27 @@
 The frames are tried in other sizes, and the size in which the model explains them best is the template's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from ..frames.crops import Crops, evenly
+from ..frames.finder import SURE, find_hand
+from ..frames.frame import Frame
 from ..frames.turn import resized
 from ..hand.rig import HandRig
 from ..network.known import told_template
 from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.confidence import confidence
+from .stream import crops_of
 
 LOOKS = 10  # frames that are tried
 STEP = 1.25  # factor from one size to the next
+UNIT_LOOKS = 3  # frames that are tried in other units
+# factors between the units of files: metres, 1/10, 1/8, 1/5 and 1/4 mm, and what a resized image's focal lengths are off
+UNITS = (0.001, 0.01, 0.1, 0.125, 0.2, 0.25, 0.35, 0.5, 0.7, 1.4, 2.0, 2.8, 4.0, 5.0, 8.0, 10.0, 100.0, 1000.0)
 MOST_STEPS = 4  # to 0.4 and 2.4 times the size
 
 
@@ -32,6 +41,23 @@ def apparent_size(net: PoseModel, hand: HandRig, crops: Crops) -> float:
         return confidence(predict(net, other), hand, other).mean().item()
 
     return STEP ** _summit(explained)
+
+
+def fitting_unit(net: PoseModel, hand: HandRig, frames: Sequence[Frame]) -> float | None:
+    """By which factor the unit of frames without a hand is to change for there to be one; None if no factor helps.
+
+    Args:
+        net, hand: the base model.
+        frames: some of a folder.
+    """
+    some, best = [frames[i] for i in evenly(len(frames), UNIT_LOOKS).tolist()], None
+    for factor in UNITS:
+        other = [replace(frame, depth_mm=frame.depth_mm * np.float32(factor)) for frame in some]
+        sure = np.median([find_hand(frame.depth_mm, frame.camera, side=False).hand for frame in other])
+        if sure > SURE and (best is None or sure > best[0]):
+            best = sure, factor, other
+    crops = None if best is None else crops_of(best[2])
+    return None if crops is None else best[1] / apparent_size(net, hand, crops)
 
 
 def _summit(height: Callable[[int], float]) -> float:

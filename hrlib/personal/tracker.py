@@ -1,6 +1,6 @@
 """The hand in depth images in memory, for other programs: `predict` for some, `Tracker` for a camera's as they come."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -16,7 +16,8 @@ from ..frames.crops import Crops
 from ..frames.find import GAP, JUMP_MM, crop_frame, crop_where
 from ..frames.folder import camera_for, mirrored
 from ..frames.frame import Frame
-from ..frames.quality import without_gaps
+from ..frames.intrinsics import camera_numbers, read_camera
+from ..frames.quality import measurements, without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
 from ..hand.posed import PosedHand, pose_hand
@@ -38,8 +39,9 @@ QUICK_FIT = FitSettings(steps=8, more_steps=4)  # 3 % worse on the development p
 METRES = 20.0  # if nothing is farther away than so many "millimetres", they are metres
 IN_PYTHON = {"--side": "side", "--camera": "camera", "--unit-mm": "depth_mm"}  # doubts speak of the command's options
 
-Numbers = Real[np.ndarray, "..."] | Real[Tensor, "..."]
-AnyCamera = Camera | tuple[float, ...] | list[float] | Real[np.ndarray, "3 3"]
+Numbers = Real[np.ndarray, "..."] | Real[Tensor, "..."] | Sequence  # rows of numbers, too
+# the forms of `frames.intrinsics`
+AnyCamera = Camera | tuple[float, ...] | list | Real[np.ndarray, "..."] | Real[Tensor, "..."] | Mapping | str | Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,8 @@ def predict(
     Args:
         depth_mm: an image [H, W] of any kind of numbers, 0 or NaN where nothing was measured; images [T, H, W] or a list of
             images of one hand; or an iterator, whose frames go through a `Tracker` as they come.
-        camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, or its matrix [3, 3].
+        camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, its matrix [3, 3], a dictionary with
+            such numbers, or the file that has them.
         side: which hand it is, "right" or "left"; None asks the model, or else the frames.
         model: folder that `hrlib refine` has written, or a checkpoint of the template's; None takes the base model.
         fit: fit each predicted pose to its frame, about 10 ms a frame; without it, joints are a third worse.
@@ -99,13 +102,15 @@ def predict(
     """
     if isinstance(depth_mm, Iterator):
         return map(Tracker(camera, side, model, fit), depth_mm)
-    if isinstance(depth_mm, list | tuple) or (np.ndim(depth_mm) == 3 and np.shape(depth_mm)[-1] != 1):
+    images = _images(depth_mm)
+    if images is not None:
         with _apart():
-            return _of_one_hand([as_depth(image) for image in depth_mm], camera, side, model, fit)
+            return _of_one_hand(images, camera, side, model, fit)
     seen = Tracker(camera, side, model, fit)(depth_mm)
-    if not seen.found:
-        raise NoHandFound(seen.why)
-    return seen
+    if seen.found:
+        return seen
+    with _apart():
+        return _of_one_hand([as_depth(depth_mm)], camera, side, model, fit)[0]  # which says what to doubt
 
 
 class Tracker:
@@ -143,6 +148,7 @@ class Tracker:
     def reset(self) -> None:
         """Forget the frames so far: another hand comes."""
         self._count = 0
+        self._size: tuple[int, ...] | None = None
         self._frames: list[Frame] | None = []
         self._look, self._known = FirstLook(self.given or self._of or "right", (), 0), (self._net, self._hand)
         self._place_mm: np.ndarray | None = None
@@ -156,6 +162,8 @@ class Tracker:
     def __call__(self, depth_mm: Numbers) -> HandSeen:
         """The hand in the next frame [H, W]; see `predict` for its numbers."""
         depth = as_depth(depth_mm)
+        self._size = self._size or depth.shape
+        _check_size(self.camera, depth.shape, self._size)
         self._count += 1
         frame = _frame(f"{self._count}", depth, self.camera)
         with _apart():
@@ -202,10 +210,10 @@ class Tracker:
 
 
 def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
-    """One depth image in float32, 0 where nothing was measured: NaN, infinite and negative numbers are no measurements.
+    """One depth image in float32, 0 where nothing was measured (`quality.measurements`).
 
     Raises:
-        ValueError: no image [H, W] of numbers, or metres.
+        ValueError: no image [H, W] of numbers, or one of metres or of 8 bits.
     """
     if isinstance(depth_mm, Tensor):
         depth_mm = depth_mm.detach().cpu()
@@ -213,28 +221,42 @@ def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
     image = np.ma.filled(depth_mm, 0) if isinstance(depth_mm, np.ma.MaskedArray) else np.asarray(depth_mm)
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.ndim != 2 or image.dtype.kind not in "uif" or not image.size:
-        raise ValueError(f"depth_mm must be an image [H, W] of numbers, got {list(image.shape)} of {image.dtype}")
-    image = image.astype(np.float32)
-    image = np.where(np.isfinite(image) & (image > 0), image, np.float32(0))
-    if 0 < (farthest := image.max()) < METRES:
+        kind = f"{list(image.shape)} of {image.dtype}" if image.dtype != object else type(depth_mm).__name__
         raise ValueError(
-            f"depth_mm looks like metres: nothing is farther away than {farthest:.3g}; give depth_mm * 1000"
+            f"depth_mm must be an image [H, W] of numbers, got {kind}; hrlib.predict also takes images [T, H, W], and of a "
+            "folder [frame.depth_mm for frame in hrlib.DepthFolder(...)]"
+        )
+    if image.dtype == np.uint8:
+        raise ValueError(
+            "depth_mm is of 8 bits, which hold no hand's depth in mm: take depth as the camera measures it"
+        )
+    most = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else np.inf
+    image = measurements(np.where(image < most, image, 0).astype(np.float32))  # the largest number is a mark
+    if 0 < (farthest := image.max()) < METRES:
+        picture = "; is it a picture of depth, as a crop is?" if farthest <= 1 else ""
+        raise ValueError(
+            f"depth_mm looks like metres: nothing is farther away than {farthest:.3g}; give depth_mm * 1000{picture}"
         )
     return image
+
+
+def _images(depth_mm: Numbers | Sequence[Numbers]) -> list[Float[np.ndarray, "H W"]] | None:
+    """The images of a batch, or None for a single one."""
+    if isinstance(depth_mm, list | tuple):
+        single = bool(depth_mm) and np.ndim(depth_mm[0]) == 1  # rows of numbers
+    else:
+        single = np.ndim(depth_mm) != 3 or np.shape(depth_mm)[-1] == 1
+        if not single and np.shape(depth_mm)[-1] in (3, 4):
+            raise ValueError(f"depth_mm must be [H, W] or [T, H, W], got {list(np.shape(depth_mm))}: is it in colour?")
+    return None if single else [as_depth(image) for image in depth_mm]
 
 
 def as_camera(camera: AnyCamera) -> Camera | tuple[float, float]:
     """A `Camera`, or its focal lengths alone. Raises ValueError for numbers that are no camera's."""
     if isinstance(camera, Camera):
         return camera
-    numbers = np.asarray(camera, float)
-    if numbers.shape == (3, 3):
-        numbers = numbers[(0, 1, 0, 1), (0, 1, 2, 2)]
-    if numbers.shape not in ((2,), (4,)):
-        raise ValueError(
-            f"camera must be a Camera, (fx, fy, cx, cy), (fx, fy) or a matrix [3, 3], got shape {list(numbers.shape)}"
-        )
-    return Camera(*numbers.tolist()) if len(numbers) == 4 else tuple(numbers.tolist())
+    numbers = read_camera(camera) if isinstance(camera, str | Path) else camera_numbers(camera)
+    return Camera(*numbers) if len(numbers) == 4 else numbers
 
 
 def _of_one_hand(
@@ -245,6 +267,8 @@ def _of_one_hand(
     numbers = as_camera(camera)
     if not images:
         raise ValueError("depth_mm must hold at least one image, got none")
+    for image in images:
+        _check_size(numbers, image.shape, images[0].shape)
     frames = [_frame(f"{i}", image, numbers) for i, image in enumerate(images)]
     look = first_look(frames, net, hand, side, of)
     net, hand = look.told(net, hand)
@@ -255,8 +279,18 @@ def _of_one_hand(
             found |= zip(shots.names, _seen(shots, look, hand), strict=True)
         found |= {name: _lost(why, look, hand) for name, why in left_out.items()}
     if not any(seen.found for seen in found.values()):
-        raise NoHandFound(f"no hand in any of {len(frames)} frames; {_with_unit(found['0'].why, images[0])}")
+        why = "; ".join((found["0"].why, *found["0"].doubts))
+        raise NoHandFound(f"no hand in any of {len(frames)} frames; {why}")
     return [found[frame.name] for frame in frames]
+
+
+def _check_size(camera: Camera | tuple[float, float], shape: tuple[int, ...], first: tuple[int, ...]) -> None:
+    if isinstance(camera, Camera) and shape != first:
+        (height, width), (first_height, first_width) = shape, first
+        raise ValueError(
+            f"depth_mm is {width}x{height} px, but the first frame was {first_width}x{first_height}, and one principal point "
+            "cannot fit both: give each size its own camera (a Tracker's reset() begins anew)"
+        )
 
 
 def _frame(name: str, image: np.ndarray, camera: Camera | tuple[float, float]) -> Frame:

@@ -22,6 +22,7 @@ from ..support.autograd import beyond_kernels, full_precision, unwrapped
 
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
 BACKENDS = ("reference", "cpu", "gpu")
+SMALL = 16  # points or px: fewer tell nothing of the unit
 
 
 @full_precision
@@ -101,6 +102,7 @@ def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tup
                 f"(the first such image), {int(bad.sum())} in the whole batch; drop them or mend what produced them"
             )
     _warn_of_a_black_image(numbers.reshape(-1, 3), radius_px, height, width)
+    _warn_of_shares(numbers.reshape(-1, 3), height, width)
     return radius.to(points) if _is_learnt(radius) else radius_px, height, width
 
 
@@ -117,6 +119,21 @@ def _warn_of_a_black_image(points: Tensor, radius_px: float, height: int, width:
         "u and v are pixels, z is 0 to 1; hrlib.method.to_crop and to_pixels bring millimetres there",
         stacklevel=5,  # past `_check`, `splat_depth` and its decorator: the line that called it
     )
+
+
+def _warn_of_shares(points: Tensor, height: int, width: int) -> None:
+    """Warn if all points are within one pixel, as u and v in [0, 1] are. One look suffices if the first is not."""
+    if min(height, width) < SMALL or len(points) < SMALL or not _within_one(points[:1]) or not _within_one(points):
+        return
+    warnings.warn(
+        f"u and v of all points are between 0 and 1: they are pixels, of an image of {height} x {width} px; "
+        "hrlib.method.to_pixels brings crop units there",
+        stacklevel=5,
+    )
+
+
+def _within_one(points: Tensor) -> bool:
+    return bool(((points[:, :2] >= 0) & (points[:, :2] <= 1)).all())
 
 
 def _in_pixels(radius: object) -> float:

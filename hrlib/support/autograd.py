@@ -70,6 +70,13 @@ def unwrapped(x: Tensor) -> Tensor:
     return x.detach()
 
 
+def require_one_dtype(**tensors: Tensor) -> None:
+    """Raise ValueError, which names the tensors, if they differ in dtype."""
+    if len({x.dtype for x in tensors.values()}) > 1:
+        got = ", ".join(f"{name} {str(x.dtype).removeprefix('torch.')}" for name, x in tensors.items())
+        raise ValueError(f"wanted one dtype, got {got}; convert with x.to(dtype), a hand with hand.to(dtype)")
+
+
 # -- precision ------------------------------------------------------------------------------------------------------------
 
 

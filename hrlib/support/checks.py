@@ -1,4 +1,4 @@
-"""Checks that many settings share."""
+"""Checks that many settings and functions share."""
 
 from collections.abc import Sequence
 

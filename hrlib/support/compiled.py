@@ -5,10 +5,15 @@ import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
+from types import FunctionType
 
 import numba
 from numba.core.caching import IndexDataCacheFile
+
+MANY_CALLERS = ("omp", "tbb")  # layers of numba's threads that several threads of a program may call at once
 
 
 def compiled(**options) -> Callable[[Callable], Callable]:
@@ -16,18 +21,77 @@ def compiled(**options) -> Callable[[Callable], Callable]:
 
     numba keeps the machine code beside the source, or else in the user's cache folder (NUMBA_CACHE_DIR names another). Where
     neither can be written, a folder of this user's below the system's temporary one is taken, and at last none.
+    With parallel=True see `Threaded`.
     """
 
     def decorate(function: Callable) -> Callable:
-        try:
-            return _cached(function, options)
-        except RuntimeError:  # "cannot cache function: no locator available"
-            with suppress(RuntimeError, OSError):
-                numba.config.CACHE_DIR = _own_temporary()
-                return _cached(function, options)
-        return numba.njit(**options)(function)
+        return Threaded(function, options) if options.get("parallel") else _compiled(function, options)
 
     return decorate
+
+
+def _compiled(function: Callable, options: dict) -> Callable:
+    try:
+        return _cached(function, options)
+    except RuntimeError:  # "cannot cache function: no locator available"
+        with suppress(RuntimeError, OSError):
+            numba.config.CACHE_DIR = _own_temporary()
+            return _cached(function, options)
+    return numba.njit(**options)(function)
+
+
+class Threaded:
+    """A kernel in several threads, wherever numba's threads can run; Python calls it, other kernels cannot.
+
+    GNU's OpenMP ends a process that was forked from one that had used it. There the kernel runs in one thread. Without OpenMP,
+    numba ends a program of which two threads call kernels at once. There they wait for each other.
+    """
+
+    forked, lock = False, Lock()
+
+    def __init__(self, function: Callable, options: dict):
+        self._function, self._options = function, options
+        self._threaded = _compiled(function, options)
+
+    def __call__(self, *arguments: object) -> object:
+        if Threaded.forked:
+            return self._alone(*arguments)
+        if _layer() in MANY_CALLERS:
+            return self._threaded(*arguments)
+        with Threaded.lock:
+            return self._threaded(*arguments)
+
+    @cached_property
+    def _alone(self) -> Callable:
+        """The same in one thread, under another name: numba's cache tells functions apart by theirs."""
+        own = self._function
+        function = FunctionType(
+            own.__code__, own.__globals__, f"{own.__name__}_alone", own.__defaults__, own.__closure__
+        )
+        function.__qualname__ = f"{own.__qualname__}_alone"
+        return _compiled(function, {name: value for name, value in self._options.items() if name != "parallel"})
+
+    @property
+    def signatures(self) -> list:
+        """Of the arguments so far."""
+        return self._threaded.signatures
+
+
+def _layer() -> str | None:
+    """What numba's threads are made of; None before the first kernel."""
+    try:
+        return numba.threading_layer()
+    except ValueError:
+        return None
+
+
+def _after_fork() -> None:
+    Threaded.lock = Lock()
+    Threaded.forked = Threaded.forked or _layer() == "omp"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _cached(function: Callable, options: dict) -> Callable:

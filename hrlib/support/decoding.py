@@ -172,7 +172,9 @@ def _npz(path: Path, page: int | None) -> np.ndarray:
 def _npz_array(path: Path, changed: int) -> np.ndarray:
     arrays = read_arrays(path, alone=DEPTH_KEY)
     if len(arrays) != 1:
-        raise ValueError(f"{path}: holds {', '.join(arrays) or 'nothing'}; wanted one array, or one named {DEPTH_KEY}")
+        raise ValueError(
+            f"{path}: holds {', '.join(arrays) or 'nothing'}; wanted one array, or one named {DEPTH_KEY} or alike"
+        )
     return next(iter(arrays.values()))
 
 
@@ -188,7 +190,12 @@ def _npz_shape(path: Path) -> tuple[int, ...]:
 
 
 def _named(archive: zipfile.ZipFile, name: str | None) -> list[zipfile.ZipInfo]:
-    return [entry for entry in archive.infolist() if entry.filename.lower() == f"{name}.npy"]
+    """The array of this name in any case, or else the one that has it in its name, as depth_mm; none if there are several."""
+    if name is None:
+        return []
+    entries = {entry.filename.lower().removesuffix(".npy"): entry for entry in archive.infolist()}
+    alike = [entry for key, entry in entries.items() if name in key]
+    return [entries[name]] if name in entries else alike if len(alike) == 1 else []
 
 
 def _squeezed(array: np.ndarray) -> np.ndarray:
@@ -236,7 +243,7 @@ def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
 
 
 def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of an .npz by name; only the one named `alone`, in any case, if there is one. Errors as `read_image`."""
+    """The arrays of an .npz by name; only the one named `alone` or alike, if there is one. Errors as `read_image`."""
     content, arrays = read_whole(path, MOST_TABLE_BYTES), {}
     with readable(path, ".npz", "get it again"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -154,6 +154,42 @@ def test_a_stack_is_a_folder(tmp_path):
         DepthFolder(tmp_path, CAMERA)
 
 
+def test_far_marks_are_no_measurements(tmp_path):
+    counts, nothing = ramp(), np.zeros((30, 40), bool)
+    nothing[3:9, 5:20] = True
+    save_png(tmp_path / "0.png", np.where(nothing, 65535, counts).astype(np.uint16))
+    np.save(tmp_path / "1.npy", np.where(nothing, 2**31 - 1, counts.astype(np.int32)))
+    np.save(tmp_path / "2.npy", np.where(nothing, 1e6, counts))  # a simulator's far plane
+    np.save(tmp_path / "3.npy", np.where(nothing, -1, counts.astype(np.int32)))
+    slope = np.where(nothing, 65535, 700 + np.add.outer(20 * np.arange(30), np.arange(40)))
+    low, high = slope & 255, slope >> 8
+    save_png(tmp_path / "rg/4.png", np.dstack([low, high, 0 * low]).astype(np.uint8))
+    for unit_mm in (1, 0.125):
+        wanted = np.where(nothing, 0, counts * unit_mm)
+        for path in sorted(tmp_path.glob("?.*")):
+            np.testing.assert_array_equal(read_depth(path, unit_mm), wanted, err_msg=path.name)
+        packed = read_depth(tmp_path / "rg/4.png", unit_mm, "rg")
+        np.testing.assert_array_equal(packed, np.where(nothing, 0, slope * unit_mm))
+    assert (read_depth(tmp_path / "0.png", 1000.0)[~nothing] > 1e5).all(), "a wrong unit stays to be seen"
+
+
+def test_one_frame_of_another_size_costs_no_other(tmp_path):
+    for k in range(6):
+        save_png(tmp_path / f"{k}.png", ramp() if k else ramp(10, 12))  # a thumbnail comes first
+    frames = DepthFolder(tmp_path, CAMERA)
+    assert [frame.name for frame in frames[1:]] == [f"{k}.png" for k in range(1, 6)]
+    with pytest.raises(ValueError, match="0.png: 12x10 px, but .*.png has 40x30"):
+        frames[0]
+
+
+def test_of_several_arrays_the_one_named_after_depth_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", Depth_mm=ramp(), K=np.eye(3), rgb=np.zeros((30, 40, 3), np.uint8))
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.npz"), ramp())
+    np.savez(tmp_path / "b.npz", depth_left=ramp(), depth_right=ramp())
+    with pytest.raises(ValueError, match="b.npz: holds depth_left, depth_right; wanted one array, or one named depth"):
+        read_depth(tmp_path / "b.npz")
+
+
 def test_npy_that_is_cut_off_or_no_npy(tmp_path):
     (tmp_path / "bad.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(ValueError, match=r"bad.npy: cannot be read as .npy .*save it again with numpy.save"):
@@ -212,7 +248,11 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder: name the folder that holds the depth images"):
         DepthFolder(tmp_path / "nowhere", CAMERA)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no .png, .tif, .*.npz file"):
+    with pytest.raises(ValueError, match="empty holds no .png, .tif, .*.npz file, .*it has no file"):
+        DepthFolder(tmp_path / "empty", CAMERA)
+    (tmp_path / "empty/1.jp2").touch()
+    (tmp_path / "empty/notes.txt").touch()
+    with pytest.raises(ValueError, match="empty holds no .*it has .jp2, .txt"):
         DepthFolder(tmp_path / "empty", CAMERA)
     save_png(folder / "d_small.png", ramp(10, 12))
     frames = DepthFolder(folder, CAMERA)

@@ -76,6 +76,24 @@ def test_a_companion_has_the_stem_in_any_case_with_any_ending(tmp_path, frame, m
     assert Companions(tmp_path).of(frame).path == tmp_path / mask
 
 
+@pytest.mark.parametrize(
+    "frame, mask",
+    [
+        ("40.png", "40_mask.png"),
+        ("depth_40.png", "mask_40.png"),
+        ("frame-000040.depth.png", "frame-000040.color.jpg"),
+        ("40.png", "40.png.png"),
+        ("take/depth/40.png", "take/Masks/40.png"),
+        ("depth_1_0000040.png", "rgb_1_0000040.png"),
+    ],
+)
+def test_words_that_say_what_an_image_shows_do_not_count(tmp_path, frame, mask):
+    files(tmp_path, mask, "41_mask.png", "take/masks/41.png", "mask.png", "handful_40.png")
+    assert Companions(tmp_path).of(frame).path == tmp_path / mask
+    files(tmp_path, frame)
+    assert Companions(tmp_path).of(frame, own=tmp_path / frame).path == tmp_path / mask, "beside each other"
+
+
 def test_a_companion_that_is_missing_or_not_the_only_one(tmp_path):
     files(tmp_path, "rec.png", "1.png", "1.jpg", "2.PNG", "2.png", "A.png", "a.jpg")
     companions = Companions(tmp_path)

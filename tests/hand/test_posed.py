@@ -1,5 +1,7 @@
 """`pose_hand`: kinematics and skinning in one call, for arrays and tensors, one hand and batches, both sides."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -52,8 +54,10 @@ def test_a_left_hand_is_the_mirror_image_at_its_own_wrist():
 @pytest.mark.parametrize(
     "rotations, wrist, message",
     [
-        (torch.zeros(16, 3), WRIST, r"rotations must be quaternions \[16, 4\] or \[B, 16, 4\] \(xyzw\), got"),
-        ([[0, 0, 0, 1]] * 16, WRIST, "rotations must be quaternions"),
+        (torch.zeros(16, 3), WRIST, r"must be quaternions \[16, 4\] or \[B, 16, 4\] \(xyzw\) .*got \[16, 3\]"),
+        (torch.zeros(16, 4, dtype=torch.int), WRIST, "of float32 or float64, got .* torch.int32"),
+        (torch.zeros(16, 4).half(), WRIST, "of float32 or float64, got .* torch.float16"),
+        (torch.tensor([0.0, 0, 0, 1]).expand(16, 4), (0, 0, np.nan), "wrist_mm holds NaN or infinite numbers"),
         (torch.zeros(16, 4), WRIST, "must be unit quaternions, got lengths 0 to 0"),
         (torch.full((16, 4), torch.nan), WRIST, "must be unit quaternions, got lengths nan"),
         (torch.tensor([0.0, 0, 0, 1]).expand(16, 4), torch.zeros(4), r"wrist_mm must be \[3\] or \[B, 3\]"),
@@ -68,3 +72,37 @@ def test_what_is_no_pose(rotations, wrist, message):
 def test_another_side():
     with pytest.raises(ValueError, match="side must be 'right' or 'left', got 'links'"):
         pose_hand(template(), template().rest_rotations, WRIST, "links")
+
+
+def test_lists_are_rotations_and_a_name_is_no_hand():
+    rest = template().rest_rotations
+    ours = pose_hand(template(), rest.tolist(), [3, -5, 400])
+    np.testing.assert_allclose(ours.joints_mm, pose_hand(template(), rest, WRIST).joints_mm, atol=1e-3)
+    with pytest.raises(ValueError, match="hand must be a rig, as hrlib.load_hand.. gives it, got str"):
+        pose_hand("template", rest, WRIST)
+
+
+def test_quaternions_with_w_first_are_noticed():
+    identity = torch.tensor([0.0, 0, 0, 1]).expand(16, 4)
+    with pytest.warns(UserWarning, match=r"are they wxyz\? xyzw is wanted"):
+        pose_hand(template(), identity[:, [3, 0, 1, 2]], WRIST)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pose_hand(template(), identity, WRIST)
+        pose_hand(template(), template().rest_rotations, WRIST)
+
+
+def test_a_batch_by_vmap():
+    q = random_rotations(2, 1, torch.float32)
+    joints = torch.vmap(lambda one: pose_hand(template(), one, WRIST).joints_mm)(q)
+    torch.testing.assert_close(joints, pose_hand(template(), q, WRIST).joints_mm, rtol=0, atol=1e-3)
+
+
+def test_dtypes_do_not_mix():
+    hand, q = template(), random_rotations(2, 1)
+    with pytest.raises(
+        ValueError, match="wanted one dtype, got hand float32, rotations float64, wrist_mm float32; convert"
+    ):
+        forward_kinematics(hand, q, WRIST.expand(2, 3))
+    with pytest.raises(ValueError, match="wanted one dtype, got points float32, weights float32, M float64"):
+        skin(hand.cloud_mm, hand.cloud_weights, torch.eye(4, dtype=torch.float64).expand(2, 16, 4, 4))

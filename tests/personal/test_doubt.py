@@ -48,9 +48,12 @@ def test_a_doubt_is_one_line_of_three_parts():
         ((476, 313, 242, 476), (480, 640), "far apart; .* 476 476 313 242 would fit$"),
         ((525, 525, 240, 320), (480, 640), r"far from its middle, .* 525 525 320 240 would fit \(or the images are turned"),
         ((525, 525, 320, 240), (640, 480), r"far from its middle, .* 525 525 240 320 would fit \(or the images are turned"),
-        ((525, 525, 320, 240), (240, 320), "outside of the image; .* resized from 641 x 481 px, .* times 0.499"),
+        ((525, 525, 320, 240), (240, 320), "outside of the image; .* resized from 640 x 480 px, .* times 0.5$"),
+        ((476, 476, 313.7, 242.8), (240, 320), "outside of the image; .* resized from 640 x 480 px, .* times 0.5$"),
+        ((0.74, 0.99, 0.49, 0.5), (480, 640), "look like shares of the image's size: FX and CX times its width"),
+        ((119, 119, 78.4, 60.7), (160, 160), "CX and CY go with images that were cropped or padded"),
         ((525, 525, 319.5, 239.5), (960, 1280), "far from its middle.* resized from 640 x 480 px, .* times 2"),
-        ((476, 476, 2000, 242), (480, 640), "outside of the image; .* without CX and CY the image's middle is taken"),
+        ((476, 476, 2000, 242), (480, 640), "outside of the image; .* without them the image's middle is taken"),
         ((476, 476, 313, 480), (480, 640), "outside of the image"),
         ((476, 476, 363, 242), (480, 640), r"\(363, 242\), is far from its middle, \(319.5, 239.5\)"),
         ((476, 476, 313, 292), (480, 640), "far from its middle"),
@@ -77,6 +80,7 @@ def test_a_camera_that_does_not_fit_the_images_is_noticed(numbers, image, words)
         ({"size": 0.75}, "0.75 times as large .*a child's hand"),
         ({"likeness": 0.2}, "does not look like a hand: its median likeness is 0.20"),
         ({"confidence": 0.05}, "probably wrong in most frames: the median confidence is 0.05"),
+        ({"hands": 0.8}, "two hands are in view in 80% of the frames: .*keep the other out"),
         ({"masked": 0.1}, "90% of the hand .* outside of them; masks are 0 except on the hand: invert them"),
         ({"sides": LEFT}, "show a left hand and are taken for a right one: .*see --side left"),
         ({"sides": LEFT, "model": "right"}, "show a left hand"),
@@ -94,6 +98,21 @@ def test_a_small_size_that_the_frames_tell_badly_is_doubted_only_far_outside():
     badly = replace(GOOD, sides=replace(RIGHT, right=0.25, left=0.1))
     assert doubts(replace(badly, size=0.75)) == ()
     assert "0.50 times" in doubts(replace(badly, size=0.5))[0] and "1.30 times" in doubts(replace(badly, size=1.3))[0]
+
+
+def test_without_a_hand_more_is_said_of_camera_and_unit():
+    nothing = Evidence(Camera(476.0, 476.0, 79.5, 59.5), SIZE, found=0.0)
+    assert "160 px cover 19 degrees" in doubts(nothing)[0]
+    assert list(camera_doubts(nothing.camera, SIZE)) == [], "a part of an image that shows a hand"
+    nothing = replace(nothing, camera=Camera(140.0, 140.0, 79.5, 59.5))
+    assert doubts(nothing) == ()
+    assert (
+        "half of all depths are beyond 4611 mm; check --unit-mm (1 for Kinect"
+        in doubts(replace(nothing, depth_mm=4611.0))[0]
+    )
+    assert "below 58 mm" in doubts(replace(nothing, depth_mm=58.0))[0]
+    (said,) = doubts(replace(nothing, depth_mm=4611.0, other_unit=0.125))
+    assert "--unit-mm times 0.125, or focal lengths times 8" in said
 
 
 def test_without_a_hand_the_camera_alone_is_doubted():

@@ -113,9 +113,43 @@ def test_depth_put_onto_a_larger_image(plain, counts, tmp_path, factor, capsys):
     holes = [row["holes"] for row in json.loads((tmp_path / "o/check.json").read_text())["frames"]]
     assert np.allclose(holes, 1 - 1 / factor**2, atol=0.06)
     said = capsys.readouterr()
-    grid = f"{1 - 1 / factor**2:.0%} of the pixels are empty, in a grid, and were filled: depth was put onto a larger image"
+    grid = f"{1 - 1 / factor**2:.0%} of the pixels between measured ones are empty, and were filled: depth was put onto"
     assert "many holes" in said.out and grid in said.out and f"warning: {grid}" in said.err
     assert grid in json.loads((tmp_path / "joints.json").read_text())["doubts"][-1]
+
+
+def test_missing_pixels_and_far_marks(plain, counts, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name, image in counts.items():
+        save(
+            tmp_path / f"{name}.png",
+            np.where((image > 0) & (random.random(image.shape) > 0.3), image, 65535).astype(np.uint16),
+        )
+    _, joints = predict(tmp_path, tmp_path, *CAMERA)
+    assert off_mm(joints, plain[1]) < 10 and "or the sensor misses many" in capsys.readouterr().err
+
+
+def test_the_folder_may_come_last_and_the_camera_from_a_file(plain, tmp_path):
+    (tmp_path / "camera.json").write_text(json.dumps({"fx": FX, "fy": FX, "ppx": CX, "ppy": CY}))
+    for camera in ([FX, FX, CX, CY], [FX, 0, CX, 0, FX, CY, 0, 0, 1], [tmp_path / "camera.json"]):
+        out = tmp_path / "joints.csv"
+        assert command("predict", "--out", out, "--unit-mm", 0.125, "--camera", *camera, plain[0]) == 0
+        with open(out, newline="") as file:
+            rows = list(csv.DictReader(file))
+        joints = np.array([[float(row[f"{axis}_mm"]) for axis in "xyz"] for row in rows]).reshape(-1, 21, 3)
+        assert off_mm(joints, plain[1]) < 0.1
+
+
+def test_no_hand_in_this_unit_but_in_another(plain, tmp_path, capsys):
+    assert command("predict", plain[0], *CAMERA[:-1], 1, "--out", tmp_path / "joints.csv") == 2
+    assert "try --unit-mm times 0.12" in capsys.readouterr().err
+
+
+def test_two_hands_are_told(plain, counts, tmp_path, capsys):
+    for name, image in counts.items():
+        save(tmp_path / f"{name}.png", np.concatenate([image, image[:, ::-1]], 1))
+    predict(tmp_path, tmp_path, "--camera", FX, FX, "--unit-mm", 0.125)
+    assert "two hands are in view in 100% of the frames" in capsys.readouterr().err
 
 
 def test_eight_bits_and_equal_numbers_are_told(plain, counts, tmp_path, capsys):

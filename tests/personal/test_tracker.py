@@ -1,5 +1,7 @@
 """The hand in frames in memory: one at a time, all at once, as a stream; both hands, odd numbers, no hand."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -83,7 +85,11 @@ def test_what_counts_as_a_depth_image():
         (np.full((60, 80), 0.6), "looks like metres: nothing is farther away than 0.6; give depth_mm \\* 1000"),
         (np.full((60, 80), 0.6, np.float16), "looks like metres"),
         (torch.full((60, 80), 4.2, dtype=torch.bfloat16), "looks like metres"),
+        (np.full((60, 80), 0.6), r"give depth_mm \* 1000; is it a picture of depth, as a crop is"),
         (np.zeros(5), r"must be an image \[H, W\] of numbers, got \[5\]"),
+        (np.full((60, 80), 200, np.uint8), "of 8 bits, which hold no hand's depth in mm"),
+        ({"depth": 1}, "of numbers, got dict; .* of a folder \\[frame.depth_mm for frame in"),
+        (np.zeros((1, 1, 60, 80)), r"got \[1, 1, 60, 80\] of float64; hrlib.predict also takes images \[T, H, W\]"),
         (np.zeros((4, 5), bool), "got \\[4, 5\\] of bool"),
         (np.zeros((0, 5)), "got \\[0, 5\\]"),
         (np.full((4, 5), "far"), "of numbers"),
@@ -99,7 +105,7 @@ def test_what_does_not(depth, message):
 def test_no_hand_says_why():
     with pytest.raises(NoHandFound, match="no depth between 150 and 1500 mm"):
         predict(np.zeros((240, 320)), CAMERA)
-    with pytest.raises(NoHandFound, match="half of all depths are beyond 8000: are they mm"):
+    with pytest.raises(NoHandFound, match="half of all depths are beyond 8000 mm; check depth_mm"):
         predict(np.full((240, 320), 8000, np.uint16), CAMERA)
     with pytest.raises(NoHandFound, match="no hand in any of 2 frames"):
         predict(np.zeros((2, 240, 320)), CAMERA)
@@ -115,9 +121,11 @@ def test_what_counts_as_a_camera(camera):
 
 
 def test_what_is_no_camera():
-    for camera in ((290.0,), np.eye(4), "kinect"):
-        with pytest.raises(ValueError, match="camera must be a Camera|could not convert"):
+    for camera in ((290.0,), np.eye(5), None, 290.0):
+        with pytest.raises(ValueError, match="camera must be FX FY, FX FY CX CY, or the matrix"):
             as_camera(camera)
+    with pytest.raises(FileNotFoundError):
+        as_camera("kinect.json")
     with pytest.raises(ValueError, match="camera fx must be a finite number"):
         Tracker((-290.0, 290.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="side must be 'right', 'left' or None, got 'links'"):
@@ -234,7 +242,40 @@ def test_a_fit_needs_gradients_whatever_the_caller_has():
 
 
 def test_as_depth_of_saturated_counts():
-    assert as_depth(np.array([[0, 65535]], np.uint16)).tolist() == [[0, 65535]]
+    """The largest number, and what is too far, are marks; but a picture of nothing else has another unit."""
+    assert as_depth(np.array([[500, 65535, 65534]], np.uint16)).tolist() == [[500, 0, 0]]
+    assert as_depth(np.array([[500, 2**31 - 1, -1]], np.int32)).tolist() == [[500, 0, 0]]
+    assert as_depth(np.array([[500, 1e6]])).tolist() == [[500, 0]]
+    assert as_depth(np.array([[0, 50000]], np.uint16)).tolist() == [[0, 50000]]
+
+
+def test_rows_of_numbers_are_an_image_and_colours_are_none():
+    rows = [[500.0, 510.0], [0.0, -1.0], [520.0, 530.0]]
+    assert as_depth(rows).tolist() == [[500, 510], [0, 0], [520, 530]] and module._images(rows) is None
+    assert len(module._images([np.array(rows), np.array(rows)])) == 2
+    with pytest.raises(ValueError, match=r"must be \[H, W\] or \[T, H, W\], got \[4, 5, 3\]: is it in colour"):
+        predict(np.full((4, 5, 3), 500.0), CAMERA)
+
+
+def test_frames_of_another_size_need_another_camera():
+    depth_mm = images()[5]
+    with pytest.raises(
+        ValueError, match="is 160x120 px, but the first frame was 320x240, and one principal point cannot"
+    ):
+        predict([depth_mm, depth_mm[::2, ::2]], CAMERA)
+    tracker = Tracker(CAMERA)
+    tracker(depth_mm)
+    with pytest.raises(ValueError, match="first frame was 320x240"):
+        tracker(depth_mm[::2, ::2])
+    tracker.reset()
+    tracker(depth_mm[::2, ::2])
+
+
+def test_no_hand_but_one_in_another_unit_is_told():
+    with pytest.raises(NoHandFound, match=r"no hand is found, but .* try depth_mm times (\S+), or") as told:
+        predict(images()[5] * np.float32(8), CAMERA)
+    factor = float(re.search(r"times ([\d.]+)", str(told.value))[1])
+    assert factor == pytest.approx(1 / 8, rel=0.1)
 
 
 def test_a_model_of_ones_own():

@@ -369,6 +369,8 @@ def test_refuses_backend():
 )
 def test_points_that_nobody_can_see_are_told(millimetres, unseen):
     points = torch.tensor([millimetres])
+    with pytest.warns(UserWarning, match="u and v of all points are between 0 and 1: they are pixels"):
+        splat_depth(torch.rand(2, 40, 3), 5.0, (120, 120))
     with pytest.warns(
         UserWarning, match=f"no point is within the image of 120 x 120 px and nearer than z = 1 .*{unseen}"
     ):

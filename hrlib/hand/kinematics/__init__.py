@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...support.autograd import for_a_kernel, full_precision
+from ...support.autograd import for_a_kernel, full_precision, require_one_dtype
 from ..rig import HandRig, neutral_rotations
 from . import reference
 
@@ -36,12 +36,13 @@ def forward_kinematics(
         wrist_mm: where the wrist joint is, in the camera frame.
 
     Raises:
-        ValueError: wrong shapes.
+        ValueError: wrong shapes, or several dtypes.
     """
     if rotations.ndim != 3 or rotations.shape[1:] != (16, 4):
         raise ValueError(f"rotations must be quaternions [B, 16, 4] (xyzw), got {list(rotations.shape)}")
     if wrist_mm.shape != (len(rotations), 3):
         raise ValueError(f"wrist_mm must be [B, 3] with B = {len(rotations)}, got {list(wrist_mm.shape)}")
+    require_one_dtype(hand=hand.T_parent_neutral, rotations=rotations, wrist_mm=wrist_mm)
     if for_a_kernel((rotations, wrist_mm), (hand.T_parent_neutral,)):
         return import_module(".cpu", __name__).forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)
     return reference.forward_kinematics(hand.T_parent_neutral, rotations, wrist_mm)

@@ -11,7 +11,7 @@ from importlib import import_module
 from jaxtyping import Float
 from torch import Tensor
 
-from ...support.autograd import for_a_kernel, full_precision
+from ...support.autograd import for_a_kernel, full_precision, require_one_dtype
 from ..rig import HandRig
 from . import reference
 
@@ -42,13 +42,14 @@ def skin(
         M: `skinning_transforms`.
 
     Raises:
-        ValueError: wrong shapes.
+        ValueError: wrong shapes, or several dtypes.
     """
     if points.shape[-1] != 3 or points.ndim not in (2, 3) or weights.shape != (points.shape[-2], M.shape[1]):
         raise ValueError(
             f"points must be [N, 3] or [B, N, 3] and weights [N, {M.shape[1]}], "
             f"got {list(points.shape)} and {list(weights.shape)}"
         )
+    require_one_dtype(points=points, weights=weights, M=M)
     if points.ndim == 2 and for_a_kernel((points, M), (weights,)):
         return import_module(".cpu", __name__).skin(points, weights, M)
     return reference.skin(points, weights, M)

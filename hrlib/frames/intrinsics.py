@@ -1,0 +1,129 @@
+"""A camera's numbers in the forms in which libraries and SDKs hand them out: tuples, matrices, dictionaries, files of these."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from ..support.decoding import read_array, read_arrays
+from ..support.files import read_whole
+
+FORMS = "FX FY, FX FY CX CY, or the matrix [3, 3] that has them"
+# keys, in small letters without _ and -, below which a matrix stands: of ROS, OpenCV, Open3D, OAK-D, Record3D and data sets
+MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "intrinsics", "intrinsic", "mtx", "kdepth", "depthintrinsics")
+# keys of the four numbers, likewise: RealSense has ppx and ppy
+NUMBERS = (("fx", "focalx"), ("fy", "focaly"), ("cx", "ppx", "u0"), ("cy", "ppy", "v0"))
+MOST_BYTES = 2**20  # of a text file with a camera's numbers
+LEAST_PX = 1.0  # of a matrix's focal lengths
+SKEW = 0.01  # of the focal length: more than any lens has
+
+
+def camera_numbers(given: object) -> tuple[float, ...]:
+    """(fx, fy) or (fx, fy, cx, cy), px, from what another library says of its camera.
+
+    Args:
+        given: 2 or 4 numbers; the matrix [3, 3], [3, 4] or [4, 4], its 9, 12 or 16 numbers, by rows or by columns; or a mapping
+            that has them (keys fx, fy, cx or ppx, cy or ppy; K, camera_matrix, intrinsic_matrix, ...), at any depth.
+
+    Raises:
+        ValueError: there are no such numbers in it, or those of several cameras.
+    """
+    found = dict.fromkeys(_found(given)) if isinstance(given, Mapping) else {_of_array(given): None}
+    if len(found) != 1:
+        several = " and ".join(" ".join(f"{x:g}" for x in numbers) for numbers in found)
+        what = f"several cameras ({several})" if found else f"no camera's numbers below {', '.join(map(str, given))}"
+        raise ValueError(f"camera has {what}; give those of the depth image: {FORMS}")
+    return next(iter(found))
+
+
+def read_camera(path: str | Path) -> tuple[float, ...]:
+    """`camera_numbers` of a file: JSON, YAML (OpenCV's and ROS's too), a text of numbers, .npy or .npz.
+
+    Raises ValueError or OSError, which name the file.
+    """
+    path = Path(path)
+    try:
+        return camera_numbers(_content(path))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        named = str(error) if str(path) in str(error) else f"{path}: {error}"
+        raise ValueError(named) from error
+
+
+def _content(path: Path) -> object:
+    if path.suffix.lower() in (".npy", ".npz"):
+        return read_array(path) if path.suffix.lower() == ".npy" else read_arrays(path)
+    text = read_whole(path, MOST_BYTES).decode("utf-8", errors="replace")
+    try:
+        return np.array(text.replace(",", " ").split(), float)
+    except ValueError:
+        pass
+    if path.suffix.lower() == ".json":
+        return json.loads(text)
+    lines = ["" if line.startswith("%") else line for line in text.splitlines()]  # OpenCV's %YAML:1.0 is no YAML
+    return yaml.load("\n".join(lines), _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which OpenCV's matrices are plain mappings, and which no alias can make longer than its file."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("has aliases (*), which are not read here")
+        return super().compose_node(parent, index)
+
+
+def _matrix_node(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix_node)
+
+
+def _found(given: object) -> Iterator[tuple[float, ...]]:
+    """The numbers of each camera in a mapping; of a part named after depth alone if there is one."""
+    if isinstance(given, list | tuple):
+        for part in given:
+            yield from _found(part)
+    if not isinstance(given, Mapping):
+        return
+    by_key = {str(key).lower().replace("_", "").replace("-", ""): value for key, value in given.items()}
+    numbers = [next((by_key[key] for key in keys if key in by_key), None) for keys in NUMBERS]
+    if None not in numbers[:2]:
+        yield _of_array(numbers if None not in numbers else numbers[:2])
+        return
+    for key in MATRICES:
+        if key in by_key and (matrix := _matrix_in(by_key[key])) is not None:
+            yield _of_array(matrix)
+            return
+    of_depth = [value for key, value in by_key.items() if "depth" in key and list(_found(value))]
+    for value in of_depth or by_key.values():
+        yield from _found(value)
+
+
+def _matrix_in(value: object) -> object | None:
+    """The numbers of a matrix: a list, an array, or a mapping with its data."""
+    value = value.get("data", value) if isinstance(value, Mapping) else value
+    return None if isinstance(value, Mapping | str) else value
+
+
+def _of_array(given: object) -> tuple[float, ...]:
+    try:
+        numbers = np.asarray(given, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"camera must be {FORMS}, got {given!r}") from error
+    if numbers.shape in ((2,), (4,)):
+        return tuple(numbers.tolist())
+    if numbers.shape in ((9,), (12,), (16,)):
+        numbers = numbers.reshape({9: (3, 3), 12: (3, 4), 16: (4, 4)}[len(numbers)])
+    if numbers.shape not in ((3, 3), (3, 4), (4, 4)):
+        raise ValueError(f"camera must be {FORMS}, got shape {list(numbers.shape)}")
+    K = numbers[:3, :3]
+    K = K.T if (K[:2, 2] == 0).all() and (K[2, :2] != 0).any() else K  # Open3D and Record3D store it by columns
+    pixels = min(K[0, 0], K[1, 1]) > LEAST_PX  # the inverse of a matrix has the same zeros
+    if not (pixels and (K[2] == (0, 0, 1)).all() and K[1, 0] == 0 and abs(K[0, 1]) <= SKEW * abs(K[0, 0])):
+        raise ValueError(
+            f"camera must be a matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {numbers.round(3).tolist()}"
+        )
+    return tuple(K[(0, 1, 0, 1), (0, 1, 2, 2)].tolist())
