@@ -1,4 +1,4 @@
-"""The pose of each frame by Gauss-Newton (`hrlib predict --fit`) beside Adam on nearly the same energy: errors and time.
+"""The pose of each frame by Gauss-Newton (as `hrlib predict` does) beside Adam on nearly the same energy: errors and time.
 
 Writes benchmarks/results/fit.json. Both begin at the base model's five views, told the shape that it sees, of the first test
 frames of each development person; ours also at a single view. One thread. Time is that of the processor, which other programs
