@@ -59,9 +59,12 @@ UNEVEN = 0.3  # share of the scenes with uneven surfaces
 LOOK_PX = 5  # so far aside a sensor's pixel may see: half the widest window that stereo matches
 FLYING_MM = 40.0  # a measurement farther from every surface belongs to none; twice the worst noise on a hand
 EXACT = 0.08  # share of the scenes that no sensor spoils
-SHOWS_SIDE = 0.4  # cosine between the palm's normal and the line of sight, from which palm or back can be told
-SEEN_SHARE = 0.6  # of the hand, needed for the same
-SEEN_PX = 120  # of the hand in an image of SIZE, needed for the same
+# A hand shows its palm or back, and so its side, if the palm's normal and the line of sight are less than 60 degrees apart:
+# seen from the thumb's side or along the fingers, a left hand looks as a right one does. Half of it must be within the image,
+# measured and hidden by nothing, in so many pixels of an image of SIZE; and a hand of the other side must not be there
+SHOWS_SIDE = 0.5  # cosine of these 60 degrees
+SEEN_SHARE = 0.5
+SEEN_PX = 120
 LEAST_SHARE = 0.3  # of the hand's outline that is seen; surroundings that hide more are left out
 ATTEMPTS = 3  # to draw a scene in which enough of the hand is seen
 LEAST_PX = 50  # of a hand in an image of SIZE: fewer are no hand
@@ -575,7 +578,7 @@ def _measured(scene: Composed, random: np.random.Generator) -> tuple:
         label = np.where(label == HAND, np.uint8(ELSE), label)
     whole = (scene.hand_mm > 0).sum() / max(scene.inside, 1e-3)
     clear = seen.sum() >= SEEN_SHARE * whole and seen.sum() >= SEEN_PX * factor
-    rival = not scene.same_side and (second & (label == HAND)).sum() > 0.5 * seen.sum()
+    rival = not scene.same_side and (second & (label == HAND)).sum() >= LEAST_PX * factor
     shows_side = hand and clear and abs(scene.facing) > SHOWS_SIDE and not rival
     at_border = hand and scene.inside < 0.99
     return depth, label, scene.intrinsics, hand, hand and scene.right, shows_side, at_border
