@@ -97,11 +97,12 @@ class RefineOptions:
 
     # best; paper (Eq. 1, weights and point cloud); depth (the same with the depth term alone).
     recipe: Literal["best", "paper", "depth"] = "best"
-    # checkpoint to begin with, by default the shipped base model.
+    # checkpoint to begin with, or a folder that hrlib pretrain has written; by default the shipped base model.
     model: Path | None = None
     # module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
     network: str | None = None
-    # rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
+    # rigged hand that the model was trained with, .safetensors, .glb or .gltf; by default the one beside the model, or else
+    # the template.
     hand: Path | None = None
     # use only the first images, at most this many.
     frames: int | None = None
@@ -153,10 +154,6 @@ def refine(
         check_only: only say what the frames are like; exit status 1 where they are refused.
         anyway: refine frames that the check refuses.
     """
-    from .hand.gltf import hand_from_file
-    from .hand.rig import load_hand
-    from .network.checkpoint import load_network
-    from .network.model import built
     from .personal.first_look import first_look
     from .personal.run import RunOptions, checked, refine_checked
     from .refine import check_run
@@ -165,17 +162,13 @@ def refine(
 
     _tell(source)
     settings = learning.settings(source.masks is not None or source.colour is not None)
-    hand = load_hand() if learning.hand is None else hand_from_file(learning.hand)
-    if learning.network is None or learning.model is not None:
-        start = learning.model or paths.BASE_MODEL
-        (net, training), began = load_network(hand, start, learning.network), start.name
-    else:
-        net, training, began = built(learning.network), {}, learning.network
+    net, hand, known = _model(learning.model, learning.hand, learning.network)
+    began = (learning.network or paths.BASE_MODEL.name) if learning.model is None else learning.model.name
     source.frames(limit=learning.frames)  # says what is wrong with the options, before anything takes time
     with alone_in(out):
         if not check_only:
             check_run(net, hand, settings, out)
-        look = first_look(source.frames(limit=learning.frames), net, hand, side, training.get("side"))
+        look = first_look(source.frames(limit=learning.frames), net, hand, side, known)
         _warn(look.doubts)
         side, frames = look.side, source.frames(look.side, learning.frames)
         run = RunOptions(
@@ -190,7 +183,6 @@ def refine(
             print(text)
         print(f"refine: {len(result.after)} frames, recipe {learning.recipe}; look at {result.files['report.html']}")
         known = f"{_of_source(source)}--model {out}"
-        known += "" if learning.hand is None else f" --hand {learning.hand}"
         known += "" if learning.network is None else f" --network {learning.network}"
         print(f"next: hrlib predict NEW_FRAMES {known} --out joints.csv")
     return 0
@@ -213,27 +205,24 @@ def predict(
     Args:
         out: CSV file for frame, joint, x_mm, y_mm, z_mm (camera frame: right, down, forward) and confidence (0 to 1).
         side: which hand it is; by default the model's, and without --model the one that explains the frames better.
-        model: folder that hrlib refine has written, or a checkpoint; without it, the shipped base model.
+        model: folder that hrlib refine or hrlib pretrain has written, or a checkpoint; without it, the shipped base model.
         json: JSON file for the same, with the reasons why frames are left out.
         fit: fit each predicted pose to its image; without it, joints are a third worse and come in two thirds of the time.
         network: module:function that makes a network of your own (hrlib.network.model); --model has its weights, if any.
-        hand: rigged hand that the model was trained with, .safetensors, .glb or .gltf, by default the template.
+        hand: rigged hand that the model was trained with, .safetensors, .glb or .gltf; by default the one beside the model, or
+            else the template.
     """
     from statistics import median
 
     from tqdm import tqdm
 
-    from .hand.gltf import hand_from_file
-    from .hand.rig import load_hand
     from .personal.first_look import first_look
     from .personal.joint_files import joint_files
     from .personal.track import from_mirror, track
-    from .refine.saved import refined_side
     from .support.parallel import cores
 
     _tell(source)
-    net, rig = _model(model, load_hand() if hand is None else hand_from_file(hand), network)
-    known = refined_side(model) if model is not None and model.is_dir() else None
+    net, rig, known = _model(model, hand, network)
     look = first_look(source.frames(), net, rig, side, known)
     _warn(look.doubts)
     (net, rig), frames, side = look.told(net, rig), source.frames(look.side), look.side
@@ -283,28 +272,23 @@ def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
     Args:
         out: the file; its input is any number of crops' depth images, its first output the 21 joints about each crop's
             centre.
-        model: folder that hrlib refine has written; without it, the shipped base model.
+        model: folder that hrlib refine or hrlib pretrain has written, or a checkpoint; without it, the shipped base model.
         cube_mm: edge of the cube that frames are cropped to.
     """
-    from .hand.rig import load_hand
     from .network.onnx import export_onnx
 
-    export_onnx(out, *_model(model, load_hand()), cube_mm)
+    net, hand, _ = _model(model)
+    export_onnx(out, net, hand, cube_mm)
     print(f"export: {out}, {out.stat().st_size / 1e6:.1f} MB; inputs and outputs: see hrlib.network.onnx")
     return 0
 
 
-def _model(folder: Path | None, hand, network: str | None = None):
-    """Network and hand of a folder that `refine` has written, or of a checkpoint; None: base model or your own network."""
-    from .network.checkpoint import load_network
-    from .network.model import built
-    from .refine.saved import load_refined
+def _model(path: Path | None, hand: Path | None = None, network: str | None = None):
+    """Network, hand and side of a model; see `load_model`."""
+    from .hand.from_file import hand_from_file
+    from .refine.saved import load_model
 
-    if folder is not None and folder.is_file():
-        return load_network(hand, folder, network)[0], hand
-    if folder is not None:
-        return load_refined(folder, hand, network)
-    return (load_network(hand)[0] if network is None else built(network)), hand
+    return load_model(path, None if hand is None else hand_from_file(hand), network)
 
 
 @dataclass(frozen=True)
@@ -387,7 +371,7 @@ def live(
 
     Args:
         side: which hand it is; by default the model's, or what the first images say.
-        model: folder that hrlib refine has written; without it, the shipped base model.
+        model: folder that hrlib refine or hrlib pretrain has written; without it, the shipped base model.
         fit: fit each predicted pose to its image; without it, joints are worse and come faster.
         out: folder for what is recorded, each recording in a new folder.
     """

@@ -1,6 +1,8 @@
 """The hand in the browser: a folder with the page beside this script and the data of the hand, without Python or network.
 
-    python docs/hand_page/write.py [FOLDER]        (`make hand`: build/hand_page; `make site` puts it into the site)
+    python docs/hand_page/write.py [FOLDER [HAND]]        (`make hand`: build/hand_page; `make site` puts it into the site)
+
+HAND is a rigged hand of your own, whose bones are found by their names; by default the template is shown.
 
 The data are a script, for a page that is opened as a file may load nothing else.
 """
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from hrlib.frames.crop import IMAGE_SIZE
+from hrlib.hand.from_file import hand_from_file
 from hrlib.hand.joints import FINGERS, JOINT_NAMES, PARENTS, POINT_ORDER, POINT_PARENTS, TIP_PARENTS
 from hrlib.hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, rest_angles
 from hrlib.hand.rig import HandRig, load_hand
@@ -29,12 +32,12 @@ SOURCES = ("index.html", "hand.css", "hand.js")
 CUBE_MM = 250.0
 
 
-def write_page(folder: Path) -> None:
-    """Copy the page to `folder` and write `hand_data.js` beside it."""
+def write_page(folder: Path, hand: HandRig | None = None) -> None:
+    """Copy the page to `folder` and write `hand_data.js` of the hand, by default the template, beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SOURCES:
         shutil.copyfile(HERE / name, folder / name)
-    script = f"const HAND_DATA = {json.dumps(page_data(load_hand()))};\n"
+    script = f"const HAND_DATA = {json.dumps(page_data(hand or load_hand()))};\n"
     write_bytes_atomically(folder / "hand_data.js", script.encode())
 
 
@@ -74,5 +77,5 @@ def _base64(values, kind: str) -> str:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else BUILD / "hand_page"
-    write_page(target)
+    write_page(target, hand_from_file(sys.argv[2]) if len(sys.argv) > 2 else None)
     print(f"the hand: {target / 'index.html'}")

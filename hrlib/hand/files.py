@@ -1,5 +1,7 @@
 """A hand as a file for other programs: glTF with bones, and PLY."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pygltflib as gl
 import roma
@@ -33,10 +35,24 @@ def as_glb(hand: HandRig, side: str = "right") -> bytes:
     T_rest = mirror @ roma.Rigid(axes, places).to_homogeneous().detach().numpy() @ mirror
     faces = hand.faces.numpy()[:, :: -1 if left else 1]  # a mirrored triangle is seen from its other side
     vertices = hand.vertices_mm.detach().numpy() @ mirror[:3, :3] / 1000
-    return _glb(hand.name, T_rest, vertices, faces, hand.weights.detach().numpy())
+    bones = list(zip(NAMES, BONE_PARENTS, T_rest, strict=True))
+    return skinned_glb(hand.name, bones, (vertices, faces, hand.weights.detach().numpy()))
 
 
-def _glb(name: str, T_rest: np.ndarray, vertices: np.ndarray, faces: np.ndarray, weights: np.ndarray) -> bytes:
+def skinned_glb(
+    name: str,
+    bones: Sequence[tuple[str, int, Float[np.ndarray, "4 4"]]],
+    mesh: tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3"], Float[np.ndarray, "V bones"]],
+) -> bytes:
+    """Any skin as a glTF 2.0 file (.glb), four weights a vertex.
+
+    Args:
+        name: of the mesh.
+        bones: name, number of the parent (-1: none) and place at rest of each, in the unit of the mesh.
+        mesh: vertices (in metres, as glTF has them), triangles, and weights of as many bones, from the first on.
+    """
+    vertices, faces, weights = mesh
+    T_rest = np.array([T for _, _, T in bones])
     file, data = gl.GLTF2(asset=gl.Asset(version="2.0", generator=f"hrlib {__version__}")), bytearray()
 
     def store(array: np.ndarray, target: int | None = None, **limits) -> int:
@@ -60,19 +76,20 @@ def _glb(name: str, T_rest: np.ndarray, vertices: np.ndarray, faces: np.ndarray,
         JOINTS_0=store(np.where(weight > 0, joint, 0).astype("u1"), gl.ARRAY_BUFFER),
         WEIGHTS_0=store((weight / weight.sum(1, keepdims=True)).astype("<f4"), gl.ARRAY_BUFFER),
     )
-    corners = store(faces.astype("<u2").reshape(-1, 1), gl.ELEMENT_ARRAY_BUFFER)
+    corners = store(faces.astype("<u2" if len(vertices) < 2**16 else "<u4").reshape(-1, 1), gl.ELEMENT_ARRAY_BUFFER)
     # glTF stores matrices by columns
     inverse = store(np.linalg.inv(T_rest).transpose(0, 2, 1).reshape(-1, 16).astype("<f4"))
     file.materials.append(gl.Material(name="skin", pbrMetallicRoughness=gl.PbrMetallicRoughness(**SKIN)))
     triangles = gl.Primitive(attributes=attributes, indices=corners, mode=gl.TRIANGLES, material=0)
     file.meshes.append(gl.Mesh(name=name, primitives=[triangles]))
-    for i, parent in enumerate(BONE_PARENTS):
-        T = T_rest[i] if parent < 0 else np.linalg.inv(T_rest[parent]) @ T_rest[i]
-        children = [k for k, p in enumerate(BONE_PARENTS) if p == i]
-        file.nodes.append(gl.Node(name=NAMES[i], matrix=T.T.ravel().tolist(), children=children))
+    for i, (bone, parent, T) in enumerate(bones):
+        T = T if parent < 0 else np.linalg.inv(T_rest[parent]) @ T
+        children = [k for k, (_, p, _) in enumerate(bones) if p == i]
+        file.nodes.append(gl.Node(name=bone, matrix=T.T.ravel().tolist(), children=children))
     file.nodes.append(gl.Node(name=name, mesh=0, skin=0))
-    file.skins.append(gl.Skin(inverseBindMatrices=inverse, joints=list(range(len(NAMES))), skeleton=0))
-    file.scenes.append(gl.Scene(nodes=[0, len(NAMES)]))
+    file.skins.append(gl.Skin(inverseBindMatrices=inverse, joints=list(range(len(bones))), skeleton=0))
+    roots = [i for i, (_, parent, _) in enumerate(bones) if parent < 0]
+    file.scenes.append(gl.Scene(nodes=[*roots, len(bones)]))
     file.scene = 0
     file.buffers.append(gl.Buffer(byteLength=len(data)))
     file.set_binary_blob(bytes(data))

@@ -5,20 +5,21 @@ Any hand with bones can be used once a map says which bone is which joint. The m
 """
 
 import base64
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from pygltflib import GLTF2, TRIANGLES, Attributes, Mesh, Skin
+from jaxtyping import Float
+from pygltflib import GLTF2, TRIANGLES, Attributes, Mesh, Node, Skin
+from scipy.spatial.transform import Rotation
 
 from ..support.checks import SIDES, require_one_of
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
-from .rig import HandRig, build_rig, check_hand, load_hand
+from .mesh_rig import MAINLY, SkinnedMesh, rig_of
+from .rig import HandRig
 
 # The thumb has no bone before its metacarpal; the other fingers' metacarpals are the palm, which moves with the wrist.
 WEBXR_BONES = {
@@ -36,62 +37,39 @@ for _finger in FINGERS[1:]:
 FINGER_WORDS = {"thumb": "thumb", "index": "index", "middle": "middle", "ring": "ring", "pinky": "pinky|little"}
 PARTS = ("base", "middle", "far", "tip")
 # words of anatomy in the order of a finger's bones; bones without any are told by their numbers
-PART_WORDS = ("metacarpal|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end")
+PART_WORDS = ("meta|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end")
 
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
 COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-OVERSAMPLING = 8  # points drawn for each that is kept: enough for an even cloud
-MAINLY = 0.5  # weight above which a vertex counts as a bone's own
+ARM = 16  # in place of a joint: bones before the wrist
+EVEN = 1.02  # factor by which scales may differ and still be rounded
+TIP_REACH = 0.5  # of the bone before: skin beyond a fourth bone that reaches less far makes it a finger's tip
+NO_SKIN = "{} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
 # what a file may require: kinds of extensions that change colours alone, and whole numbers as coordinates, which are read
 HARMLESS = ("KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_", "KHR_mesh_quantization")
-HAND_MM = (100.0, 300.0)  # from the wrist to the tip of the middle finger: a child's and a giant's
 
 
-def hand_from_file(path: str | Path, bones: str | Path | None = None, side: str = "right") -> HandRig:
-    """The hand in a rigged .glb or .gltf file, or in an asset file of ours (.safetensors).
-
-    Args:
-        path: the file.
-        bones: a JSON file {"wrist": "Hand_R", "index_base": ["Index1", "Index0"], ...}, see `load_gltf`; None finds bones by
-            their names (`bones_by_name`).
-        side: of a glTF's hand; "left" is mirrored.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no hand, or its bones are not found.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".safetensors":
-        return load_hand(path)
-    if bones is None:
-        gltf = _open(path)
-        skins = [[str(gltf.nodes[i].name) for i in skin.joints] for skin in gltf.skins or ()]
-        if not skins:
-            raise ValueError(
-                f"{path} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
-            )
-        return load_gltf(path, bones_by_name(max(skins, key=len), side), side=side)
-    try:
-        named = json.loads(Path(bones).read_text(encoding="utf-8"))
-        named = {str(joint): tuple(bone) if isinstance(bone, list) else str(bone) for joint, bone in named.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f'{bones} is no map of bones ({error}); write JSON: {{"wrist": "Hand_R", ...}}') from error
-    return load_gltf(path, named, side=side)
-
-
-def bones_by_name(names: Iterable[str], side: str = "right") -> dict[str, str | tuple[str, ...]]:
+def bones_by_name(
+    names: Iterable[str], side: str = "right", tips: Collection[str] | None = None
+) -> dict[str, str | tuple[str, ...]]:
     """Which bone is which joint, by the words in the bones' names, as `load_gltf` takes it.
 
     Our own names and WebXR's are known. Else a bone belongs to the finger it is named after. A finger's bones are in order by
     anatomy (metacarpal, proximal, intermediate, distal, tip) or by number. Three are base, middle and far; a fourth is the
-    tip. Metacarpals move with the wrist, but the thumb's is its base. Bones of the other side are left aside.
+    tip, unless `tips` says that it is none: then the first one is in the palm. Metacarpals move with the wrist, but the
+    thumb's is its base. Bones of the other side are left aside.
+
+    Args:
+        names: of all bones.
+        side: of the hand.
+        tips: bones at the ends of fingers, where that is known.
 
     Raises:
         ValueError: a finger has too few or too many bones, or there is no hand or wrist; names what there is.
     """
-    other = "left" if side == "right" else "right"
-    names = [name for name in names if not re.search(rf"{other}|(?:^|[._ -]){other[0]}(?:$|[._ -])", name.lower())]
+    other, everything = "left" if side == "right" else "right", list(names)
+    names = [name for name in everything if not _of_side(name, other)]
     if set(JOINT_NAMES) <= set(names):
         return {point: point for point in (*JOINT_NAMES, *TIP_NAMES) if point in names}
     wanted = {bone for named in WEBXR_BONES.values() for bone in ((named,) if isinstance(named, str) else named)}
@@ -109,7 +87,12 @@ def bones_by_name(names: Iterable[str], side: str = "right") -> dict[str, str | 
         if finger != "thumb":
             palm += [name for name in ordered if _place_along_finger(name)[0] == 0]
             ordered = [name for name in ordered if name not in palm]
+        numbered = _place_along_finger(ordered[-1])[0] == len(PART_WORDS) if ordered else False
+        if len(ordered) == 4 and numbered and tips is not None and ordered[3] not in tips:
+            palm.append(ordered.pop(0))
         if len(ordered) not in (3, 4):
+            if not ordered and any(re.search(FINGER_WORDS[finger], name.lower()) for name in everything):
+                raise ValueError(f"the {finger}'s bones are named after the {other} hand; say so (--side {other})")
             raise ValueError(
                 f"the {finger} must have three bones and maybe a tip, got {ordered or 'none'} of {sorted(names)}; "
                 "say which bone is which joint in a file (--bones)"
@@ -118,6 +101,13 @@ def bones_by_name(names: Iterable[str], side: str = "right") -> dict[str, str | 
     if not wrist:
         raise ValueError(f"no bone of the {side} hand or wrist among {sorted(names)}; name it in a file (--bones)")
     return {"wrist": (min(wrist, key=len), *palm)} | found
+
+
+def _of_side(name: str, side: str) -> bool:
+    """Whether a bone is named after this side: Left, hand.L, l_hand, lHand."""
+    initial = side[0]
+    marked = re.search(rf"{side}|(?:^|[._ -]){initial}(?:$|[._ -])", name.lower())
+    return bool(marked or re.search(rf"(?:^|[._ -])[{initial}{initial.upper()}](?=[A-Z][a-z])", name))
 
 
 def _place_along_finger(name: str) -> tuple[int, int]:
@@ -130,28 +120,28 @@ def _place_along_finger(name: str) -> tuple[int, int]:
 def load_gltf(
     path: str | Path,
     bones: Mapping[str, str | tuple[str, ...]],
-    unit_mm: float = 1000.0,
+    unit_mm: float | None = None,
     cloud_points: int = 2048,
     side: str = "right",
     dtype: torch.dtype = torch.float32,
 ) -> HandRig:
-    """The hand in a .glb or .gltf file.
+    """The hand in a .glb or .gltf file, made a rig by `mesh_rig.rig_of`.
 
-    Joints are where the bones are when the mesh is in its bind pose (the inverses of inverseBindMatrices). Tips are where
-    the skin ends, as on the template, because rigs put their tip bones at various depths inside the finger. Vertices that
-    a file repeats along texture seams become one. The cloud P is `sample_surface`'s. A scale of the armature's nodes counts.
+    Joints are where the bones are when the mesh is in its bind pose (the inverses of inverseBindMatrices). A scale or mirror
+    of the armature's nodes counts. All meshes of the hand's skin are read. An arm or body with bones of its own is cut off.
 
     Args:
         bones: the bone of each of the 16 joints and, if there are such, of tips. Of several bones the first turns at the
             joint, the others move with it. A tip's bone moves with its finger's far joint; a bone that is not named moves
-            with its nearest ancestor that is, or with the wrist.
-        unit_mm: millimetres per unit of the file's mesh (glTF's own unit is the metre).
+            with its nearest ancestor that is, or with the wrist. What hangs on bones before the wrist is cut off.
+        unit_mm: millimetres of one unit of the file; None: metres, centimetres or millimetres, whichever makes a hand of it.
+        cloud_points: of P.
         side: "left" mirrors the mesh into the right hand that this project poses.
 
     Raises:
         FileNotFoundError: there is no file.
-        ValueError: it is no glTF, has no skinned triangles, lacks bones or files, requires an unknown extension, or shows a
-            hand of the other side or of no hand's size.
+        ValueError: it is no glTF, has no skinned triangles, lacks bones or files, requires an unknown extension, has bones of
+            uneven scale, or shows a hand of the other side or of no hand's size.
     """
     path = Path(path)
     require_one_of(SIDES, side=side)
@@ -164,64 +154,47 @@ def load_gltf(
     bones = {point: (named,) if isinstance(named, str) else tuple(named) for point, named in bones.items()}
     gltf = _open(path)
     try:
-        hand = _hand_of(gltf, path, bones, unit_mm, cloud_points, side)
-        check_hand(hand)
+        mesh, mirrored = _hand_of(gltf, path, bones)
+        hand = rig_of(mesh.mirrored() if (side == "left") != mirrored else mesh, unit_mm, cloud_points)
     except Exception as error:  # a damaged file's indices and numbers lead anywhere
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
         text = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"{path}: no hand can be made of its parts ({text}); check unit_mm, or export it again"
+            f"{path}: no hand can be made of it: {text}"
+            if isinstance(error, ValueError)
+            else f"{path}: no hand can be made of its parts ({text}); export it again"
         ) from error
     return hand.to(dtype)
 
 
-def _hand_of(
-    gltf: GLTF2, path: Path, bones: Mapping[str, tuple[str, ...]], unit_mm: float, cloud_points: int, side: str
-) -> HandRig:
-    mesh, skin = _skinned_mesh(gltf, path, [bone for named in bones.values() for bone in named])
-    vertices, faces, bone_weights = _read_mesh(gltf, path, mesh, len(skin.joints))
-    heads, scale_mm = _bone_heads(gltf, path, skin), unit_mm * _scale_of_scene(gltf, path, skin)
-    if side == "left":
-        vertices, heads = vertices * [-1, 1, 1], heads * [-1, 1, 1]
-        faces = faces[:, ::-1]  # a mirrored triangle is seen from its other side
-    weights = bone_weights @ np.eye(16)[_joint_of_each_bone(gltf, skin, bones)]
-    weights /= weights.sum(1, keepdims=True)
-    vertices, faces, weights = _weld(vertices * scale_mm, faces, weights)
-    names = [gltf.nodes[node].name for node in skin.joints]
-    ends = {point: scale_mm * heads[names.index(named[0])] for point, named in bones.items()}
-    joints = np.array([ends[joint] for joint in JOINT_NAMES])
-    tips = _tips_on_skin(path, vertices, weights, joints, ends)
-    _check_length(path, np.linalg.norm(tips[2] - joints[0]), unit_mm)
-    cloud = sample_surface(vertices, faces, cloud_points)
-    return build_rig(path.stem, (vertices, faces.copy(), weights), joints, tips, cloud)
+def _hand_of(gltf: GLTF2, path: Path, bones: Mapping[str, tuple[str, ...]]) -> tuple[SkinnedMesh, bool]:
+    """The hand as its bones move it, in the file's unit, and whether the armature mirrors it."""
+    meshes, skin = _skinned_meshes(gltf, path, [bone for named in bones.values() for bone in named])
+    vertices, faces, bone_weights = _read_meshes(gltf, path, meshes, len(skin.joints))
+    inverse = _inverse_binds(gltf, path, skin)
+    named = {bone for several in bones.values() for bone in several}
+    scale, mirrored = _scale_of_scene(gltf, path, skin, inverse, named)
+    joint_of = _joint_of_each_bone(gltf, skin, bones)
+    weights = bone_weights @ np.eye(ARM + 1)[joint_of]
+    vertices, faces, weights = _without_arm(path, vertices, faces, weights)
+    names, heads = [gltf.nodes[node].name for node in skin.joints], np.linalg.inv(inverse)[:, :3, 3]
+    ends = {point: scale * heads[names.index(several[0])] for point, several in bones.items()}
+    return SkinnedMesh(path.stem, scale * vertices, faces, weights, ends), mirrored
 
 
-def sample_surface(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"], count: int, seed: int = 0
-) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, "N 3"]]:
-    """Triangle and barycentric coordinates of `count` points evenly over a mesh. Same seed, same points.
-
-    Eight times as many points are drawn with equal chance for equal area. Then each chosen point is the one farthest from
-    all chosen before (Eldar et al., "The farthest point strategy for progressive image sampling", 1997): no two are close,
-    and no part of the surface is far from all.
-    """
-    if count < 1:
-        raise ValueError(f"count (cloud_points) must be at least 1, got {count}")
-    corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    random = np.random.default_rng(seed)
-    face = random.choice(len(faces), size=OVERSAMPLING * count, p=area / area.sum())
-    a, b = random.random((2, len(face)))
-    root = np.sqrt(a)  # uniform over the triangle (Osada et al., "Shape distributions", 2002)
-    bary = np.stack([1 - root, root * (1 - b), root * b], 1)
-    points = np.einsum("nk,nkc->cn", bary, corners[face])
-    chosen = np.zeros(count, np.int64)
-    distance = np.full(len(face), np.inf)
-    for i in range(1, count):
-        distance = np.minimum(distance, ((points - points[:, chosen[i - 1], None]) ** 2).sum(0))
-        chosen[i] = distance.argmax()
-    return face[chosen], bary[chosen]
+def _without_arm(
+    path: Path, vertices: np.ndarray, faces: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The hand's part of a mesh whose last column of weights is that of the arm; the other columns remain."""
+    total = weights.sum(1)
+    kept = faces[(weights[:, ARM] <= MAINLY * total)[faces].all(1)]
+    index, corners = np.unique(kept, return_inverse=True)
+    if not len(index):
+        raise ValueError(f"{path}: no skin hangs on the hand's bones; check the joint map")
+    if not (total[index] > 0).all():
+        raise ValueError(f"{path}: {(total[index] <= 0).sum()} vertices hang on no bone; paint their weights")
+    return vertices[index], corners.reshape(-1, 3), weights[index, :ARM]
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------
@@ -242,25 +215,27 @@ def _open(path: Path) -> GLTF2:
     return gltf
 
 
-def _skinned_mesh(gltf: GLTF2, path: Path, wanted: list[str]) -> tuple[Mesh, Skin]:
-    """The mesh and skin whose bones have all the wanted names; a file may hold several."""
+def _skinned_meshes(gltf: GLTF2, path: Path, wanted: list[str]) -> tuple[list[Mesh], Skin]:
+    """The skin whose bones have all the wanted names, and all meshes that hang on it; a file may hold several skins."""
     skinned = [node for node in gltf.nodes if node.mesh is not None and node.skin is not None]
     if not skinned:
-        raise ValueError(
-            f"{path} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
-        )
-    bones = [[gltf.nodes[i].name for i in gltf.skins[node.skin].joints] for node in skinned]
+        raise ValueError(NO_SKIN.format(path))
+    skins = sorted({node.skin for node in skinned})
+    bones = [[gltf.nodes[i].name for i in gltf.skins[skin].joints] for skin in skins]
     missing = [[bone for bone in wanted if bone not in names] for names in bones]
-    best = min(range(len(skinned)), key=lambda i: len(missing[i]))
+    best = min(range(len(skins)), key=lambda i: len(missing[i]))
     if missing[best]:
         raise ValueError(f"{path} lacks the bones {missing[best]} of the map; it has {sorted(map(str, bones[best]))}")
-    return gltf.meshes[skinned[best].mesh], gltf.skins[skinned[best].skin]
+    meshes = sorted({node.mesh for node in skinned if node.skin == skins[best]})
+    return [gltf.meshes[mesh] for mesh in meshes], gltf.skins[skins[best]]
 
 
-def _read_mesh(gltf: GLTF2, path: Path, mesh: Mesh, bone_count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All primitives of a mesh: vertices [V, 3] in the file's unit, faces [F, 3], weights [V, bones]."""
+def _read_meshes(
+    gltf: GLTF2, path: Path, meshes: list[Mesh], bone_count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All primitives of meshes: vertices [V, 3] in the file's unit, faces [F, 3], weights [V, bones]."""
     vertices, faces, weights, first = [], [], [], 0
-    for primitive in mesh.primitives:
+    for primitive in (primitive for mesh in meshes for primitive in mesh.primitives):
         has = primitive.attributes
         if primitive.mode not in (None, TRIANGLES) or has.JOINTS_0 is None or has.WEIGHTS_0 is None:
             raise ValueError(
@@ -276,10 +251,7 @@ def _read_mesh(gltf: GLTF2, path: Path, mesh: Mesh, bone_count: int) -> tuple[np
         faces.append(index.astype(np.int64).reshape(-1, 3) + first)
         weights.append(dense)
         first += len(position)
-    vertices, faces, weights = np.concatenate(vertices), np.concatenate(faces), np.concatenate(weights)
-    if not (weights.sum(1) > 0).all():
-        raise ValueError(f"{path}: {(weights.sum(1) <= 0).sum()} vertices hang on no bone; paint their weights")
-    return vertices, faces, weights
+    return np.concatenate(vertices), np.concatenate(faces), np.concatenate(weights)
 
 
 def _sets_of_four(attributes: Attributes) -> list[tuple[int, int]]:
@@ -290,41 +262,53 @@ def _sets_of_four(attributes: Attributes) -> list[tuple[int, int]]:
     return [(joints, weights) for joints, weights in pairs if joints is not None and weights is not None]
 
 
-def _bone_heads(gltf: GLTF2, path: Path, skin: Skin) -> np.ndarray:
-    """Where each bone of the skin is in the mesh's bind pose, [bones, 3] in the mesh's unit."""
+def _inverse_binds(gltf: GLTF2, path: Path, skin: Skin) -> Float[np.ndarray, "bones 4 4"]:
+    """From the mesh's frame to each bone's, where the mesh was bound to them."""
     if skin.inverseBindMatrices is None:
         raise ValueError(f"{path}: the skin has no inverseBindMatrices, which say where its bones are; export it again")
     # glTF stores matrices by columns
-    inverse = _read(gltf, path, skin.inverseBindMatrices).astype(np.float64).reshape(-1, 4, 4).transpose(0, 2, 1)
-    return np.linalg.inv(inverse)[:, :3, 3]
+    return _read(gltf, path, skin.inverseBindMatrices).astype(np.float64).reshape(-1, 4, 4).transpose(0, 2, 1)
 
 
-def _scale_of_scene(gltf: GLTF2, path: Path, skin: Skin) -> float:
-    """By what the bones' nodes scale the skin: a Blender file in centimetres hangs below a node of scale 0.01."""
+def _scale_of_scene(
+    gltf: GLTF2, path: Path, skin: Skin, inverse: Float[np.ndarray, "bones 4 4"], named: Collection[str]
+) -> tuple[float, bool]:
+    """By what the named bones' nodes scale the skin, and whether they mirror it.
+
+    A Blender file in centimetres hangs below a node of scale 0.01. Raises ValueError for bones of uneven scale.
+    """
     parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
-    inverse = _read(gltf, path, skin.inverseBindMatrices).astype(np.float64).reshape(-1, 4, 4)
-    scales = []
+    scales, signs = {}, []
     for joint, matrix in zip(skin.joints, inverse, strict=True):
-        volume = np.linalg.det(matrix[:3, :3])
+        name, linear = gltf.nodes[joint].name, matrix[:3, :3]
         while joint is not None:
-            node = gltf.nodes[joint]
-            if node.matrix is not None:
-                volume *= np.linalg.det(np.reshape(node.matrix, (4, 4))[:3, :3])
-            volume *= np.prod(node.scale or 1.0)
-            joint = parent.get(joint)
-        scales.append(np.cbrt(abs(volume)))
-    scale = float(np.median(scales))
-    return 1.0 if abs(scale - 1) < 1e-3 else scale  # bones that only turn, rounded
-
-
-def _check_length(path: Path, length_mm: float, unit_mm: float) -> None:
-    if not HAND_MM[0] < length_mm < HAND_MM[1]:
-        wanted = f"{180 * unit_mm / length_mm:.3g}" if 0 < length_mm < np.inf else "another one"
+            linear, joint = _linear(gltf.nodes[joint]) @ linear, parent.get(joint)
+        if name not in named:
+            continue
+        least, most = np.linalg.svd(linear, compute_uv=False)[[2, 0]]
+        if not 0 < most <= EVEN * least:
+            raise ValueError(
+                f"{path}: bone '{name}' is scaled unevenly ({least:.3g} to {most:.3g}); apply the scale of armature and bones "
+                "(in Blender: Object, Apply, All Transforms), and export again"
+            )
+        scales[name] = np.cbrt(abs(np.linalg.det(linear)))
+        signs.append(np.linalg.det(linear) < 0)
+    small, large = min(scales, key=scales.get), max(scales, key=scales.get)
+    if scales[large] > EVEN * scales[small] or len(set(signs)) > 1:
         raise ValueError(
-            f"{path}: the hand is {length_mm:.4g} mm long from the wrist to the tip of the middle finger, a hand has "
-            f"{HAND_MM[0]:g} to {HAND_MM[1]:g} mm; unit_mm is {unit_mm:g} (1000 for metres, 10 for centimetres), {wanted} "
-            "would make it an adult's"
+            f"{path}: bones '{small}' and '{large}' are scaled by {scales[small]:.3g} and {scales[large]:.3g}, or one of them "
+            "is mirrored; reset the pose of the armature, apply its scale, and export again"
         )
+    scale = float(np.median(list(scales.values())))
+    return (1.0 if abs(scale - 1) < 1e-3 else scale), signs[0]  # bones that only turn, rounded
+
+
+def _linear(node: Node) -> Float[np.ndarray, "3 3"]:
+    """Rotation and scale of a node."""
+    if node.matrix is not None:
+        return np.reshape(node.matrix, (4, 4)).T[:3, :3]
+    R = np.eye(3) if node.rotation is None else Rotation.from_quat(node.rotation).as_matrix()
+    return R * (node.scale or [1.0, 1.0, 1.0])
 
 
 def _buffer(gltf: GLTF2, path: Path, index: int) -> bytes:
@@ -363,40 +347,71 @@ def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
 
 
 def _joint_of_each_bone(gltf: GLTF2, skin: Skin, bones: Mapping[str, tuple[str, ...]]) -> list[int]:
-    """The joint that each bone of the skin moves with."""
+    """The joint that each bone of the skin moves with, or `ARM`."""
     joint_of = {}
     for point, joint in zip((*JOINT_NAMES, *TIP_NAMES), (*range(16), *TIP_PARENTS), strict=True):
         joint_of |= dict.fromkeys(bones.get(point, ()), joint)
     parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
 
-    def folded(node: int | None) -> int:
-        while node is not None and gltf.nodes[node].name not in joint_of:
+    def ancestors(node: int | None) -> Iterator[int]:
+        while node is not None:
+            yield node
             node = parent.get(node)
-        return 0 if node is None else joint_of[gltf.nodes[node].name]
+
+    wrist = next(node for node in skin.joints if gltf.nodes[node].name == bones["wrist"][0])
+    before = {node for node in ancestors(parent.get(wrist)) if node in skin.joints}  # of a flat file: none
+
+    def folded(bone: int) -> int:
+        for node in ancestors(bone):
+            if gltf.nodes[node].name in joint_of:
+                return joint_of[gltf.nodes[node].name]
+            if node in before:
+                return ARM
+        return 0
 
     return [folded(node) for node in skin.joints]
 
 
-def _weld(vertices: np.ndarray, faces: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One vertex instead of several with the same place and weights, in order of appearance; degenerate faces go."""
-    _, first, same = np.unique(np.concatenate([vertices, weights], 1), axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    a, b, c = faces = np.argsort(order)[same.reshape(-1)][faces].T  # argsort of an order is its inverse
-    first = first[order]
-    return vertices[first], faces.T[(a != b) & (b != c) & (c != a)], weights[first]
+# -- names ------------------------------------------------------------------------------------------------------------
 
 
-def _tips_on_skin(
-    path: Path, vertices: np.ndarray, weights: np.ndarray, joints: np.ndarray, ends: Mapping
-) -> np.ndarray:
-    """The five tips [5, 3]: on each last bone's line, where the skin that moves with it ends."""
-    tips = []
-    for tip, far in zip(TIP_NAMES, TIP_PARENTS, strict=True):
-        direction = ends[tip] - joints[far] if tip in ends else joints[far] - joints[far - 1]
-        direction = direction / np.linalg.norm(direction)
-        most = weights[:, far].max()
-        if most <= 0:
-            raise ValueError(f"{path}: no vertex moves with the bone of {JOINT_NAMES[far]}; check the joint map")
-        own = vertices[weights[:, far] > min(MAINLY, 0.9 * most)]  # some skins nowhere move mainly with a last bone
-        tips.append(joints[far] + direction * ((own - joints[far]) @ direction).max())
-    return np.array(tips)
+def named_bones(path: str | Path, side: str = "right") -> dict[str, str | tuple[str, ...]]:
+    """Which bone of a file is which joint, by names (`bones_by_name`), and by the skin where names do not tell tips.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_gltf` and `bones_by_name`.
+    """
+    path = Path(path)
+    gltf = _open(path)
+    if not gltf.skins:
+        raise ValueError(NO_SKIN.format(path))
+    number = max(range(len(gltf.skins)), key=lambda i: len(gltf.skins[i].joints))
+    skin = gltf.skins[number]
+    names = [str(gltf.nodes[i].name) for i in skin.joints]
+    try:
+        meshes = [gltf.meshes[n.mesh] for n in gltf.nodes if n.mesh is not None and n.skin == number]
+        tips = _tip_bones(gltf, skin, _read_meshes(gltf, path, meshes, len(names)), _inverse_binds(gltf, path, skin))
+    except (ValueError, IndexError, TypeError, KeyError, AttributeError):  # `load_gltf` will say what is wrong
+        tips = None
+    return bones_by_name(names, side, tips)
+
+
+def _tip_bones(gltf: GLTF2, skin: Skin, mesh: tuple, inverse: np.ndarray) -> set[str] | None:
+    """Names of bones beyond whose head there is no skin, or little beside the length of the bone before.
+
+    None for a flat file, which does not say what the bone before is.
+    """
+    vertices, _, weights = mesh
+    heads, owner = np.linalg.inv(inverse)[:, :3, 3], weights.argmax(1)
+    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    if not any(node in parent and parent[node] in skin.joints for node in skin.joints):
+        return None
+    tips = set()
+    for i, node in enumerate(skin.joints):
+        if parent.get(node) not in skin.joints:
+            continue
+        before = heads[i] - heads[skin.joints.index(parent[node])]
+        own = (vertices[owner == i] - heads[i]) @ before
+        if own.max(initial=0.0) < TIP_REACH * (before @ before):
+            tips.add(str(gltf.nodes[node].name))
+    return tips

@@ -215,8 +215,12 @@ def build_rig(
     index, middle, pinky = (JOINT_NAMES.index(f"{finger}_base") for finger in ("index", "middle", "pinky"))
     R_model_wrist = _axes(joints[middle] - joints[0], joints[index] - joints[pinky], name)
     vertices, joints, tips = ((points - joints[0]) @ R_model_wrist for points in (vertices, joints, tips))
-    if tips[0, 2] < 0 and tips[1:, 2].mean() < 0:  # at rest the fingers lean to the palm's side
-        raise ValueError(f"hand '{name}': thumb and fingers lean to the back of a right hand: mirror a left hand first")
+    thumb = torch.cat([joints[1:4], tips[:1]])
+    # at rest the fingers lean to the palm's side, and more so the thumb, even of a hand that lies flat
+    if thumb[:, 2].mean() + tips[1:, 2].mean() < 0:
+        raise ValueError(
+            f"hand '{name}': thumb and fingers lean to the back of a right hand: mirror a left hand first (--side left)"
+        )
     return HandRig(
         name,
         vertices,
@@ -264,7 +268,8 @@ def _unit(v: Tensor, name: str) -> Tensor:
 
 def asset_tensors(hand: HandRig) -> dict[str, Tensor]:
     """The tensors of a hand as the asset file stores them: small types, 0.01 mm and finer."""
-    small = {"faces": torch.int16, "cloud_face": torch.int16, "R_wrist_rest": torch.float64}
+    small = {"faces": _index_type(len(hand.vertices_mm)), "cloud_face": _index_type(len(hand.faces))}
+    small["R_wrist_rest"] = torch.float64
     tensors = {f.name: getattr(hand, f.name) for f in fields(hand) if f.name not in ("name", "morphs")}
     tensors = {key: value.to(small.get(key, torch.float32)).contiguous() for key, value in tensors.items()}
     for morph, parts in hand.morphs.items():
@@ -272,13 +277,13 @@ def asset_tensors(hand: HandRig) -> dict[str, Tensor]:
     return tensors
 
 
-def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
-    """Write a hand as `load_hand` reads it; source: where it comes from, in words.
+def _index_type(count: int) -> torch.dtype:
+    """The smallest type of files that can number so many things."""
+    return torch.int16 if count <= torch.iinfo(torch.int16).max else torch.int32
 
-    Raises ValueError for more vertices than its numbers can name.
-    """
-    if len(hand.vertices_mm) > torch.iinfo(torch.int16).max:
-        raise ValueError(f"hand '{hand.name}' has {len(hand.vertices_mm)} vertices, more than 32767; simplify its mesh")
+
+def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
+    """Write a hand as `load_hand` reads it; source: where it comes from, in words."""
     meta = {"name": hand.name, "source": source, "unit": "mm"}
     write_bytes_atomically(path, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..hand.rig import HandRig
+from ..hand.rig import HandRig, load_hand
 from ..support.autograd import for_every_use
 from ..support.files import write_bytes_atomically
 from ..support.paths import BASE_MODEL
@@ -19,6 +19,7 @@ from ..support.tensor_files import TYPES, read_tensors, tensor_bytes
 from .model import PoseModel, built, named
 from .posenet import NetworkSettings, PoseNet
 
+HAND = "hand.safetensors"  # beside a checkpoint: the rig that its network poses
 FORMAT, OTHER = "hrlib PoseNet 1", "hrlib PoseModel 1"  # of a PoseNet, and of any other network
 MOST_WEIGHT = 100.0  # of a layer; those of trained networks are below 6
 
@@ -93,13 +94,24 @@ def load_network(
     if not hand.has_fingerprint(trained_with):
         raise ValueError(
             f"checkpoint {path} was trained with the hand '{meta.get('hand_name')}' ({trained_with}), "
-            f"not with '{hand.name}' ({hand.fingerprint}); load that hand or train a network for this one"
+            f"not with '{hand.name}' ({hand.fingerprint}); load that hand, or train a network for this one "
+            "(hrlib pretrain --hand)"
         )
     if other:
         net = _with_state(path, tensors, settings.get("class"), network)
     elif network is not None:
         raise ValueError(f"{path} holds a PoseNet, which needs no factory; leave {network} out (--network)")
     return net, training
+
+
+def hand_of(path: str | Path = BASE_MODEL) -> HandRig:
+    """The hand that a checkpoint's network poses: that of the file hand.safetensors beside it, or else the template.
+
+    Raises:
+        ValueError: the file beside it is no hand.
+    """
+    beside = Path(path).parent / HAND
+    return load_hand(beside) if beside.is_file() else load_hand()
 
 
 def _state(net: PoseModel) -> dict[str, torch.Tensor]:

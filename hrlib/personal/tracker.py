@@ -21,12 +21,11 @@ from ..frames.quality import measurements, without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
 from ..hand.posed import PosedHand, pose_hand
-from ..hand.rig import HandRig, load_hand
+from ..hand.rig import HandRig
 from ..method import wrist_position
-from ..network.checkpoint import load_network
 from ..network.model import PoseModel
 from ..refine.gauss_newton import FitSettings
-from ..refine.saved import NETWORK, load_refined, refined_side
+from ..refine.saved import NETWORK, TRAINED, load_model
 from ..support.autograd import for_every_use
 from ..support.checks import SIDES, require_one_of
 from .check import LEAST_DEPTH_MM, MOST_DEPTH_MM
@@ -89,7 +88,7 @@ def predict(
         camera: a `Camera`, (fx, fy, cx, cy) in px, (fx, fy) about the image's centre, its matrix [3, 3], a dictionary with
             such numbers, or the file that has them.
         side: which hand it is, "right" or "left"; None asks the model, or else the frames.
-        model: folder that `hrlib refine` has written, or a checkpoint of the template's; None takes the base model.
+        model: folder that `hrlib refine` or `hrlib pretrain` has written, or a checkpoint; None takes the base model.
         fit: fit each predicted pose to its frame, about 10 ms a frame; without it, joints are a third worse.
 
     Returns:
@@ -340,20 +339,15 @@ def _model(folder: str | Path | None) -> tuple[PoseModel, HandRig, str | None]:
     if folder is None:
         return _loaded(None, 0)
     path = Path(folder).resolve()
-    file = path if path.is_file() else path / NETWORK
+    files = [path, path / NETWORK, path / TRAINED]
+    file = next((file for file in files if file.is_file()), path)
     return _loaded(str(path), file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 @lru_cache(4)
 def _loaded(folder: str | None, changed: int) -> tuple[PoseModel, HandRig, str | None]:
     with _apart():
-        hand = load_hand()
-        if folder is None:
-            return load_network(hand)[0], hand, None
-        if Path(folder).is_file():
-            net, training = load_network(hand, folder)
-            return net, hand, training.get("side")
-        return *load_refined(folder, hand), refined_side(folder)
+        return load_model(folder)
 
 
 @contextmanager

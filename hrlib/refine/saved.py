@@ -10,13 +10,14 @@ import torch
 
 from ..hand.files import as_glb, as_ply
 from ..hand.rig import HandRig, load_hand, save_hand
-from ..network.checkpoint import load_network, save_network
-from ..network.model import PoseModel
+from ..network.checkpoint import HAND, hand_of, load_network, save_network
+from ..network.model import PoseModel, built
 from ..support.files import write_bytes_atomically, write_json
+from ..support.paths import BASE_MODEL
 from ..support.tensor_files import read_tensors
 from .state import Refined
 
-NETWORK, HAND = "model.safetensors", "hand.safetensors"
+NETWORK, TRAINED = "model.safetensors", "base.safetensors"  # of a refinement, and of a pretraining
 
 
 def save_refined(out: str | Path, refined: Refined, template: HandRig, training: dict) -> None:
@@ -54,14 +55,40 @@ def save_refined(out: str | Path, refined: Refined, template: HandRig, training:
     save_network(out / NETWORK, refined.net, hand, record, torch.float16)
 
 
+def load_model(
+    path: str | Path | None = None, hand: HandRig | None = None, network: str | Callable | None = None
+) -> tuple[PoseModel, HandRig, str | None]:
+    """A network in eval mode, the hand that it poses, and the side that it is of; None is either.
+
+    Args:
+        path: folder that `hrlib refine` or `hrlib pretrain` has written, or a checkpoint; None: the shipped base model, or the
+            network that `network` makes.
+        hand: the rig that the model was trained with; None: the one beside the checkpoint, or else the template.
+        network: what makes a network other than a PoseNet; see `load_network`.
+
+    Raises:
+        FileNotFoundError, ValueError: see `load_network` and `load_refined`.
+    """
+    if path is None and network is not None:
+        return built(network), hand or load_hand(), None
+    file = BASE_MODEL if path is None else Path(path)
+    if file.is_dir():
+        if (file / NETWORK).is_file() or not (file / TRAINED).is_file():
+            return *load_refined(file, hand, network), refined_side(file)
+        file = file / TRAINED
+    hand = hand or hand_of(file)
+    net, training = load_network(hand, file, network)
+    return net, hand, training.get("side")
+
+
 def load_refined(
-    folder: str | Path, template: HandRig, network: str | Callable | None = None
+    folder: str | Path, template: HandRig | None = None, network: str | Callable | None = None
 ) -> tuple[PoseModel, HandRig]:
     """The adapted network in eval mode and the hand that it poses, as `save_refined` wrote them.
 
     Args:
         folder: with model and hand.
-        template: the hand that the refinement began with.
+        template: the hand that the refinement began with, if it is to be made sure; of the recipe `paper` it is the hand.
         network: what makes a network other than a PoseNet; see `load_network`.
 
     Raises:
@@ -74,6 +101,9 @@ def load_refined(
             raise FileNotFoundError(
                 f"{folder} holds no {name}: name a folder that `hrlib refine --out` has written to its end"
             )
+    if template is None:
+        hand = load_hand(folder / HAND)
+        return load_network(hand, folder / NETWORK, network)[0], hand
     hand = load_hand(folder / HAND, template.vertices_mm.dtype)
     same_axes = torch.allclose(hand.R_wrist_rest, template.R_wrist_rest, atol=1e-5)
     if not torch.equal(hand.faces, template.faces) or not same_axes:

@@ -14,13 +14,14 @@ from ..frames.crops import Crops, batch_index, concatenate
 from ..frames.find import crop_frame
 from ..frames.frame import Frame
 from ..frames.turn import rotated, turned
+from ..hand.joints import JOINT_NAMES
 from ..hand.kinematics import forward_kinematics, joint_positions, turn_hand
 from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
 from ..hand.rotations import from_euler, rotation_matrix
 from ..hand.skinning import skin, skinning_transforms
 from ..method import true_prediction
-from ..network.posenet import Prediction
+from ..network.posenet import ANCHOR, Prediction
 from .poses import sample_poses, sample_view_angles
 from .rasterise import rasterise
 from .sensor import measure
@@ -31,6 +32,7 @@ CUBE_PX = (130.0, 200.0)  # pixels across the crop's cube, as Kinect has them at
 BEND_RAD = (0.35, 0.15)  # standard deviation of the forearm's flexion and deviation at the wrist
 STUB_MM = 2.0  # a forearm of this length just closes the mesh
 CUT_MM = 10.0  # of a closed mesh at its end behind the wrist, so that a forearm can be attached
+BEHIND = 0.3  # of the palm's length from the wrist: an opening farther up is another hole than the wrist's
 HALFWAY = 0.5  # of the arm's length: where the first of its two rings lies
 WIDER_ARM = 1.04  # the forearm's rings against the wrist's outline: an arm widens behind the wrist
 CHUNK = 50  # frames drawn at once before they are segmented, which bounds the memory
@@ -111,7 +113,7 @@ class Synthesiser:
         self.hand, self.settings, self.wristband = hand, settings or SyntheticSettings(), wristband
         self.device = hand.vertices_mm.device
         faces = opened_at_wrist(hand)
-        self.loop = wrist_loop(faces)
+        self.loop = wrist_loop(faces, hand.vertices_mm)
         self.faces = np.concatenate([faces.cpu().numpy(), forearm_faces(self.loop, len(hand.vertices_mm))])
         if self.device.type == "cuda":
             self.faces = torch.from_numpy(self.faces).to(self.device, torch.int32)
@@ -262,33 +264,68 @@ def rolled(batch: SyntheticBatch, angle: Float[Tensor, " B"]) -> SyntheticBatch:
 
 
 def opened_at_wrist(hand: HandRig) -> Int[Tensor, "F 3"]:
-    """The hand's triangles; of a closed mesh, as other people's often are, without those of its end behind the wrist."""
-    if _boundary(hand.faces):
-        return hand.faces
+    """The hand's triangles; of a mesh closed at the wrist, as others' often are, without those of its end behind the wrist."""
     along = hand.vertices_mm[:, 1]  # y runs from the wrist to the fingers
+    if any(
+        along[loop].mean() < BEHIND * hand.joints_mm[JOINT_NAMES.index(ANCHOR), 1] for loop in _openings(hand.faces)
+    ):
+        return hand.faces
     return hand.faces[(along[hand.faces] > along.min() + CUT_MM).all(1)]
 
 
-def wrist_loop(faces: Int[Tensor, "F 3"]) -> Int[Tensor, " V"]:
-    """The vertices around the mesh's one opening, in order. Raises ValueError where there is none, or several meet."""
-    following = _boundary(faces)
-    if not following:
+def wrist_loop(faces: Int[Tensor, "F 3"], vertices_mm: Float[Tensor, "V 3"] | None = None) -> Int[Tensor, " L"]:
+    """The vertices around the mesh's opening at the wrist, in order.
+
+    Args:
+        faces: of the mesh.
+        vertices_mm: in the wrist's frame; they tell the wrist from other holes, such as those under nails.
+
+    Raises:
+        ValueError: there is no opening, or several and no vertices.
+    """
+    loops = _openings(faces)
+    if not loops:
         raise ValueError("the hand's mesh is closed: it has no opening at the wrist to attach a forearm to")
-    loop = [next(iter(following))]
-    while (vertex := following.get(loop[-1])) != loop[0]:
-        if vertex is None or len(loop) > len(following):
-            raise ValueError(
-                "the hand's mesh has no single opening at the wrist: open it there, or close its other holes"
-            )
-        loop.append(vertex)
-    return torch.tensor(loop)
+    if len(loops) == 1:
+        return torch.tensor(loops[0])
+    if vertices_mm is None:
+        raise ValueError(f"the hand's mesh has no single opening at the wrist, but {len(loops)}: close the other holes")
+
+    def behind(loop: list[int]) -> float:
+        return float(vertices_mm[loop, 1].mean())
+
+    lowest = min(behind(loop) for loop in loops)
+    # a ragged cut leaves small holes beside the large one
+    return torch.tensor(max((loop for loop in loops if behind(loop) < lowest + CUT_MM), key=len))
 
 
-def _boundary(faces: Int[Tensor, "F 3"]) -> dict[int, int]:
-    """From vertex to vertex along edges that belong to a single triangle."""
+def _openings(faces: Int[Tensor, "F 3"]) -> list[list[int]]:
+    """The loops of edges that belong to a single triangle, no vertex twice in one."""
     edges = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
-    known = {tuple(edge) for edge in edges}
-    return {a: b for a, b in edges if (b, a) not in known}
+    known, following = {tuple(edge) for edge in edges}, {}
+    for a, b in edges:
+        if (b, a) not in known:
+            following.setdefault(a, []).append(b)
+    loops = []
+    while following:
+        path = [next(iter(following))]
+        while path:
+            ahead = following.get(path[-1])
+            if not ahead:
+                raise ValueError(
+                    "in the hand's mesh more than two triangles meet in an edge, or not all show the same side: make it "
+                    "manifold with consistent normals, and export it again"
+                )
+            vertex = ahead.pop()
+            if not ahead:
+                del following[path[-1]]
+            if vertex not in path:
+                path.append(vertex)
+                continue
+            at = path.index(vertex)
+            loops.append(path[at:])
+            path = path[: at + 1] if at else []  # back where the walk began
+    return loops
 
 
 def forearm_faces(loop: Int[Tensor, " V"], first: int) -> Int[np.ndarray, "F 3"]:

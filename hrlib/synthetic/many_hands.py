@@ -20,7 +20,7 @@ from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
 from .frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
-from .population import Population
+from .population import population_of
 from .poses import fingers_together
 from .sensor.model import random_sensor
 
@@ -64,13 +64,14 @@ FRAMES = SyntheticSettings(
 
 @dataclass
 class ManyHands:
-    """Draws batches of frames of a population; `batch(count, seed)` depends on its arguments alone, as `Synthesiser`'s does."""
+    """Draws batches of frames of the people who have a rig; `batch(count, seed)` depends on its arguments alone."""
 
     template: HandRig
     settings: SyntheticSettings = FRAMES
 
     def __post_init__(self):
-        self.population, self.maker = Population.load(), Synthesiser(self.template, self.settings)
+        self.population = population_of(self.template.to("cpu"))
+        self.maker = Synthesiser(self.template, self.settings)
         self.device = self.maker.device
 
     def batch(self, count: int, seed: int) -> SyntheticBatch:

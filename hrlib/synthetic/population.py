@@ -6,7 +6,7 @@ skin keeps a network from learning one mesh. The simulated users A-D are made wi
 and wrist, which are not used here. Test person F is younger than anybody here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..hand.joints import FINGERS
 from ..hand.rig import HandRig, load_hand
-from ..hand.shape import BASES, KNUCKLES, HandShape, from_the_wrist, nearest_shape, stretched
+from ..hand.shape import BASES, KNUCKLES, SPREAD, HandShape, from_the_wrist, nearest_shape, shaped, stretched
 from ..support.paths import POPULATION
 from ..support.tensor_files import read_tensors
 
@@ -141,6 +142,27 @@ class Population:
     @cached_property
     def _rest_mm(self) -> Float[np.ndarray, "V 3"]:
         return self.template.vertices_mm.double().numpy()
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """People whose hands are one rig's in other shapes: the population of a rig of one's own, for which nobody was scanned."""
+
+    template: HandRig
+
+    def hand(self, seed: int) -> tuple[HandRig, HandShape]:
+        """One person's hand and its shape, within twice the `SPREAD` of people. The seed alone decides which."""
+        random, spreads = np.random.default_rng(seed), [SPREAD[f.name] for f in fields(HandShape)]
+        deviations = np.repeat(spreads, [1, len(FINGERS), 1, 1])
+        numbers = self.template.vertices_mm.new_tensor(_normal(random, deviations, 8))
+        shape = HandShape.of_numbers(numbers)
+        return shaped(self.template, shape, f"person {seed} with {self.template.name}"), shape
+
+
+def population_of(hand: HandRig) -> Population | Reshaped:
+    """The people whose hands have this rig."""
+    population = Population.load()
+    return population if hand.has_fingerprint(population.template.fingerprint) else Reshaped(hand)
 
 
 def _palm_mm(joints_mm: Float[Tensor, "16 3"]) -> Float[Tensor, ""]:

@@ -11,6 +11,7 @@ from torch import Generator
 from ..frames.crops import Crops
 from ..support.checks import require_at_least
 from ..synthetic.frames import Synthesiser, SyntheticBatch, joined, rolled
+from ..synthetic.many_hands import ManyHands
 from .step import tensors
 
 MAX_LANES = 32
@@ -102,7 +103,7 @@ class Batches:
         ValueError: more workers than lanes.
     """
 
-    def __init__(self, synthesiser: Synthesiser, settings: PretrainSettings, rank: int = 0, world: int = 1):
+    def __init__(self, synthesiser: Synthesiser | ManyHands, settings: PretrainSettings, rank: int = 0, world: int = 1):
         s = self.settings = settings
         self.synthesiser = synthesiser
         self.fresh_count = max(1, round(s.batch * s.fresh))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..hand.joints import JOINT_NAMES
 from ..hand.rig import HandRig
-from ..network.checkpoint import load_network
+from ..network.checkpoint import hand_of, load_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
 from ..support.parallel import alone_in, workers
 from ..support.stops import finish_the_step
@@ -47,12 +47,13 @@ def pretrain(
     (SyncBatchNorm), but over each process's share on CPUs, for which torch has no such layer.
 
     Args:
-        hand: the hand to train for; of a network that knows a population, the template of all hands.
+        hand: the hand to train for; of a network that knows a population, the rig of all hands.
         out: folder of state.pt (to go on), base.safetensors (float16, normalisation folded in) and training.json.
         settings: of the training; None for `PretrainSettings()`.
         network: its form; also that of `start`, but for the normalisation.
         frames: how the frames are drawn.
-        start: a checkpoint whose weights to begin with; its record becomes part of this one's. None: random weights.
+        start: a checkpoint whose weights to begin with; its record becomes part of this one's. It may pose another hand
+            (`checkpoint.hand_of`), since rotations mean the same on every rig. None: random weights.
         progress: show bars.
         device: None for CUDA if there is one, else the CPU. A CUDA device makes its frames itself.
 
@@ -60,8 +61,8 @@ def pretrain(
         The record in training.json: settings, frames drawn, curve.
 
     Raises:
-        ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet, a
-            population for another hand than the template, or more processes than lanes of a batch.
+        ValueError: `out` holds a run with other settings, `start` a network with others, limits that no pose can meet, or more
+            processes than lanes of a batch.
         OSError: a checkpoint cannot be written (the one before is kept), or another run writes into `out`.
         FloatingPointError: the loss is no number; nothing of that step is kept.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the step is done and saved.
@@ -71,15 +72,11 @@ def pretrain(
     with workers(device) as (rank, world, device), alone_in(out):
         maker = ManyHands if network.shape else Synthesiser
         synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
-        if network.shape and not hand.has_fingerprint(synthesiser.population.template.fingerprint):
-            raise ValueError(
-                f"a population has the template's hands, none like '{hand.name}': train a network for one hand (--no-shape)"
-            )
         batches = Batches(synthesiser, settings, rank, world)
         torch.manual_seed(settings.seed)
         net, begun = PoseNet(network), None
         if start is not None:
-            net, begun = _started(start, hand, network, synthesiser)
+            net, begun = _started(start, network, synthesiser)
         folder = RunFolder(out, {"pretrain": settings, "network": network, "frames": frames}, hand, begun, rank == 0)
         learner = Learner(net, hand, batches, rank, world, device)
         stored = folder.read()
@@ -207,11 +204,9 @@ def _check_limits(hand: HandRig, frames: SyntheticSettings) -> None:
         raise ValueError(f"distance_mm must be 0 < lower <= upper, got {frames.distance_mm}")
 
 
-def _started(
-    start: Path, hand: HandRig, network: NetworkSettings, synthesiser: Synthesiser | ManyHands
-) -> tuple[PoseNet, dict]:
+def _started(start: Path, network: NetworkSettings, synthesiser: Synthesiser | ManyHands) -> tuple[PoseNet, dict]:
     """The network of a checkpoint in the wanted form, and its record without the curve."""
-    net, record = load_network(hand, start)
+    net, record = load_network(hand_of(start), start)
     if network.shape and not net.settings.shape:  # it begins as if nobody's shape were known
         told = PoseNet(replace(net.settings, shape=True))
         told.load_state_dict(net.state_dict(), strict=False)

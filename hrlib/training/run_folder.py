@@ -1,4 +1,4 @@
-"""What a pretraining keeps on disk: state.pt to go on, base.safetensors to use, training.json to read."""
+"""What a pretraining keeps on disk: state.pt to go on, base.safetensors and hand.safetensors to use, training.json to read."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..hand.rig import HandRig
-from ..network.checkpoint import save_network
+from ..hand.rig import HandRig, save_hand
+from ..network.checkpoint import HAND, save_network
 from ..network.posenet import PoseNet, fold_batch_norm
 from ..support.files import write_json
 from ..support.state_files import cannot_save, read_state, write_state
@@ -79,6 +79,7 @@ class RunFolder:
         try:
             write_state(self.state_file, parts | vars(progress))
             self.saved = progress.step
+            save_hand(self.out / HAND, self.hand, f"the hand of {self.out.name}")
             save_network(self.out / "base.safetensors", shipped, self.hand, record, torch.float16)
             write_json(self.out / "training.json", record | {"curve": progress.curve})
         except OSError as error:

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from core_fixtures import template
+from core_fixtures import clean_batch, template
 from drawn_things import THINGS, film
+from mano_fixtures import write_mano
 from PIL import Image
 from refine_fixtures import BEST, CLEAN, PAPER, SMALL, run
 
@@ -22,6 +23,7 @@ from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.network.checkpoint import load_network
+from hrlib.personal.tracker import Tracker
 from hrlib.refine import RECIPES
 from hrlib.refine.best import ROUNDS
 from hrlib.synthetic.frames import Synthesiser
@@ -116,29 +118,56 @@ def test_refine_and_predict_with_what_it_leaves(folders, tmp_path, monkeypatch, 
     assert load_hand(out / "hand.safetensors").name.endswith("adapted") == (recipe == "best")
 
 
-@pytest.mark.mirror
-def test_a_network_for_another_rigged_hand_is_trained_and_predicted_with(
-    folders, tmp_path, mirror, monkeypatch, capsys
-):
-    rig, run = mirror / "rigs" / "webxr_generic_hand" / "right.glb", tmp_path / "run"
-    words = ("pretrain", "--out", run, "--hand", rig, "--steps", 2, "--batch", 4)
-    assert command(monkeypatch, *words) == 2
-    assert (
-        "a population has the template's hands, none like 'right': train a network for one hand"
-        in capsys.readouterr().err
-    )
-    assert command(monkeypatch, *words, "--no-shape") == 0
-    words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "j.csv", "--model", run / "base.safetensors")
-    assert command(monkeypatch, *words) == 2
-    assert "was trained with the hand 'right'" in capsys.readouterr().err
-    assert command(monkeypatch, *words, "--hand", run / "hand.safetensors") == 0
+@pytest.mark.slow
+def test_a_hand_of_ones_own_goes_all_the_way(folders, tmp_path, monkeypatch, capsys):
+    """From a file of MANO's kind over pretraining, prediction and refinement to other programs, the hand named but once."""
+    monkeypatch.setattr("hrlib.refine.RECIPES", {"best": BEST})
+    rig, run, out = write_mano(tmp_path / "MANO_RIGHT.pkl"), tmp_path / "rig", tmp_path / "mine"
+    words = ("pretrain", "--out", run, "--hand", rig, "--start", "base", "--steps", 2, "--batch", 4)
+    assert command(monkeypatch, *words, "--learning-rate", 1e-5) == 0
+    hand = load_hand(run / "hand.safetensors")
+    assert hand.name == "MANO_RIGHT" and len(hand.vertices_mm) == 778
+    shipped, (net, record) = load_network(load_hand())[0], load_network(hand, run / "base.safetensors")
+    assert record["start"]["steps_done"] > 1000 and net.settings == shipped.settings
+    image = clean_batch().crops.image
+    with torch.no_grad():
+        torch.testing.assert_close(net(image).rotations, shipped(image).rotations, rtol=0, atol=0.1)  # begun there
+
+    words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "j.csv")
+    assert command(monkeypatch, *words, "--model", run) == 0
     assert len(rows(tmp_path / "j.csv")) == 6 * 21
+    words = ("refine", folders / "right", *RIGHT, "--side", "right", "--out", out, "--model", run, "--frames", 5)
+    assert command(monkeypatch, *words, "--anyway") == 0
+    assert f"--model {out} --out joints.csv" in capsys.readouterr().out, "without --hand"
+    assert (out / "report.html").stat().st_size > 1000
+    own = load_hand(out / "hand.safetensors")
+    assert torch.equal(own.faces, hand.faces), "its hand is a MANO_RIGHT"
+    assert command(monkeypatch, "predict", *words[1:9], "--out", tmp_path / "mine.csv", "--model", out) == 0
+    mine, kept = rows(tmp_path / "mine.csv"), rows(out / "joints.csv")
+    apart = [abs(float(a[k]) - float(b[k])) for a, b in zip(mine, kept, strict=False) for k in ("x_mm", "y_mm", "z_mm")]
+    assert np.median(apart) < 5.0
+
+    depth_mm = np.asarray(Image.open(folders / "right" / "frame_7.png")) * 0.5
+    for model, of in ((run, hand), (out, own)):  # what `hrlib live` does
+        seen = Tracker(CAMERA, model=model)(depth_mm)
+        assert seen.found and torch.equal(seen.hand.faces, of.faces) and seen.posed.vertices_mm.shape == (778, 3)
+
+
+def test_the_shipped_model_is_not_posed_with_another_hand(folders, tmp_path, monkeypatch, capsys):
+    rig = write_mano(tmp_path / "MANO_RIGHT.pkl")
+    words = ("predict", folders / "right", *RIGHT, "--out", tmp_path / "j.csv", "--hand", rig)
+    assert command(monkeypatch, *words) == 2
+    assert "train a network for this one (hrlib pretrain --hand)" in capsys.readouterr().err
+    words = ("refine", folders / "right", *RIGHT, "--out", tmp_path / "out", "--hand", rig)
+    assert command(monkeypatch, *words) == 2
+    assert "not with 'MANO_RIGHT'" in capsys.readouterr().err
 
 
 MY_NET = """
 from torch import nn
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
+from hrlib.personal.tracker import Tracker
 
 class Mine(nn.Module):
     def __init__(self, net):

@@ -61,9 +61,29 @@ def test_a_closed_mesh_is_opened_at_its_end_behind_the_wrist():
     assert all((b, a) in edges for a, b in edges), "closed again by a forearm"
     opened = wrist_loop(opened_at_wrist(closed))
     assert 0 < hand.vertices_mm[opened, 1].min() - hand.vertices_mm[:, 1].min() < 25
+
+
+def test_the_wrist_s_opening_is_told_from_other_holes():
+    hand = template()
+    loop = wrist_loop(hand.faces)
+    nail = hand.vertices_mm[hand.faces, 1].mean(1).argmax()
+    holed = torch.cat([hand.faces[:nail], hand.faces[nail + 1 :]])
+    assert wrist_loop(holed, hand.vertices_mm).tolist() == loop.tolist()
+    with pytest.raises(ValueError, match="no single opening at the wrist, but 2"):
+        wrist_loop(holed)
+    fan = torch.stack([loop[:1].expand(len(loop) - 2), loop[2:], loop[1:-1]], 1)
+    opened = opened_at_wrist(replace(hand, faces=torch.cat([holed, fan])))
+    assert len(opened) < len(holed), "closed at the wrist, whatever else is open"
+    below = wrist_loop(opened, hand.vertices_mm)
+    assert hand.vertices_mm[below, 1].max() < 25 and len(below) > 10
+
+
+def test_openings_that_meet_in_a_vertex_are_two_and_an_edge_of_three_triangles_is_refused():
     pinched = torch.tensor([[1, 2, 0], [3, 4, 0]])
-    with pytest.raises(ValueError, match="no single opening at the wrist"):
-        wrist_loop(pinched)
+    vertices_mm = torch.tensor([[0.0, 50, 0], [9, 40, 0], [9, 60, 0], [-9, 0, 0], [-9, 20, 0]])
+    assert sorted(wrist_loop(pinched, vertices_mm).tolist()) == [0, 3, 4]
+    with pytest.raises(ValueError, match="more than two triangles meet in an edge"):
+        wrist_loop(torch.tensor([[0, 1, 2], [0, 1, 3], [1, 0, 4]]), vertices_mm)
 
 
 # -- frames -----------------------------------------------------------------------------------------------------------

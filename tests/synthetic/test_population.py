@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from core_fixtures import template
+from mano_fixtures import write_mano
 
+from hrlib.hand.from_file import hand_from_file
 from hrlib.hand.rig import load_hand
-from hrlib.hand.shape import KNUCKLES, shaped
+from hrlib.hand.shape import KNUCKLES, SPREAD, nearest_shape, shaped
 from hrlib.support.paths import DATA
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
-from hrlib.synthetic.population import Population, PopulationSettings, vertex_normals
+from hrlib.synthetic.population import Population, PopulationSettings, Reshaped, population_of, vertex_normals
 
 CHILD_HAND = DATA / "test_people" / "child_right.safetensors"  # of test person F, who must stay a stranger
 SEEDS = range(60)
@@ -144,3 +146,19 @@ def test_errors_name_the_remedy(tmp_path):
     (tmp_path / "broken").write_bytes(b"no tensors in here")
     with pytest.raises(ValueError, match="is not a population"):
         Population.load(tmp_path / "broken")
+
+
+def test_a_rig_of_ones_own_has_people_too(tmp_path):
+    rig = hand_from_file(write_mano(tmp_path / "MANO_RIGHT.pkl"))
+    people = population_of(rig)
+    assert isinstance(people, Reshaped) and isinstance(population_of(load_hand()), Population)
+    (hand, shape), (again, _) = people.hand(3), people.hand(3)
+    assert torch.equal(hand.vertices_mm, again.vertices_mm) and torch.equal(hand.faces, rig.faces)
+    assert not torch.allclose(hand.vertices_mm, people.hand(4)[0].vertices_mm)
+    torch.testing.assert_close(nearest_shape(rig, hand).numbers()[:7], shape.numbers()[:7], rtol=0, atol=0.03)
+    numbers = torch.stack([people.hand(seed)[1].numbers() for seed in range(200)])
+    spreads = torch.tensor(
+        [SPREAD["log_scale"], *5 * [SPREAD["log_length"]], SPREAD["log_thickness"], SPREAD["log_wrist"]]
+    )
+    assert (numbers.abs() <= 2 * spreads + 1e-6).all(), "no giants"
+    torch.testing.assert_close(numbers.std(0), spreads, rtol=0.3, atol=0)
