@@ -238,14 +238,20 @@ def predict(
                 joints.add(shots.names, from_mirror(shots.joints_mm, side), shots.confidence)
                 sure += shots.confidence.tolist()
             bar.update(len(lost) + (0 if shots is None else len(shots)))
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
         if not sure:
-            raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons}); check --camera and --unit-mm")
+            raise ValueError(
+                f"no hand in any of the {len(left_out)} frames ({_some(left_out)}); check --camera and --unit-mm"
+            )
     if left_out:
-        print(f"{len(left_out)} of {len(frames)} frames left out ({reasons}{'; ...' if len(left_out) > 3 else ''})")
+        print(f"{len(left_out)} of {len(frames)} frames left out ({_some(left_out)})")
     where = f"{out} and {json}" if json else f"{out}"
     print(f"predict: {len(sure)} frames of {look}, median confidence {median(sure):.2f}; joints in {where}")
     return 0
+
+
+def _some(left_out: dict[str, str]) -> str:
+    """The first frames that were left out, and why."""
+    return "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3]) + "; ..." * (len(left_out) > 3)
 
 
 def _tell(source: UserFolder) -> None:

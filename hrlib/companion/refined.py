@@ -17,6 +17,7 @@ from ..hand.joints import JOINT_POINTS
 from ..hand.rig import HandRig
 from ..refine import RECIPES, BestSettings, PaperSettings
 from ..refine.explain import ExplainSettings
+from ..refine.gauss_newton import FitSettings
 from ..refine.state import Refined
 from ..support import paths
 from ..synthetic.frames import SyntheticBatch
@@ -138,6 +139,7 @@ def short_recipe(profile: str, seed: int) -> BestSettings:
         segmented=200,
         runs=5,
         explain=ExplainSettings(iterations=30, shape_frames=80),
+        poses=FitSettings(),
     )
     few = ExplainSettings(iterations=5, shape_frames=20)
     tiny = replace(short, frames=60, steps=5, prepare=2, segmented=16, explain=few)
@@ -215,7 +217,7 @@ def best_for(profile: str, steps: int, frames: int, shape_frames: int) -> BestSe
     """
     few = ExplainSettings(iterations=3, shape_frames=shape_frames)
     tiny = BestSettings(1, frames, 2, prepare=1, synthetic=8, segmented=8, explain=few)
-    short = replace(RECIPES["best"], steps=steps, prepare=30, synthetic=50, segmented=400, runs=5)
+    short = replace(RECIPES["best"], steps=steps, prepare=30, synthetic=50, segmented=400, runs=5, poses=FitSettings())
     return pick(profile, smoke=tiny, quick=short, full=RECIPES["best"])
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,16 @@ from .profiles import PROFILE_VARIABLE as PROFILE_VARIABLE
 from .profiles import PROFILES as PROFILES
 from .profiles import pick as pick
 from .profiles import profile as profile
+from .side_by_side import MOST, Lost, cores_allowed, side_by_side
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 BAR = re.compile(
     r"\d%\|.*\[.*\]|\d+\w* \[[\d:]+, |^\x1b\[A$"
 )  # a state of a progress bar, with and without a known end
+# begin first, so that none is left over at the end: most processor time in the profile quick
+LONGEST = ("10", "11", "05", "06", "09", "03", "02")
+ALONE = ("08",)  # measures times, which others on the same cores would lengthen
+PRELOAD = ("papermill", "nbformat", __name__)  # what each process would import
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,7 @@ def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
             f"{', '.join(known) or 'none (is the tag missing?)'}"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    show = {"desc": f"  {path.stem}, cells", "leave": False, "unit": "cell"} if sys.stderr.isatty() else False
-    settings = {"cwd": str(path.parent), "kernel_name": "python3", "progress_bar": show}
+    settings = {"cwd": str(path.parent), "kernel_name": "python3", "progress_bar": False}
     settings["extra_arguments"] = ["--log-level=50"]  # the kernel's chatter; what cells say comes through anyway
     try:
         papermill.execute_notebook(str(path), str(out), parameters, **settings)
@@ -99,7 +103,9 @@ def reproduce(
     folder: Path | None = None,
     data: Mapping[str, Path | None] | None = None,
 ) -> int:
-    """Run the notebooks one after the other, go on after one that fails; write build/figures.html and build/reproduction.html.
+    """Run the notebooks, as many at a time as there are cores, and go on after one that fails.
+
+    Writes build/figures.html and build/reproduction.html. Those of `ALONE` run last, one at a time.
 
     Args:
         data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
@@ -118,28 +124,27 @@ def reproduce(
     if not notebooks:
         print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
         return 0
-    outcomes, stopped = [], False
-    with _without_profile_variable(), tqdm(notebooks, unit="notebook", disable=None) as bar:
-        for number, path in enumerate(bar, 1):
-            bar.set_description(path.stem)
-            try:
-                outcomes.append(_outcome(path, profile, folders))
-            except KeyboardInterrupt:
-                stopped = True
-                bar.write(f"stopped by Ctrl-C in {path.stem}", file=sys.stderr)
-                break
-            done = outcomes[-1]
-            state = "ok" if done.error is None else "FAILED"
-            bar.write(f"[{number}/{len(notebooks)}] {path.stem}: {state}, {done.seconds / 60:.1f} min", file=sys.stderr)
-            if done.error:
-                bar.write(done.error + "\n", file=sys.stderr)
+    outcomes, stopped = {}, False
+    with _without_profile_variable(), tqdm(total=len(notebooks), unit="notebook", disable=None) as bar:
+        try:
+            for done in _outcomes(notebooks, profile, folders):
+                outcomes[done.notebook] = done
+                bar.update()
+                state = "ok" if done.error is None else "FAILED"
+                where = f"[{len(outcomes)}/{len(notebooks)}] {done.notebook}"
+                bar.write(f"{where}: {state}, {done.seconds / 60:.1f} min", file=sys.stderr)
+                if done.error:
+                    bar.write(done.error + "\n", file=sys.stderr)
+        except KeyboardInterrupt:
+            stopped = True
+            bar.write(f"stopped by Ctrl-C after {len(outcomes)} of {len(notebooks)} notebooks", file=sys.stderr)
     page = write_page(paths.figures(profile), paths.BUILD / "figures.html")
     _print_table(outcomes, notebooks)
     print(f"figures of all runs on one page: {page}" if page else "no figures yet")
     print(f"the paper's statements, and what became of them: {write_reproduction(paths.BUILD / 'reproduction.html')}")
-    failed = [outcome.notebook for outcome in outcomes if outcome.error]
+    failed = [outcome.notebook for outcome in outcomes.values() if outcome.error]
     if failed:
-        print(f"FAILED: {', '.join(failed)}; executed copies up to the failing cell in {paths.EXECUTED}")
+        print(f"FAILED: {', '.join(sorted(failed))}; executed copies up to the failing cell in {paths.EXECUTED}")
     return 130 if stopped else int(bool(failed))
 
 
@@ -151,17 +156,37 @@ def _folders(data: Mapping[str, Path | None]) -> dict[str, str]:
     return folders
 
 
-def _outcome(path: Path, profile: str, folders: Mapping[str, str]) -> Outcome:
+def _outcomes(notebooks: Sequence[Path], profile: str, folders: Mapping[str, str]) -> Iterator[Outcome]:
+    """What becomes of each notebook, as they end."""
+
+    def rank(path: Path) -> int:
+        number = path.stem[:2]
+        return LONGEST.index(number) if number in LONGEST else len(LONGEST)
+
+    alone = [path for path in notebooks if path.stem[:2] in ALONE]
+    others = sorted((path for path in notebooks if path not in alone), key=rank)
     figures = paths.figures(profile)
-    before = {result: result.stat().st_mtime_ns for result in figures.glob("*.json")}
+    for group, most in ((others, min(MOST, cores_allowed())), (alone, 1)):
+        calls = [(path, {"profile": profile}, dict(folders), paths.EXECUTED / path.name) for path in group]
+        before = {result: result.stat().st_mtime_ns for result in figures.glob("*.json")}
+        for number, result in side_by_side(run_and_time, calls, max(1, min(most, len(group))), PRELOAD):
+            path = group[number]
+            seconds, error = (0.0, str(result)) if isinstance(result, Lost) else result
+            own = figures.glob(f"{path.stem[:2]}_*.json")
+            written = sorted(file.stem for file in own if before.get(file) != file.stat().st_mtime_ns)
+            yield Outcome(path.stem, seconds, tuple(written), error)
+
+
+def run_and_time(
+    path: Path, parameters: Mapping[str, Any], folders: Mapping[str, str], out: Path
+) -> tuple[float, str | None]:
+    """Run a notebook with those of the `folders` that it has a parameter for: the seconds, and its error if there is one."""
     started, error = time.perf_counter(), None
     try:
-        run_notebook(path, {"profile": profile} | _wanted(path, folders), paths.EXECUTED / path.name)
+        run_notebook(path, dict(parameters) | _wanted(path, folders), out)
     except Exception as failure:  # whatever it was: say it, and go on with the next notebook
         error = str(failure) or repr(failure)
-    seconds = time.perf_counter() - started
-    written = sorted(f.stem for f in figures.glob("*.json") if before.get(f) != f.stat().st_mtime_ns)
-    return Outcome(path.stem, seconds, tuple(written), error)
+    return time.perf_counter() - started, error
 
 
 def _wanted(path: Path, folders: Mapping[str, str]) -> dict[str, str]:
@@ -184,8 +209,7 @@ def _without_profile_variable():
             os.environ[PROFILE_VARIABLE] = value
 
 
-def _print_table(outcomes: list[Outcome], notebooks: list[Path]) -> None:
-    done = {outcome.notebook: outcome for outcome in outcomes}
+def _print_table(done: Mapping[str, Outcome], notebooks: list[Path]) -> None:
     width = max(len(path.stem) for path in notebooks)
     print(f"{'notebook':{width}}  {'seconds':>7}  figures written")
     for name in (path.stem for path in notebooks):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -24,6 +23,7 @@ from ..hand.rig import HandRig
 from ..support import paths
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted
+from ..support.roma_alone import roma
 from ..support.tensor_files import read_tensors, tensor_bytes
 from ..synthetic.frames import Synthesiser, SyntheticSettings
 from ..synthetic.sensor.model import KINECT_V1, SR300, DepthSensor

@@ -176,7 +176,7 @@ def _crop_one(depth, intrinsics, centre, find, cube, image, points):
     for i in range(size):
         for j in range(size):
             if _on_grid_or_edge(image, i, j, EDGE_MM / cube):
-                spots[picked] = i, j
+                spots[picked, 0], spots[picked, 1] = i, j
                 picked += 1
     # thinned evenly where a hand needs more than POINTS
     n, keep = 0, min(1.0, len(points) / max(picked, 1))
@@ -190,7 +190,8 @@ def _crop_one(depth, intrinsics, centre, find, cube, image, points):
         points[n, 2] = 1 - image[i, j]
         n += 1
     for k in range(n, len(points) if n else 0):
-        points[k] = points[k % n]
+        for axis in range(3):
+            points[k, axis] = points[k % n, axis]
     return n
 
 

@@ -322,7 +322,7 @@ def connected(z, among):
                 continue
             count += 1
             label[i, j] = count
-            stack[0], top = (i, j), 1
+            stack[0, 0], stack[0, 1], top = i, j, 1
             while top:
                 top -= 1
                 v, u = stack[top]
@@ -330,7 +330,7 @@ def connected(z, among):
                     for b in range(max(0, u - 1), min(width, u + 2)):
                         if among[a, b] and not label[a, b] and z[a, b] > 0 and abs(z[a, b] - z[v, u]) < APART_MM:
                             label[a, b] = count
-                            stack[top], top = (a, b), top + 1
+                            stack[top, 0], stack[top, 1], top = a, b, top + 1
     return label, count
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pygltflib as gl
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from .. import __version__
 from ..support.checks import SIDES, require_one_of
+from ..support.roma_alone import roma
 from .gltf import COLUMNS, COMPONENTS
 from .joints import JOINT_NAMES, PARENTS, TIP_NAMES, TIP_PARENTS
 from .rig import HandRig

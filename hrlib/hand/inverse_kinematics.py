@@ -10,7 +10,6 @@ lengths per subject. Joint limits, a prior of lengths and offsets, and even move
 from dataclasses import dataclass, replace
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch.nn.functional import normalize, pad
 from tqdm import tqdm
 
 from ..support.autograd import full_precision
+from ..support.roma_alone import roma
 from .joints import FINGERS, JOINT_NAMES, POINT_ORDER, TIP_PARENTS, joint_map
 from .kinematics import forward_kinematics, joint_positions
 from .rig import HandRig, neutral_rotations

@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.roma_alone import roma
 from .joints import JOINT_NAMES, LIMITS_DEG
 from .rig import HandRig
 from .rotations import euler_angles, from_euler, rotation_matrix

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from ..support.autograd import for_every_use, full_precision, kept_property
 from ..support.files import write_bytes_atomically
 from ..support.paths import HAND_ASSET
+from ..support.roma_alone import roma
 from ..support.tensor_files import read_tensors, tensor_bytes
 from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, limits_rad
 

@@ -1,6 +1,5 @@
 """The last layer's numbers to unit quaternions: finite in value and gradient for every number, zeros included."""
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,6 +7,7 @@ from torch.nn.functional import one_hot
 
 from ..hand.rotations import from_euler
 from ..support.autograd import full_precision
+from ..support.roma_alone import roma
 
 # the numbers of a joint's neutral orientation, as each head wants them
 ROTATIONS = {"quaternion": (0.0, 0.0, 0.0, 1.0), "6d": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), "euler": (0.0, 0.0, 0.0)}

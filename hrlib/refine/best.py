@@ -10,8 +10,9 @@ frames as labels did not help (docs/method.md).
 import copy
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -33,7 +34,7 @@ from ..support.parallel import add_gradients, any_of
 from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss
-from .explain import Explained, ExplainSettings, explain, fit_hand, fit_to_depth
+from .explain import Explained, ExplainSettings, again_from_neighbours, explain, fit_hand, fit_to_depth
 from .gauss_newton import FitSettings, fitted_poses
 from .own_hand import compare_hands, judge, tell, with_hand
 from .state import Refined, State
@@ -72,6 +73,9 @@ class BestSettings:
     correct: bool = True  # take off the error that the shape's fit makes on synthetic frames
     neighbours: bool = True  # fit bad frames again from good ones
     explain: ExplainSettings = ExplainSettings()
+    # how the poses are fitted while the network learns: by Gauss-Newton, in a seventh of the time; None: by Adam, as in
+    # benchmarks/results
+    poses: FitSettings | None = None
     # of the hand that a network is told: fewer frames and iterations, since the network has seen most of its shape
     find: ExplainSettings = ExplainSettings(iterations=40, shape_frames=100)
     synthesis: SyntheticSettings = SyntheticSettings(forearm_mm=150.0)  # as much forearm as the cube holds
@@ -242,7 +246,17 @@ class Explainer:
         if s.reshape:
             shape = fit_hand(hand, crops, guess, fit, known if knows_many(self.net) else None)
             shape = self.corrected(shape, known or shape, guess, fit) if s.correct else shape
-        return shape, explain(shaped(hand, shape), crops, guess, fit, s.neighbours, self.progress)
+        own = shaped(hand, shape)
+        if s.poses is None:
+            return shape, explain(own, crops, guess, fit, s.neighbours, self.progress)
+        fits = fitted_poses(own, crops, guess, _voted(s.poses, fit), self.progress)
+        return shape, again_from_neighbours(own, crops, fits, fit, fit=self._each(fit)) if s.neighbours else fits
+
+    def _each(self, fit: ExplainSettings) -> Callable[[HandRig, Crops, Prediction], Explained]:
+        """What fits the poses of frames that are no sequence."""
+        if self.settings.poses is None:
+            return partial(fit_to_depth, settings=replace(fit, smooth=0.0), progress=False)
+        return partial(fitted_poses, settings=replace(_voted(self.settings.poses, fit), smooth=0.0), progress=False)
 
     def corrected(self, fitted: HandShape, known: HandShape, guess: Prediction, fit: ExplainSettings) -> HandShape:
         """The shape `fitted` to the user's frames, less the error that the same fit makes on synthetic frames.
@@ -253,7 +267,7 @@ class Explainer:
         """
         s, own, some = self.settings, shaped(self.hand, known), evenly(len(self.crops), fit.shape_frames)
         crops = self.crops[some]
-        fits = fit_to_depth(own, crops, guess[some], replace(fit, smooth=0.0), progress=False)
+        fits = self._each(fit)(own, crops, guess[some])
         clear = fits.loss.argsort()[: max(1, round(s.keep * len(crops)))].sort().values
         poses = fits.prediction[clear]
         wrist_mm = wrist_position(poses, own, crops[clear])
@@ -266,6 +280,11 @@ class Explainer:
         synthetic = synthetic.crops.to(wrist_mm.device)
         again = fit_hand(self.hand, synthetic, predict(self.net, synthetic), fit)
         return HandShape(*(k + f - a for k, f, a in zip(known.parts(), fitted.parts(), again.parts(), strict=True)))
+
+
+def _voted(poses: FitSettings, fit: ExplainSettings) -> FitSettings:
+    """The settings, without the network's votes where those of the shape's fit do without them."""
+    return poses if fit.seen else replace(poses, votes=0.0)
 
 
 # -- learn ----------------------------------------------------------------------------------------------------------------

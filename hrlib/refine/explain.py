@@ -5,7 +5,9 @@ No network is in the loop, and a frame gets as many steps as it needs.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -150,9 +152,17 @@ def fit_to_depth(
 
 
 def again_from_neighbours(
-    hand: HandRig, crops: Crops, first: Explained, settings: ExplainSettings = ExplainSettings(), share: float = 0.4
+    hand: HandRig,
+    crops: Crops,
+    first: Explained,
+    settings: ExplainSettings = ExplainSettings(),
+    share: float = 0.4,
+    fit: Callable[[HandRig, Crops, Prediction], Explained] | None = None,
 ) -> Explained:
-    """Fit the worst `share` of the frames again from the best pose within five frames, and keep what explains better."""
+    """Fit the worst `share` of the frames again from the best pose within five frames, and keep what explains better.
+
+    `fit` explains single frames, beginning with a pose of each; None: by `fit_to_depth`, with the settings.
+    """
     bad = first.loss.argsort(descending=True)[: int(share * len(crops))].sort().values
     if not len(bad):
         return first
@@ -163,7 +173,9 @@ def again_from_neighbours(
     # the neighbour's place in the camera's frame, counted from this frame's crop
     offset = near.offset[best] + (crops.centre_mm[best] - crops.centre_mm[bad]) / crops.cube_mm
     start = Prediction(near.rotations[best], offset, None if near.points is None else near.points[bad])
-    second = fit_to_depth(hand, crops[bad], start, replace(settings, smooth=0.0), progress=False)
+    if fit is None:
+        fit = partial(fit_to_depth, settings=replace(settings, smooth=0.0), progress=False)
+    second = fit(hand, crops[bad], start)
     # a pose that has most of a frame behind its wrist, as forearm, leaves little to explain, and explains it well
     left, before = (points_explained(hand, crops[bad], fits, settings) for fits in (second.prediction, near[bad]))
     better = (second.loss < first.loss[bad]) & (left >= STILL_EXPLAINED * before)

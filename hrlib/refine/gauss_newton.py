@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -34,6 +33,7 @@ from ..network.posenet import Prediction, wrist_to_anchor_mm
 from ..render.cpu import splat_rows
 from ..support.checks import require_at_least
 from ..support.compiled import compiled
+from ..support.roma_alone import roma
 from .explain import CHUNK, Explained, measured_cloud, require_places, spread_out, surprise
 
 BEFORE = np.array(PARENTS)  # a joint's parent comes before it

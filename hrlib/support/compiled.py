@@ -2,10 +2,12 @@
 
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
+from multiprocessing import parent_process
 from pathlib import Path
 from threading import Lock
 from types import FunctionType
@@ -22,6 +24,9 @@ def compiled(**options) -> Callable[[Callable], Callable]:
     numba keeps the machine code beside the source, or else in the user's cache folder (NUMBA_CACHE_DIR names another). Where
     neither can be written, a folder of this user's below the system's temporary one is taken, and at last none.
     With parallel=True see `Threaded`.
+
+    A kernel that assigns an array to a part of another one, as in a[:] = b or a[i] = 1, 2, compiles for seconds longer: numba
+    brings the text of an error with it. Loops over numbers are as fast and compile at once.
     """
 
     def decorate(function: Callable) -> Callable:
@@ -105,15 +110,25 @@ class _Forgiving(IndexDataCacheFile):
 
     def load(self, key):
         try:
-            return super().load(key)
+            kept = super().load(key)
         except Exception:  # pickle passes on whatever it stumbles over
             with suppress(OSError):
                 self.flush()
-            return None
+            kept = None
+        if kept is None:
+            _tell()
+        return kept
 
     def save(self, key, data):
         with suppress(Exception):  # a full disk, or the damaged index again
             super().save(key, data)
+
+
+@cache
+def _tell() -> None:
+    """Say once why the first call takes so long: to who sits at a terminal, and not from each of several processes."""
+    if sys.stderr.isatty() and parent_process() is None:
+        print("hrlib: compiling for this computer, once; some seconds", file=sys.stderr, flush=True)
 
 
 def _own_temporary() -> str:

@@ -11,10 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -49,6 +51,7 @@ SEQUENCE = 200  # frames of one recording, about 13 seconds at 15 a second
 POSE_FRAMES = (6, 20)  # from one pose to the next, shortest and longest
 VIEW_FRAMES = (12, 35)  # from one view and place to the next
 BEND_FRAMES = (25, 70)  # from one bend of the forearm at the wrist to the next
+FAR_MM = torch.tensor([0.0, 0.0, 1e6])  # where nobody sees a hand
 FORMAT = 6  # of the cached crops; raise it when the same user's frames come out otherwise
 BAND_FORMAT = 1  # the same for the frames of users with a wristband, which alone it concerns
 
@@ -89,12 +92,12 @@ class SimulatedUser:
         frames: list[Frame] = []
         recording = 0
         while len(frames) < count:
-            frames += self.recording(template, split, recording)[::every]
+            frames += self.recording(template, split, recording, every)
             recording += 1
         return frames[:count]
 
-    def recording(self, template: HandRig, split: str, number: int) -> list[Frame]:
-        """The SEQUENCE frames of one recording, numbered from 0; see `frames`."""
+    def recording(self, template: HandRig, split: str, number: int, every: int = 1) -> list[Frame]:
+        """Of the SEQUENCE frames of one recording, numbered from 0, every `every`-th; see `frames`."""
         if split not in ("train", "test"):
             raise ValueError(f"split must be 'train' or 'test', got {split!r}")
         # torch's generator takes the lowest 32 bits of a seed
@@ -106,12 +109,14 @@ class SimulatedUser:
         wrist_mm = torch.cat([path[:, 3:5] * path[:, 5:6], path[:, 5:6]], 1)
         bends = smooth_walk(SEQUENCE, partial(_bends, generator=generator), BEND_FRAMES, generator)
         arms = torch.cat([torch.full((SEQUENCE, 1), s.forearm_mm), bends * torch.tensor(BEND_RAD)], 1)
-        drawing = synthesiser.draw(rotations, wrist_mm, generator, arms)
+        shown = torch.arange(SEQUENCE) % every == 0
+        # the others keep their random numbers, and cost nothing: they are smaller than a pixel
+        drawing = synthesiser.draw(rotations, torch.where(shown[:, None], wrist_mm, FAR_MM), generator, arms)
         random = np.random.default_rng(generator.initial_seed())  # of the colour camera's noise
         source = source_of(self, split)
         truths = [x.numpy() for x in (drawing.joints_mm, rotations, wrist_mm)] + [drawing.clean_mm]
         frames = []
-        for i in range(SEQUENCE):
+        for i in range(0, SEQUENCE, every):
             depth_mm, camera, mask = drawing.depth_mm[i], drawing.camera(i), None
             if self.wristband:
                 colour = colour_image(drawing.clean_mm[i], camera, drawing.band[i], random)
@@ -172,26 +177,24 @@ def record(
     progress: bool = True,
     processes: int = 1,
 ) -> Recorded:
-    """Segment and crop a user's first `count` frames; kept in build/users, where a second call finds them.
+    """Segment and crop a user's first `count` frames; each recording is kept in build/users, where other calls find it.
 
     Frames without a usable hand count, but are left out. Each of the `processes` takes a core; the frames do not depend on
     how many there are. Other arguments as in `SimulatedUser.frames`.
     """
-    digest = _digest_of_frames(user, template)
-    file = paths.BUILD / "users" / f"{user.name}-{split}-{count}-{digest}.pt"
-    if file.exists():
-        batch, left_out = _unpacked(file.read_bytes())
-        return Recorded(**vars(batch), left_out=left_out, source=source_of(user, split))
-    starts = range(0, count, SEQUENCE)
-    crop_one = partial(_packed_recording, user, template, count, split)
-    parts = []
-    with tqdm(total=count, desc=f"user {user.name}, {split} frames", disable=not progress) as bar:
-        for start, packed in zip(starts, in_processes(crop_one, starts, processes), strict=True):
-            parts.append(_unpacked(packed))
-            bar.update(min(SEQUENCE, count - start))
-    batch, left_out = joined(*(part for part, _ in parts)), sum(count for _, count in parts)
-    write_bytes_atomically(file, _packed(batch, left_out))
-    return Recorded(**vars(batch), left_out=left_out, source=source_of(user, split))
+    digest, lengths = _digest_of_frames(user, template), [min(SEQUENCE, count - i) for i in range(0, count, SEQUENCE)]
+    parts = [_kept(f"{user.name}-{split}-{number:03d}-*-{digest}.pt", n) for number, n in enumerate(lengths)]
+    missing = [(number, lengths[number]) for number, part in enumerate(parts) if part is None]
+    crop_one = partial(_packed_recording, user, template, split)
+    frames = sum(length for _, length in missing)
+    with tqdm(total=frames, desc=f"user {user.name}, {split} frames", disable=not (progress and missing)) as bar:
+        for (number, length), packed in zip(missing, in_processes(crop_one, missing, processes), strict=True):
+            write_bytes_atomically(_place(f"{user.name}-{split}-{number:03d}-{length}-{digest}.pt"), packed)
+            parts[number] = _unpacked(packed)
+            bar.update(length)
+    firsts = [part.first(length) for part, length in zip(parts, lengths, strict=True)]
+    left_out = count - sum(len(batch) for batch in firsts)
+    return Recorded(**vars(joined(*firsts)), left_out=left_out, source=source_of(user, split))
 
 
 def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
@@ -209,26 +212,47 @@ def _digest_of_frames(user: SimulatedUser, template: HandRig) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _packed_recording(user: SimulatedUser, template: HandRig, count: int, split: str, start: int) -> bytes:
-    """The crops of the recording that begins with frame `start`, as bytes: tensors must not leave a process."""
-    frames = user.recording(template, split, start // SEQUENCE)[: count - start]
+@dataclass(frozen=True)
+class _Part:
+    """What was cropped of one recording."""
+
+    batch: SyntheticBatch
+    number: Int[Tensor, " B"]  # of each crop's frame in the recording, ascending
+
+    def first(self, length: int) -> SyntheticBatch:
+        """The crops of the first `length` frames."""
+        return self.batch[: int((self.number < length).sum())]
+
+
+def _packed_recording(user: SimulatedUser, template: HandRig, split: str, part: tuple[int, int]) -> bytes:
+    """The crops of one recording (its number, the first so many frames), as bytes: tensors must not leave a process."""
+    frames = user.recording(template, split, part[0])[: part[1]]
     usable = [f for f in frames if f.mask is None or not check_mask(f.depth_mm, f.camera, f.mask).reason]
     crops, kept, _ = crop_frames(usable, progress=False)
     truths = [vars(frame.truth) for frame in kept]  # handed over, not read
     truth = {key: torch.from_numpy(np.stack([truth[key] for truth in truths])) for key in Recorded.TRUTH}
-    return _packed(SyntheticBatch(crops, **truth), len(frames) - len(kept))
-
-
-def _packed(batch: SyntheticBatch, left_out: int) -> bytes:
+    numbers = {frame.name: number for number, frame in enumerate(frames)}
     buffer = io.BytesIO()
-    torch.save(vars(batch) | {"crops": vars(batch.crops), "left_out": left_out}, buffer)
+    number = torch.tensor([numbers[frame.name] for frame in kept])
+    torch.save({"crops": vars(crops), **truth, "number": number}, buffer)
     return buffer.getvalue()
 
 
-def _unpacked(packed: bytes) -> tuple[SyntheticBatch, int]:
+def _unpacked(packed: bytes) -> _Part:
     stored = torch.load(io.BytesIO(packed), weights_only=True)
-    left_out = stored.pop("left_out")
-    return SyntheticBatch(**stored | {"crops": Crops(**stored["crops"])}), left_out
+    number = stored.pop("number")
+    return _Part(SyntheticBatch(**stored | {"crops": Crops(**stored["crops"])}), number)
+
+
+def _place(name: str) -> Path:
+    return paths.BUILD / "users" / name
+
+
+def _kept(pattern: str, length: int) -> _Part | None:
+    """The shortest part that was kept of a recording and has its first `length` frames; None if there is none."""
+    files = {int(file.name.rsplit("-", 2)[1]): file for file in _place("").glob(pattern)}
+    enough = [known for known in files if known >= length]
+    return _unpacked(files[min(enough)].read_bytes()) if enough else None
 
 
 LONG_THIN = {"fingers-length+": 0.45, "fingers-diameter-": 0.9, "wrist-": 1.0}

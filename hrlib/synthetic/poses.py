@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
@@ -22,6 +21,7 @@ from ..hand.rig import HandRig, neutral_rotations
 from ..hand.rotations import euler_angles, from_euler, rotation_matrix
 from ..losses import collision_loss
 from ..support.decoding import read_table
+from ..support.roma_alone import roma
 
 MAX_COLLISION_MM = 0.1  # of Eq. 7; poses with more are drawn again
 MAX_PITCH_RAD = 1.4  # a raised hand is not seen along its fingers

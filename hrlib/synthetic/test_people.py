@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
@@ -43,6 +42,7 @@ from ..support import paths
 from ..support.files import json_bytes, plain, write_bytes_atomically
 from ..support.ground_truth import Noted
 from ..support.parallel import in_processes
+from ..support.roma_alone import roma
 from .poses import read_tracked_poses, sample_view_angles, smooth_angles, smooth_walk
 from .rasterise import rasterise
 from .sensor import KINECT_V1, measure

@@ -21,7 +21,7 @@ from hrlib.companion import results
 from hrlib.support import paths
 results.caption = lambda record: {{}}
 paths.ROOT = Path({root!r}); paths.FIGURES = paths.ROOT / "figures"; paths.BUILD = paths.ROOT / "build"
-results.save_figure(Figure(figsize=(1, 1)), "fig1", {{"level": 1}}, {{}}, {{"ground_truth": "none"}}, profile)
+results.save_figure(Figure(figsize=(1, 1)), "01_level", {{"level": 1}}, {{}}, {{"ground_truth": "none"}}, profile)
 """
 
 
@@ -100,7 +100,7 @@ def test_a_failing_notebook_is_loud_and_the_others_still_run(folders, capfd, mon
     assert "FAILED: 02_bad;" in out, err
     rows = [line.split() for line in out.splitlines() if line.startswith(("01_", "02_", "03_"))]
     assert [(row[0], *row[2:]) for row in rows] == [
-        ("01_good", "fig1"),
+        ("01_good", "01_level"),
         ("02_bad", "-", "FAILED"),
         ("03_after", "-"),
     ]
@@ -108,34 +108,66 @@ def test_a_failing_notebook_is_loud_and_the_others_still_run(folders, capfd, mon
     executed = nbformat.read(folders / "build/notebooks/03_after.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text == "smoke\n"
     assert os.environ["HRLIB_PROFILE"] == "full"
-    assert "fig1" in (folders / "build/figures.html").read_text()
+    assert "01_level" in (folders / "build/figures.html").read_text()
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_and_says_what_was_finished(folders):
-    notebook(folders, "01_quick", "pass")
-    notebook(folders, "02_long", f"open({str(folders / 'started')!r}, 'w').close()", "import time; time.sleep(120)")
-    notebook(folders, "03_never", "pass")
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_ctrl_c_stops_all_that_run_and_says_what_was_finished(folders, at_once):
+    notebook(folders, "20_quick", "pass")
+    for number in range(at_once):
+        begun = f"import os, time; print(os.getpid(), file=open({str(folders / f'begun{number}')!r}, 'w'))"
+        notebook(folders, f"2{1 + number}_long", begun, "time.sleep(120)")
+    notebook(folders, "24_never", "pass")
     code = f"""
 import sys
 from pathlib import Path
 from hrlib.companion import reproduce
 from hrlib.support import paths
 paths.BUILD = Path({str(folders / "build")!r}); paths.EXECUTED = paths.BUILD / "notebooks"
-sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r})))
+if __name__ == "__main__":
+    sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r})))
 """
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=paths.ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": str(at_once)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    until = time.monotonic() + 60
-    while not (folders / "started").exists() and process.poll() is None and time.monotonic() < until:
+    begun = [folders / f"begun{number}" for number in range(at_once)]
+    until = time.monotonic() + 300
+    while not all(file.exists() and file.read_text().strip() for file in begun) and process.poll() is None:
+        assert time.monotonic() < until
         time.sleep(0.1)
-    time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
-    assert "stopped by Ctrl-C in 02_long" in err and "Traceback" not in err
-    assert [line.split()[0] for line in out.splitlines() if "not run to the end" in line] == ["02_long", "03_never"]
+    assert f"stopped by Ctrl-C after 1 of {2 + at_once} notebooks" in err and "Traceback" not in err
+    names = [line.split()[0] for line in out.splitlines() if "not run to the end" in line]
+    assert names == ["21_long", "22_long"][:at_once] + ["24_never"]
+    for file in begun:
+        with pytest.raises(ProcessLookupError):  # the kernel
+            os.kill(int(file.read_text()), 0)
+
+
+@pytest.mark.slow
+def test_notebooks_share_cores_and_those_that_measure_time_run_alone(folders, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    for name in ("01_first", "02_second", "08_speed"):
+        times = "import os, time; begin = time.time(); time.sleep(1)"
+        told = (
+            f"open({str(folders / name)!r}, 'w').write(f'{{begin}} {{time.time()}} ' + os.environ['OMP_NUM_THREADS'])"
+        )
+        notebook(folders, name, times, told)
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    assert reproduce.reproduce("smoke") == 0
+    first, second, speed = (
+        [float(x) for x in (folders / name).read_text().split()] for name in ("01_first", "02_second", "08_speed")
+    )
+    assert max(first[0], second[0]) < min(first[1], second[1]), "they run side by side"
+    assert speed[0] > max(first[1], second[1]), "a notebook that measures time runs when the others have ended"
 
 
 def test_progress_bars_leave_the_executed_copy_and_warnings_stay(folders):

@@ -33,6 +33,7 @@ from hrlib.refine import paper as refine_paper
 from hrlib.refine.best import Explainer, Learner, disagreement, draw_seed, split_frames, unevenness
 from hrlib.refine.confidence import confidence
 from hrlib.refine.explain import ExplainSettings, surprise
+from hrlib.refine.gauss_newton import FitSettings
 from hrlib.refine.saved import load_refined, save_refined
 from hrlib.refine.state import Processes, Refined, State
 from hrlib.support import paths
@@ -438,6 +439,29 @@ def test_each_part_of_the_best_recipe_can_be_left_out(net, frames, off):
     assert (refined.curve[-1]["log_scale"] == 0) == ("reshape" in off)
     if "reshape" in off:
         assert (refined.cloud_mm - template().cloud_mm).abs().max() < 1e-3
+
+
+def test_the_poses_are_fitted_by_gauss_newton_where_asked_for(net, frames, monkeypatch):
+    whole, asked = refine_best.fitted_poses, []
+
+    def fitted_poses(hand, crops, prediction, settings, progress):
+        asked.append((len(crops), settings.votes, settings.smooth))
+        return whole(hand, crops, prediction, settings, progress)
+
+    monkeypatch.setattr(refine_best, "fitted_poses", fitted_poses)
+    short = replace(BEST, rounds=2, steps=1, prepare=0, segmented=0, explain=replace(BEST.explain, iterations=2))
+    by_adam = run(net, frames.crops, short)
+    assert not asked
+    monkeypatch.setattr(refine_best, "explain", None)
+    monkeypatch.setattr(refine_best, "fit_to_depth", None)
+    quick = run(net, frames.crops, replace(short, poses=FitSettings(steps=4, more_steps=2)))
+    (of_all, all_votes, _), *_ = [call for call in asked if call[2]]
+    assert of_all == 10 and all_votes == 0, "a network that knows one hand votes for that hand's bones"
+    assert any(count < of_all and not smooth for count, _, smooth in asked), (
+        "frames from their neighbours are no sequence"
+    )
+    assert [votes > 0 for _, votes, smooth in asked if smooth] == [False, True]
+    assert quick.curve[-1]["fitted_surprise"] < by_adam.curve[-1]["fitted_surprise"], "two steps of Adam are few"
 
 
 def ball(radius_mm: float, z_mm: float, camera: Camera, size: int = 240) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Where numba finds no folder for its cache, and where its threads cannot run."""
+"""Where numba finds no folder for its cache, and where its threads cannot run, and what is said while it fills one."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numba
 import pytest
 
 from hrlib.support import compiled as module
+from hrlib.support import paths
 from hrlib.support.compiled import compiled
 
 
@@ -65,3 +67,63 @@ def test_kernels_run_in_threads_and_after_a_fork(layer):
     if "No threading layer could be loaded" in run.stderr:
         pytest.skip(f"no {layer} here")
     assert run.stdout == "right\n", run.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+def test_the_first_call_says_at_a_terminal_that_it_compiles(tmp_path):
+    import pty
+
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from hrlib.support.compiled import compiled\n"
+        "@compiled()\ndef f(x): return 2 * x\n"
+        "@compiled()\ndef g(x): return 3 * x\n"
+        "print(f(2) + g(2))\n"
+    )
+
+    def said(terminal: bool) -> str:
+        ours, theirs = pty.openpty()
+        stderr = theirs if terminal else subprocess.PIPE
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+        run = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, stderr=stderr, env=environment)
+        os.close(theirs)
+        assert run.returncode == 0 and run.stdout == b"10\n"
+        try:
+            return os.read(ours, 10_000).decode() if terminal else run.stderr.decode()
+        except OSError:  # nothing was said, and the other end is closed
+            return ""
+        finally:
+            os.close(ours)
+
+    assert said(terminal=True).split() == "hrlib: compiling for this computer, once; some seconds".split()
+    assert said(terminal=True) == "", "the code is kept"
+    for file in (tmp_path / "cache").rglob("*.nb?"):
+        file.unlink()
+    assert said(terminal=False) == "", "a program that reads the errors finds none"
+
+
+def test_kernels_assign_numbers_alone():
+    """An array assigned to a part of another one brings the text of an error, which takes seconds to compile."""
+
+    def slow(node):
+        targets, value = (node.targets, node.value) if isinstance(node, ast.Assign) else ((), None)
+        pairs = [(target, value) for target in targets]
+        while pairs:
+            target, value = pairs.pop()
+            if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+                pairs += zip(target.elts, value.elts, strict=True)
+            elif isinstance(target, ast.Subscript) and not isinstance(value, ast.Constant):
+                parts = target.slice.elts if isinstance(target.slice, ast.Tuple) else [target.slice]
+                if isinstance(value, ast.Tuple) or any(isinstance(part, ast.Slice) for part in parts):
+                    yield ast.unparse(node)
+
+    assert list(slow(ast.parse("a[i] = 1, 2").body[0])) and list(slow(ast.parse("a[0, :3], n = b, 1").body[0]))
+    kernels = 0
+    for file in paths.PACKAGE.rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            decorators = getattr(function, "decorator_list", ())
+            if any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "compiled" for d in decorators):
+                kernels += 1
+                lines = [line for node in ast.walk(function) for line in slow(node)]
+                assert not lines, f"{file.name}, {function.name}: {lines}"
+    assert kernels > 50

@@ -125,6 +125,35 @@ def test_whatever_decides_the_frames_has_a_file_of_its_own(cached, monkeypatch):
     assert len(cached(user)[1]) == 1, "frames found by another finder, too"
 
 
+def test_calls_share_the_recordings(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "BUILD", tmp_path)
+    monkeypatch.setattr(people, "SEQUENCE", 4)
+
+    def files():
+        return {file.name[:-20]: file.stat().st_mtime_ns for file in (tmp_path / "users").glob("*")}
+
+    whole = record(USERS["B"], template(), 6, progress=False)
+    before = files()
+    assert sorted(before) == ["B-train-000-4", "B-train-001-2"]
+    fewer, more = (record(USERS["B"], template(), count, progress=False) for count in (3, 8))
+    assert files() == before | {"B-train-001-4": files()["B-train-001-4"]}, "what is there is taken"
+    assert len(fewer) + fewer.left_out == 3 and len(more) + more.left_out == 8
+    for recorded in (fewer, more):
+        n = min(len(recorded), len(whole))
+        assert n and torch.equal(recorded.crops.image[:n], whole.crops.image[:n])
+        assert torch.equal(recorded.joints_mm[:n], whole.joints_mm[:n])
+
+
+def test_some_frames_of_a_recording_are_as_in_the_whole_one():
+    user = replace(USERS["D"], wristband=True)
+    whole, some = (user.recording(template(), "test", 1, every) for every in (1, 50))
+    assert len(some) == 4
+    for frame, other in zip(whole[::50], some, strict=True):
+        assert frame.name == other.name and np.array_equal(frame.depth_mm, other.depth_mm) and frame.depth_mm.any()
+        assert np.array_equal(frame.mask, other.mask) and frame.camera == other.camera
+        assert np.array_equal(vars(frame.truth)["joints_mm"], vars(other.truth)["joints_mm"])
+
+
 @pytest.mark.slow
 def test_recorded_frames_fit_the_true_hand_and_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "BUILD", tmp_path)

@@ -8,12 +8,12 @@ Two back ends give the same frames:
 
 from importlib import import_module
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ...support.autograd import for_a_kernel, full_precision, require_one_dtype
+from ...support.roma_alone import roma
 from ..rig import HandRig, neutral_rotations
 from . import reference
 

@@ -17,7 +17,7 @@ from ..joints import PARENTS
 from . import reference
 
 BEFORE = np.array(PARENTS)  # a joint comes after its parent; the wrist's is -1, the last place of an array: the camera
-CAMERA_AXES, TWO = np.eye(3, dtype=np.float32), np.float32(2)
+TWO = np.float32(2)
 
 
 def forward_kinematics(T_parent_neutral: Tensor, rotations: Tensor, wrist_mm: Tensor) -> Tensor:
@@ -53,13 +53,20 @@ def _forward(neutral, rotations, wrist_mm, before, T):
     F = np.empty((17, 3, 4), np.float32)
     for b in range(len(T)):
         _walk(neutral, rotations[b], wrist_mm[b], before, R, A, F)
-        T[b, :, :3], T[b, :, 3, :3], T[b, :, 3, 3] = F[:16], 0, 1
+        for j in range(16):
+            for c in range(4):
+                for r in range(3):
+                    T[b, j, r, c] = F[j, r, c]
+                T[b, j, 3, c] = c == 3
 
 
 @compiled(fastmath={"contract"})
 def _walk(neutral, rotations, wrist_mm, before, R, A, F):
     """One image: R(q) of each joint, its frame F before that (A, at angles of zero) and with it; rows 0 to 2 of all."""
-    F[-1, :, :3], F[-1, :, 3] = CAMERA_AXES, wrist_mm
+    for r in range(3):
+        for c in range(3):
+            F[-1, r, c] = r == c
+        F[-1, r, 3] = wrist_mm[r]
     for j in range(16):
         x, y, z, w = rotations[j, 0], rotations[j, 1], rotations[j, 2], rotations[j, 3]
         R[j, 0, 0], R[j, 0, 1], R[j, 0, 2] = 1 - TWO * (y * y + z * z), TWO * (x * y - w * z), TWO * (x * z + w * y)
@@ -85,7 +92,11 @@ def _backward(neutral, rotations, wrist_mm, before, grad_T, grad_rotations, grad
     H, S = np.empty((3, 4), np.float32), np.empty((3, 3), np.float32)
     for b in range(len(grad_T)):
         _walk(neutral, rotations[b], wrist_mm[b], before, R, A, F)
-        G[:16], G[-1] = grad_T[b, :, :3], 0
+        for r in range(3):
+            for c in range(4):
+                for j in range(16):
+                    G[j, r, c] = grad_T[b, j, r, c]
+                G[-1, r, c] = 0
         for j in range(15, -1, -1):
             p = before[j]
             for r in range(3):
@@ -106,4 +117,5 @@ def _backward(neutral, rotations, wrist_mm, before, grad_T, grad_rotations, grad
             grad_rotations[b, j, 1] = TWO * (x * xy + z * yz + w * wy - TWO * y * (S[0, 0] + S[2, 2]))
             grad_rotations[b, j, 2] = TWO * (x * xz + y * yz + w * wz - TWO * z * (S[0, 0] + S[1, 1]))
             grad_rotations[b, j, 3] = TWO * (x * wx + y * wy + z * wz)
-        grad_wrist_mm[b] = G[-1, :, 3]
+        for r in range(3):
+            grad_wrist_mm[b, r] = G[-1, r, 3]

@@ -98,7 +98,7 @@ def _nodes(length, grain):
     """[length, 2]: the node before each row or column, and how many pixels it is away."""
     nodes = np.empty((length, 2), np.int64)
     for k in range(length):
-        nodes[k] = k // grain, k % grain
+        nodes[k, 0], nodes[k, 1] = k // grain, k % grain
     return nodes
 
 
@@ -124,44 +124,56 @@ def _lit_by_projector(depth, fx, baseline):
 
 @compiled(parallel=True)
 def _measure(depth, fx, numbers, limits, axial_grain, lateral_grain, seed, noisy):
+    for b in prange(len(depth)):
+        _structured_light_image(
+            depth[b],
+            fx[b],
+            (numbers, limits, axial_grain, lateral_grain),
+            np.uint64((seed * 1000003 + b) * 3),
+            noisy[b],
+        )
+
+
+@compiled()
+def _structured_light_image(depth, fx, settings, stream, noisy):
+    """One image. Apart from the parallel loop, whose kind of compilation takes numba far longer."""
+    numbers, limits, axial_grain, lateral_grain = settings
     axial, growth, grazing, lateral, lateral_growth, step_mm, step_growth = numbers
     baseline, steepest = limits
-    height, width = depth.shape[1:]
+    height, width = depth.shape
     lateral_weights, axial_weights = _weights(lateral_grain), _weights(axial_grain)
     lateral_rows, axial_rows = _nodes(height, lateral_grain), _nodes(height, axial_grain)
     lateral_columns, axial_columns = _nodes(width, lateral_grain), _nodes(width, axial_grain)
-    for b in prange(len(depth)):
-        box = top, bottom, left, right = _box(depth[b], REACH_PX)
-        stream = np.uint64((seed * 1000003 + b) * 3)
-        along_u = _lattice(height, width, lateral_grain, stream, box)
-        along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
-        along_z = _lattice(height, width, axial_grain, stream + np.uint64(2), box)
-        lit = _lit_by_projector(depth[b], fx[b], baseline)
-        tangent = _tangents(depth[b], fx[b])
-        for v in range(top, bottom):
-            for u in range(left, right):
-                angle = math.atan(min(tangent[v, u], steepest))
-                sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
-                (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
-                su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
-                sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
-                outside = su < 0 or sv < 0 or su >= width or sv >= height
-                if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
-                    sv, su = v, u
-                if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
-                    sv, su = v, u  # the same surface, whose error is in the axial noise
-                z = lit[sv, su]
-                if z <= 0 or tangent[sv, su] > steepest:
-                    continue
-                metres = z / 1000
-                sigma = axial + growth * (metres - 0.4) ** 2
-                if tangent[sv, su] > TANGENT_60:
-                    angle = math.atan(tangent[sv, su])
-                    sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
-                (i, y), (j, x) = axial_rows[v], axial_columns[u]
-                value = z + sigma * _smooth(along_z, axial_weights, i, y, j, x)
-                step = step_mm + step_growth * z * z
-                noisy[b, v, u] = np.rint(value / step) * step if step > 0 else value
+    box = top, bottom, left, right = _box(depth, REACH_PX)
+    along_u = _lattice(height, width, lateral_grain, stream, box)
+    along_v = _lattice(height, width, lateral_grain, stream + np.uint64(1), box)
+    along_z = _lattice(height, width, axial_grain, stream + np.uint64(2), box)
+    lit = _lit_by_projector(depth, fx, baseline)
+    tangent = _tangents(depth, fx)
+    for v in range(top, bottom):
+        for u in range(left, right):
+            angle = math.atan(min(tangent[v, u], steepest))
+            sigma = lateral + lateral_growth * angle / (math.pi / 2 - angle)
+            (i, y), (j, x) = lateral_rows[v], lateral_columns[u]
+            su = u + int(np.rint(sigma * _smooth(along_u, lateral_weights, i, y, j, x)))
+            sv = v + int(np.rint(sigma * _smooth(along_v, lateral_weights, i, y, j, x)))
+            outside = su < 0 or sv < 0 or su >= width or sv >= height
+            if outside or max(abs(su - u), abs(sv - v)) > REACH_PX:
+                sv, su = v, u
+            if lit[v, u] > 0 and abs(lit[sv, su] - lit[v, u]) < OUTLINE_MM:
+                sv, su = v, u  # the same surface, whose error is in the axial noise
+            z = lit[sv, su]
+            if z <= 0 or tangent[sv, su] > steepest:
+                continue
+            metres = z / 1000
+            sigma = axial + growth * (metres - 0.4) ** 2
+            if tangent[sv, su] > TANGENT_60:
+                angle = math.atan(tangent[sv, su])
+                sigma += grazing / math.sqrt(metres) * (angle / (math.pi / 2 - angle)) ** 2
+            (i, y), (j, x) = axial_rows[v], axial_columns[u]
+            value = z + sigma * _smooth(along_z, axial_weights, i, y, j, x)
+            step = step_mm + step_growth * z * z
+            noisy[v, u] = np.rint(value / step) * step if step > 0 else value
 
 
 @compiled()
@@ -204,59 +216,65 @@ def _tangents(depth, fx):
 
 @compiled(parallel=True)
 def _measure_stereo(depth, fx, numbers, limits, sizes, seed, noisy):
+    for b in prange(len(depth)):
+        _stereo_image(depth[b], fx[b], (numbers, limits, sizes), np.uint64((seed * 1000003 + b) * 4), noisy[b])
+
+
+@compiled()
+def _stereo_image(depth, fx, settings, stream, noisy):
+    """One image."""
+    numbers, limits, sizes = settings
     noise, step, unit, smear, threshold, gap, fray, lost = numbers
     baseline, steepest = limits
     window, filtered, grain, hole = sizes
-    height, width = depth.shape[1:]
+    height, width = depth.shape
     grain_weights, hole_weights = _weights(grain), _weights(hole)
     grain_rows, hole_rows = _nodes(height, grain), _nodes(height, hole)
     grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
-    for b in prange(len(depth)):
-        box = top, bottom, left, right = _box(depth[b], 2 * (window + filtered))
-        if bottom <= top:
-            continue
-        stream = np.uint64((seed * 1000003 + b) * 4)
-        along_z = _lattice(height, width, grain, stream, box)
-        along_share = _lattice(height, width, grain, stream + np.uint64(1), box)
-        holes = _lattice(height, width, hole, stream + np.uint64(2), box)
-        lit, tangent = _lit_by_projector(depth[b], fx[b], baseline), _tangents(depth[b], fx[b])
-        scale = fx[b] * abs(baseline)
-        least = scale / _behind(depth[b], stream + np.uint64(3))
-        disparity = np.full((bottom - top, right - left), least)
-        for v in range(top, bottom):
-            for u in range(left, right):
-                if depth[b, v, u] > 0:
-                    disparity[v - top, u - left] = scale / depth[b, v, u]
-        mean, near, far = _mean(disparity, window), _greatest(disparity, window), -_greatest(-disparity, window)
-        smooth = _mean(mean, filtered)
-        beyond = _greatest(near, filtered) + _greatest(-far, filtered)  # the step in disparity that the filter sees
-        for v in range(top, bottom):
-            for u in range(left, right):
-                y, x = v - top, u - left
-                (i, k), (j, m) = hole_rows[v], hole_columns[u]
-                if tangent[v, u] > steepest or _smooth(holes, hole_weights, i, k, j, m) > lost:
-                    continue
-                (i, k), (j, m) = grain_rows[v], grain_columns[u]
-                own, jump = disparity[y, x], near[y, x] - far[y, x]
-                # the step that one slanted surface makes over a pixel, both ways along both axes
-                slope = 4 * min(tangent[v, u], TANGENT_60) * own / fx[b]
-                flat = FLAT_PX + window * slope
-                if beyond[y, x] <= smear:
-                    d = smooth[y, x]
-                    if own > least:  # a shadow is filled if the filter reaches the surface that throws it
-                        seen = lit[v, u] > 0 or beyond[y, x] > flat + filtered * slope
-                    else:
-                        seen = d - least > LEAST_SHARE * beyond[y, x] + ROUNDED_PX
+    box = top, bottom, left, right = _box(depth, 2 * (window + filtered))
+    if bottom <= top:
+        return
+    along_z = _lattice(height, width, grain, stream, box)
+    along_share = _lattice(height, width, grain, stream + np.uint64(1), box)
+    holes = _lattice(height, width, hole, stream + np.uint64(2), box)
+    lit, tangent = _lit_by_projector(depth, fx, baseline), _tangents(depth, fx)
+    scale = fx * abs(baseline)
+    least = scale / _behind(depth, stream + np.uint64(3))
+    disparity = np.full((bottom - top, right - left), least)
+    for v in range(top, bottom):
+        for u in range(left, right):
+            if depth[v, u] > 0:
+                disparity[v - top, u - left] = scale / depth[v, u]
+    mean, near, far = _mean(disparity, window), _greatest(disparity, window), -_greatest(-disparity, window)
+    smooth = _mean(mean, filtered)
+    beyond = _greatest(near, filtered) + _greatest(-far, filtered)  # the step in disparity that the filter sees
+    for v in range(top, bottom):
+        for u in range(left, right):
+            y, x = v - top, u - left
+            (i, k), (j, m) = hole_rows[v], hole_columns[u]
+            if tangent[v, u] > steepest or _smooth(holes, hole_weights, i, k, j, m) > lost:
+                continue
+            (i, k), (j, m) = grain_rows[v], grain_columns[u]
+            own, jump = disparity[y, x], near[y, x] - far[y, x]
+            # the step that one slanted surface makes over a pixel, both ways along both axes
+            slope = 4 * min(tangent[v, u], TANGENT_60) * own / fx
+            flat = FLAT_PX + window * slope
+            if beyond[y, x] <= smear:
+                d = smooth[y, x]
+                if own > least:  # a shadow is filled if the filter reaches the surface that throws it
+                    seen = lit[v, u] > 0 or beyond[y, x] > flat + filtered * slope
                 else:
-                    share = (mean[y, x] - far[y, x]) / jump if jump > flat else 1.0
-                    over = share - threshold + fray * _smooth(along_share, grain_weights, i, k, j, m)
-                    d = _matched(own, near[y, x], far[y, x], over) if jump > flat else own
-                    seen = (lit[v, u] > 0 or d > own) and d > least and (jump <= flat or abs(over) >= gap / 2)
-                if not seen:
-                    continue
-                d = np.rint((d + noise * _smooth(along_z, grain_weights, i, k, j, m)) / step) * step
-                if d > 0:
-                    noisy[b, v, u] = np.rint(scale / d / unit) * unit
+                    seen = d - least > LEAST_SHARE * beyond[y, x] + ROUNDED_PX
+            else:
+                share = (mean[y, x] - far[y, x]) / jump if jump > flat else 1.0
+                over = share - threshold + fray * _smooth(along_share, grain_weights, i, k, j, m)
+                d = _matched(own, near[y, x], far[y, x], over) if jump > flat else own
+                seen = (lit[v, u] > 0 or d > own) and d > least and (jump <= flat or abs(over) >= gap / 2)
+            if not seen:
+                continue
+            d = np.rint((d + noise * _smooth(along_z, grain_weights, i, k, j, m)) / step) * step
+            if d > 0:
+                noisy[v, u] = np.rint(scale / d / unit) * unit
 
 
 @compiled()
@@ -304,7 +322,9 @@ def _greatest(image, reach):
     """Each pixel's greatest value over the square that reaches `reach` pixels from it."""
     height, width = image.shape
     greatest = np.full((height + 2 * reach, width + 2 * reach), -np.inf)
-    greatest[reach : reach + height, reach : reach + width] = image
+    for v in range(height):
+        for u in range(width):
+            greatest[reach + v, reach + u] = image[v, u]
     length = 1  # each value is the greatest of so many to its right and below
     while length < 2 * reach + 1:
         further = min(length, 2 * reach + 1 - length)
@@ -325,49 +345,60 @@ def _greatest(image, reach):
 
 @compiled(parallel=True)
 def _measure_time_of_flight(depth, fx, numbers, edges, limits, sizes, seed, noisy):
+    for b in prange(len(depth)):
+        _time_of_flight_image(
+            depth[b], fx[b], (numbers, edges, limits, sizes), np.uint64((seed * 1000003 + b) * 4), noisy[b]
+        )
+
+
+@compiled()
+def _time_of_flight_image(depth, fx, settings, stream, noisy):
+    """One image."""
+    numbers, edges, limits, sizes = settings
     noise, growth, grazing, step, multipath = numbers
     blur, edge, dropped, lost = edges
     baseline, steepest = limits
     around, grain, hole = sizes
-    height, width = depth.shape[1:]
+    height, width = depth.shape
     grain_weights, hole_weights = _weights(grain), _weights(hole)
     grain_rows, hole_rows = _nodes(height, grain), _nodes(height, hole)
     grain_columns, hole_columns = _nodes(width, grain), _nodes(width, hole)
-    for b in prange(len(depth)):
-        box = top, bottom, left, right = _box(depth[b], 2 * BLUR_PX)
-        if bottom <= top:
-            continue
-        stream = np.uint64((seed * 1000003 + b) * 4)
-        along_z = _lattice(height, width, grain, stream, box)
-        holes = _lattice(height, width, hole, stream + np.uint64(1), box)
-        lit, tangent = _lit_by_projector(depth[b], fx[b], baseline), _tangents(depth[b], fx[b])
-        image = depth[b, top:bottom, left:right].astype(np.float64)
-        known = (image > 0).astype(np.float64)
-        hollow = image - _mean(image, around) / np.maximum(_mean(known, around), 1e-9)
-        behind = _behind(depth[b], stream + np.uint64(3))
-        inverse = 1 / np.where(image > 0, image, behind)
-        # light that comes back from z is as 1 / z^2: the sums of 1, z and z^2 with these weights
-        light, first = _blurred(inverse * inverse, blur), _blurred(inverse, blur)
-        surface = _blurred(inverse * inverse * known, blur)
-        for v in range(top, bottom):
-            for u in range(left, right):
-                y, x = v - top, u - left
-                own = depth[b, v, u] > 0
-                (i, k), (j, m) = hole_rows[v], hole_columns[u]
-                if surface[y, x] < LEAST_SHARE * light[y, x] or (own and lit[v, u] <= 0) or tangent[v, u] > steepest:
+    box = top, bottom, left, right = _box(depth, 2 * BLUR_PX)
+    if bottom <= top:
+        return
+    along_z = _lattice(height, width, grain, stream, box)
+    holes = _lattice(height, width, hole, stream + np.uint64(1), box)
+    lit, tangent = _lit_by_projector(depth, fx, baseline), _tangents(depth, fx)
+    image = depth[top:bottom, left:right].astype(np.float64)
+    known = (image > 0).astype(np.float64)
+    hollow = image - _mean(image, around) / np.maximum(_mean(known, around), 1e-9)
+    behind = _behind(depth, stream + np.uint64(3))
+    inverse = np.empty_like(image)
+    for y in range(bottom - top):
+        for x in range(right - left):
+            inverse[y, x] = 1 / (image[y, x] if image[y, x] > 0 else behind)
+    # light that comes back from z is as 1 / z^2: the sums of 1, z and z^2 with these weights
+    light, first = _blurred(inverse * inverse, blur), _blurred(inverse, blur)
+    surface = _blurred(inverse * inverse * known, blur)
+    for v in range(top, bottom):
+        for u in range(left, right):
+            y, x = v - top, u - left
+            own = depth[v, u] > 0
+            (i, k), (j, m) = hole_rows[v], hole_columns[u]
+            if surface[y, x] < LEAST_SHARE * light[y, x] or (own and lit[v, u] <= 0) or tangent[v, u] > steepest:
+                continue
+            if _smooth(holes, hole_weights, i, k, j, m) > lost:
+                continue
+            z = first[y, x] / light[y, x]
+            if 1 / light[y, x] - z * z > edge * edge:
+                if _uniform(((stream + np.uint64(2)) << np.uint64(20)) + np.uint64(v * width + u)) < dropped:
                     continue
-                if _smooth(holes, hole_weights, i, k, j, m) > lost:
-                    continue
-                z = first[y, x] / light[y, x]
-                if 1 / light[y, x] - z * z > edge * edge:
-                    if _uniform(((stream + np.uint64(2)) << np.uint64(20)) + np.uint64(v * width + u)) < dropped:
-                        continue
-                if own:
-                    z += multipath * min(max(hollow[y, x], 0.0), HOLLOW_MM)
-                (i, k), (j, m) = grain_rows[v], grain_columns[u]
-                sigma = (noise + growth * (z / 1000) ** 2) * (1 + tangent[v, u] ** 2) ** (grazing / 2)
-                z += sigma * _smooth(along_z, grain_weights, i, k, j, m)
-                noisy[b, v, u] = np.rint(z / step) * step
+            if own:
+                z += multipath * min(max(hollow[y, x], 0.0), HOLLOW_MM)
+            (i, k), (j, m) = grain_rows[v], grain_columns[u]
+            sigma = (noise + growth * (z / 1000) ** 2) * (1 + tangent[v, u] ** 2) ** (grazing / 2)
+            z += sigma * _smooth(along_z, grain_weights, i, k, j, m)
+            noisy[v, u] = np.rint(z / step) * step
 
 
 @compiled()
