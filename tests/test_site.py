@@ -17,7 +17,7 @@ from PIL import Image
 
 import hrlib
 from hrlib.companion.reproduction import HIDDEN, Report, markdown
-from hrlib.personal.folder import UserFolder
+from hrlib.personal.folder import UserFolder, camera_as_one_word
 from hrlib.support import paths
 
 DOCS = paths.ROOT / "docs"
@@ -118,7 +118,7 @@ def test_the_lines_for_folders_read_such_folders(recordings):
     assert [words[2].split("/")[0] for words in lines] == ["recorded", "mixed", "metres", "nyu"]
     for words in lines:
         assert words[:2] == ["hrlib", "refine"] and words[-2:] == ["--out", "runs/me"]
-        frames = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=words[2:-2]).frames()
+        frames = tyro.cli(tyro.conf.OmitArgPrefixes[UserFolder], args=camera_as_one_word(words[2:-2])).frames()
         assert len(frames) == 2, words
         assert np.allclose(frames[1].depth_mm[1:], PLANE_MM, atol=1e-3), words
         numbers = words[words.index("--camera") + 1 : words.index("--unit-mm")]
