@@ -75,7 +75,7 @@ def steps(suite: str) -> dict[str, str]:
         "python3 --version": "python3 --version; make --version | head -1",
         clone: clone.replace("URL-OF-THIS-REPOSITORY", "file:///srv/hrlib.git") + " && git log -1 --format=%h",
         setup: f"{here}{setup}; du -sh .venv",
-        f"{figures} ONLY=03": f"{here}{figures} ONLY=03; ls -l build/figures.html; git status --short figures",
+        f"{figures} ONLY=01": f"{here}{figures} ONLY=01; ls -l build/figures.html; git status --short figures",
         "hrlib predict": f"{here}source .venv/bin/activate\npython - ~/frames <<'END'{FRAMES}END\n"
         "hrlib predict ~/frames --camera 525 525 --unit-mm 1 --out ~/joints.csv; wc -l ~/joints.csv",
         "make wheel": f"{here}make wheel",

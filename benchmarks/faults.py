@@ -45,7 +45,7 @@ from hrlib.support import files, paths
 from hrlib.support.tensor_files import DIGEST
 from hrlib.synthetic.people import USERS
 
-COUNT, SIZE, UNIT_MM = 5, (120, 160), 0.25  # of the frames, which the hand fills
+COUNT, SIZE, UNIT_MM = 5, (240, 320), 0.25  # of the frames, which the hand fills
 LENS = USERS["A"].camera.focal_px
 SHORT = ("--recipe", "paper", "--epochs", 1, "--anyway")  # a refinement
 NOBODY = 65534  # a user who is not root
@@ -86,7 +86,7 @@ class Place:
 
     def begin(self, *words: object, prepare: Callable = lambda: None) -> tuple[int, Path]:
         """A forked process that runs `hrlib words`, after `prepare()`; its number, and the file with what it says."""
-        said = self.folder.parent / f"{time.monotonic_ns()}.txt"
+        said = self.folder.parent / f"{os.getpid()}-{time.monotonic_ns()}.txt"
         child = os.fork()
         if child:
             return child, said
@@ -742,7 +742,6 @@ def emptied_cache(place: Place):
 
 def outcome(attempt: Callable[[Place], None]) -> dict:
     """Whether a fault could be tried, and what was lost."""
-    good_joints()
     with TemporaryDirectory(prefix="fault-") as folder:
         (inner := Path(folder) / "here").mkdir()
         try:
@@ -758,16 +757,35 @@ def outcome(attempt: Callable[[Place], None]) -> dict:
     return {"tried": 1, "survived": 1, "lost": []}
 
 
+def outcomes(chosen: list[tuple[str, str]], together: int) -> Iterator[tuple[str, str, dict]]:
+    """Group, name and outcome of each fault, `together` at once, in the order in which they end."""
+    good_joints()
+    small_model()
+    waiting, running = list(chosen), {}
+    while waiting or running:
+        while waiting and len(running) < together:
+            group, name = waiting.pop(0)
+            row = Path(home().name) / f"row{len(waiting)}.json"
+            if not (child := os.fork()):
+                row.write_text(json.dumps(outcome(FAULTS[group][name])))
+                os._exit(0)
+            running[child] = group, name, row
+        child, _ = os.wait()
+        group, name, row = running.pop(child)
+        yield group, name, json.loads(row.read_text())
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="words of a fault's name")
+    parser.add_argument("--together", type=int, default=2, help="faults at once")
     parser.add_argument("--out", type=Path, default=paths.BENCHMARKS / "faults.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     chosen = [(group, name) for group in FAULTS for name in FAULTS[group] if arguments.only in name]
-    groups: dict[str, dict] = {}
-    for group, name in tqdm(chosen, "faults"):
-        row = groups.setdefault(group, {})[name] = outcome(FAULTS[group][name])
+    groups: dict[str, dict] = {group: {} for group, _ in chosen}
+    for group, name, row in tqdm(outcomes(chosen, arguments.together), "faults", len(chosen)):
+        groups[group][name] = row
         for text in row["lost"]:
             tqdm.write(f"LOST {name}: {text}")
     rows = [row for group in groups.values() for row in group.values()]
