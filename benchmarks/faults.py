@@ -9,6 +9,7 @@ kill.py has the kills, fuzz.py the damaged bytes, bench_doubt.py the wrong setti
 """
 
 import argparse
+import atexit
 import io
 import json
 import os
@@ -23,11 +24,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import numpy as np
 import torch
@@ -102,8 +103,11 @@ class Place:
             sys.argv = ["hrlib", *map(str, words)]
             prepare()
             status = program.main()
+            sys.stdout.flush()
         except BaseException:
             traceback.print_exc()
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(status)
 
     def run(self, *words: object, prepare: Callable = lambda: None) -> Ended:
@@ -152,14 +156,16 @@ CAMERA = ("--camera", LENS, LENS, (SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2, "--unit-
 
 
 @cache
-def home() -> TemporaryDirectory:
-    """For what all faults share; removed at the end."""
-    return TemporaryDirectory(prefix="faults-")
+def home() -> Path:
+    """For what all faults share; the process that made it removes it."""
+    folder, owner = Path(mkdtemp(prefix="faults-")), os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder))
+    return folder
 
 
 @cache
 def good_frames() -> Path:
-    folder = Path(home().name) / "frames"
+    folder = home() / "frames"
     camera = Camera(LENS, LENS, (SIZE[1] - 1) / 2, (SIZE[0] - 1) / 2)
     write_folder(USERS["A"].frames(load_hand(), COUNT, "test", 5), folder, camera, SIZE, UNIT_MM)
     return folder
@@ -168,7 +174,7 @@ def good_frames() -> Path:
 @cache
 def good_joints() -> bytes:
     """As undisturbed frames give them; in this process, so that those that are forked have all code loaded."""
-    out, before = Path(home().name) / "joints.csv", sys.argv
+    out, before = home() / "joints.csv", sys.argv
     sys.argv = list(map(str, ["hrlib", "predict", good_frames(), *CAMERA, "--out", out]))
     assert program.main() == 0
     sys.argv = before
@@ -178,7 +184,7 @@ def good_joints() -> bytes:
 @cache
 def small_model() -> bytes:
     """A checkpoint of a network that takes no time."""
-    path = Path(home().name) / "net.safetensors"
+    path = home() / "net.safetensors"
     torch.manual_seed(0)
     settings = NetworkSettings(backbone="resnet", rotation="6d", keep_probability=1.0)
     save_network(path, PoseNet(settings), load_hand(), {})
@@ -228,7 +234,7 @@ def full_disk_joints(place: Place):
 @fault(ROOM, "full disk: model of a refinement")
 def full_disk_refinement(place: Place):
     with small_disk(place, 2048) as disk:
-        place.refine("--out", disk / "me").refused("free some space")
+        place.refine("--out", disk / "me").refused("space")
         place.nothing_left(disk)
 
 
@@ -241,24 +247,26 @@ def full_disk_export(place: Place):
         place.nothing_left(disk)
 
 
+def printed_to(place: Place, out: int) -> Ended:
+    """A new Python, as what it prints is also written when it ends."""
+    command = [sys.executable, "-m", "hrlib", "predict", place.frames, *CAMERA, "--out", place.joints]
+    done = subprocess.run([str(word) for word in command], stdout=out, stderr=subprocess.PIPE, timeout=LONGEST_S)
+    return Ended(done.returncode, done.stderr.decode())
+
+
 @fault(ROOM, "full disk: what is printed")
 def full_terminal(place: Place):
-    def full():
-        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
-
-    place.predict(prepare=full).refused()
+    with open("/dev/full", "wb") as full:
+        printed_to(place, full.fileno()).refused("print", "space")
     place.same()
 
 
 @fault(ROOM, "the reader of what is printed has gone")
 def closed_pipe(place: Place):
-    def gone():
-        read, write = os.pipe()
-        os.close(read)
-        os.dup2(write, 1)
-
-    ended = place.predict(prepare=gone)
-    assert "Traceback" not in ended.said, ended.said
+    read, write = os.pipe()
+    os.close(read)
+    printed_to(place, write).refused("print")
+    os.close(write)
     place.same()
 
 
@@ -297,7 +305,7 @@ def for_nobody(place: Place, mode: int) -> None:
     """Let another user reach the folder, with these permissions for it."""
     if os.getuid():
         raise CannotTry("another user needs root")
-    for folder in (Path(home().name), place.folder.parent):
+    for folder in (home(), place.folder.parent):
         folder.chmod(0o755)
     place.folder.chmod(mode)
 
@@ -383,7 +391,9 @@ def no_network(place: Place):
         raise CannotTry("cutting off the network needs root")
     ended.well()
     place.same()
-    place.run("fetch", "published", "--out", place.folder / "data", prepare=cut_off).refused("published")
+    place.run("fetch", "published", "--out", place.folder / "data", prepare=cut_off).refused(
+        "cannot fetch", "run it again"
+    )
     place.nothing_left()
 
 
@@ -765,7 +775,7 @@ def outcomes(chosen: list[tuple[str, str]], together: int) -> Iterator[tuple[str
     while waiting or running:
         while waiting and len(running) < together:
             group, name = waiting.pop(0)
-            row = Path(home().name) / f"row{len(waiting)}.json"
+            row = home() / f"row{len(waiting)}.json"
             if not (child := os.fork()):
                 row.write_text(json.dumps(outcome(FAULTS[group][name])))
                 os._exit(0)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -403,7 +404,9 @@ def main() -> int:
             stream.reconfigure(errors="backslashreplace")
     with signals_as_ctrl_c() as signals:
         try:
-            return _run(dict(COMMANDS))
+            status = _run(dict(COMMANDS))
+            _print_all()
+            return status
         except KeyboardInterrupt:
             number = signals[0] if signals else signal.SIGINT
             how = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
@@ -412,8 +415,19 @@ def main() -> int:
         except (ValueError, OSError, MemoryError) as error:
             if os.environ.get("HRLIB_DEBUG") == "1":
                 raise
+            with suppress(OSError):
+                _print_all()
             print(f"hrlib: {printable(_in_words(error))}", file=sys.stderr)
             return 2
+
+
+def _print_all() -> None:
+    """Write what was printed but is held back. If that fails, nothing more is printed, and OSError says so."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again when it ends
+        raise OSError(error.errno, f"cannot print: {error.strerror}") from error
 
 
 def _run(commands: dict) -> int:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..support.autograd import full_precision
-from .joints import JOINT_NAMES, PARENTS, TIP_PARENTS
+from .joints import FINGERS, JOINT_NAMES, PARENTS, TIP_PARENTS
 from .rig import HandRig
 
 # Spread of adult hands about their mean, as standard deviations of the logarithms. Lengths vary by 5 to 6 % within a sex
@@ -22,6 +22,7 @@ KNUCKLES = BASES[1:]  # without the thumb's
 FOLLOWED = [j for j in range(1, 16) if j % 3]  # joints with another one at the end of their bone
 FOLLOWERS = [j + 1 for j in FOLLOWED]
 OWN_SHARE = 0.95  # skin that moves with one joint by more than this shows the girth of that joint's bone
+WHOLE = "hand, wrist to middle fingertip"  # a length that anyone can measure
 WRIST_FADES = 3  # power: a thick wrist does not make broad knuckles; 1 explains the simulated users' frames worse
 
 
@@ -148,3 +149,15 @@ def _across_bones(hand: HandRig, vertex: Tensor, carrier: Tensor) -> Tensor:
     bone = torch.einsum("jrc,jr->jc", hand.R_wrist_rest, ends - hand.joints_mm)
     slope = bone / bone[:, 1:2]
     return (local - local[:, 1:2] * slope[carrier])[:, [0, 2]]
+
+
+def lengths_mm(hand: HandRig) -> dict[str, float]:
+    """What a ruler would measure on a straight hand: wrist to middle fingertip, knuckle width, each finger from its base."""
+    joints, fingers = hand.joints_mm, {}
+    for i, finger in enumerate(FINGERS):
+        chain = torch.cat([joints[1 + 3 * i : 4 + 3 * i], hand.tips_mm[i : i + 1]])
+        fingers[finger] = chain.diff(dim=0).norm(dim=1).sum().item()
+    wrist, index, middle, pinky = joints[[0, 4, 7, 13]]
+    whole = (middle - wrist).norm().item() + fingers["middle"]
+    width = (index - pinky).norm().item()
+    return {WHOLE: whole, "index to little knuckle": width} | fingers

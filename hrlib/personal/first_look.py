@@ -11,7 +11,7 @@ from ..frames.frame import Frame
 from ..frames.turn import in_mirror
 from ..hand.joints import FINGERS
 from ..hand.rig import HandRig
-from ..hand.shape import HandShape
+from ..hand.shape import WHOLE, HandShape, lengths_mm
 from ..network.known import FRAMES, knows_many, told
 from ..network.model import PoseModel
 from .check import likeness
@@ -32,6 +32,7 @@ class FirstLook:
         None  # `HandShape.numbers` that the network sees; None where it is not to be told
     )
     evidence: Evidence | None = None  # what the doubts rest on
+    length_mm: float | None = None  # from wrist to middle fingertip, of the shape
 
     def told(self, net: PoseModel, hand: HandRig) -> tuple[PoseModel, HandRig]:
         """The model that knows the shape."""
@@ -39,14 +40,16 @@ class FirstLook:
 
     def record(self) -> dict:
         """Plain JSON."""
-        shape = None if self.shape is None else {"frames": self.frames, **factors(self.shape)}
+        shape = (
+            None if self.shape is None else {"frames": self.frames, "length_mm": self.length_mm, **factors(self.shape)}
+        )
         return {"side": self.side, "doubts": self.doubts, "estimated_shape": shape}
 
     def __str__(self) -> str:
         if self.shape is None:
             return f"a {self.side} hand"
-        size = HandShape.of_numbers(self.shape).log_scale.exp()
-        return f"a {self.side} hand (its shape: estimated from {self.frames} frames, size {size:.2f})"
+        seen = f"its shape: estimated from {self.frames} frames, {self.length_mm:.0f} mm from wrist to middle fingertip"
+        return f"a {self.side} hand ({seen}; where a ruler says otherwise, --unit-mm or --camera is wrong)"
 
 
 def factors(shape: Float[Tensor, "8"]) -> dict[str, float]:
@@ -85,4 +88,5 @@ def first_look(
     some = crops[evenly(len(crops), LOOKS)]
     alike = likeness(net, hand, some if seen.side == read_as(frames) else in_mirror(some)).median().item()
     seen = replace(seen, likeness=alike, found=len(crops) / len(looked))
-    return FirstLook(seen.side, (*doubts(seen), *files), len(crops), seen.shape, seen)
+    length_mm = None if seen.shape is None else lengths_mm(told(net, hand, seen.shape)[1])[WHOLE]
+    return FirstLook(seen.side, (*doubts(seen), *files), len(crops), seen.shape, seen, length_mm)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from jaxtyping import Int, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from ..frames.crops import evenly
 from ..hand.joints import FINGERS
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
+from ..hand.shape import lengths_mm
 from ..refine.best import FEW_FRAMES, rounds_of
 from ..support.files import write_bytes_atomically
 from .check import LIKE_A_HAND, Check, summary
@@ -104,18 +104,6 @@ def _least_sure(after: Tracked) -> str:
     order = after.confidence.argsort()[:MOST_ROWS].tolist()
     rows = [(after.names[i], f"{after.confidence[i]:.2f}") for i in order]
     return _folded("the least sure frames", _table(rows, ("frame", "confidence")))
-
-
-def lengths_mm(hand: HandRig) -> dict[str, float]:
-    """What a ruler would measure on a straight hand: wrist to middle fingertip, knuckle width, each finger from its base."""
-    joints, fingers = hand.joints_mm, {}
-    for i, finger in enumerate(FINGERS):
-        chain = torch.cat([joints[1 + 3 * i : 4 + 3 * i], hand.tips_mm[i : i + 1]])
-        fingers[finger] = chain.diff(dim=0).norm(dim=1).sum().item()
-    wrist, index, middle, pinky = joints[[0, 4, 7, 13]]
-    whole = (middle - wrist).norm().item() + fingers["middle"]
-    width = (index - pinky).norm().item()
-    return {"hand, wrist to middle fingertip": whole, "index to little knuckle": width} | fingers
 
 
 def _sizes(template: HandRig, hand: HandRig) -> str:

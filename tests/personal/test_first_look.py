@@ -10,6 +10,7 @@ from core_fixtures import clean_batch, template
 from hrlib.frames.camera import Camera
 from hrlib.frames.frame import Frame
 from hrlib.frames.turn import resized
+from hrlib.hand.shape import WHOLE, lengths_mm
 from hrlib.network.checkpoint import load_network
 from hrlib.network.posenet import PoseNet
 from hrlib.personal import doubt
@@ -70,6 +71,7 @@ def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(mon
     first_look(shots, net, template(), given="left")
     assert torch.equal(seen[1].image, crops.image.flip(2)), "as the frames will be read"
     known, hand = look.told(net, template())
+    assert look.length_mm == pytest.approx(lengths_mm(hand)[WHOLE]) and 140 < look.length_mm < 170
     assert torch.equal(known.known, SHAPE) and hand.joints_mm.norm() < template().joints_mm.norm()
     assert first_look(shots, known, template()).shape is None, "a personal model knows its hand"
     assert first_look(shots, load_network(template(), ONE_HAND_MODEL)[0], template()).shape is None
@@ -81,11 +83,15 @@ def test_the_shape_is_what_the_network_sees_in_frames_as_they_are_to_be_read(mon
 
 
 def test_what_is_said_of_the_shape():
-    look = FirstLook("left", ("a doubt",), 87, SHAPE)
-    assert str(look) == f"a left hand (its shape: estimated from 87 frames, size {math.exp(-0.1):.2f})"
+    look = FirstLook("left", ("a doubt",), 87, SHAPE, length_mm=168.4)
+    assert str(look).startswith(
+        "a left hand (its shape: estimated from 87 frames, 168 mm from wrist to middle fingertip; "
+    )
+    assert "--unit-mm" in str(look)
     record = look.record()
     assert record["side"] == "left" and record["doubts"] == ("a doubt",)
-    assert record["estimated_shape"]["frames"] == 87 and record["estimated_shape"]["size"] == pytest.approx(0.905)
+    assert record["estimated_shape"]["length_mm"] == 168.4 and record["estimated_shape"]["frames"] == 87
+    assert record["estimated_shape"]["size"] == pytest.approx(0.905)
     assert factors(SHAPE)["length of pinky"] == pytest.approx(math.exp(0.04), abs=1e-3)
     assert factors(SHAPE)["girth of wrist"] == pytest.approx(math.exp(-0.05), abs=1e-3)
     unknown = FirstLook("right", (), 3)

@@ -21,6 +21,7 @@ from hrlib.frames.camera import Camera
 from hrlib.hand.joints import POINT_NAMES
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
+from hrlib.hand.shape import WHOLE, lengths_mm
 from hrlib.hand.skinning import skin, skinning_transforms
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.tracker import Tracker
@@ -68,7 +69,11 @@ LEFT = (*UNSAID, "--side", "left")
 def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp_path, monkeypatch, capsys):
     assert command(monkeypatch, "predict", folders / "right", *RIGHT, "--out", tmp_path / "right.csv") == 0
     said = capsys.readouterr().out
-    assert "predict: 6 frames of a right hand (its shape: estimated from 6 frames, size 0." in said
+    length = re.search(
+        r"6 frames of a right hand \(its shape: estimated from 6 frames, (\d+) mm from wrist to middle", said
+    )[1]
+    own = lengths_mm(template().morphed({}, SMALL))[WHOLE]
+    assert abs(int(length) / own - 1) < 0.1, "as a ruler says"
     assert ", median confidence 0." in said
     assert command(monkeypatch, "predict", folders / "left", *LEFT, "--out", tmp_path / "new" / "left.csv") == 0
     right, left = rows(tmp_path / "right.csv"), rows(tmp_path / "new" / "left.csv")
@@ -166,6 +171,7 @@ def test_the_shipped_model_is_not_posed_with_another_hand(folders, tmp_path, mon
 MY_NET = """
 from torch import nn
 from hrlib.hand.rig import load_hand
+from hrlib.hand.shape import WHOLE, lengths_mm
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.tracker import Tracker
 

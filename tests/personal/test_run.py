@@ -15,11 +15,12 @@ from PIL import Image
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.frames.frame import Frame
+from hrlib.hand.shape import lengths_mm
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.check import Check, Measures
 from hrlib.personal.doubt import Doubt
 from hrlib.personal.folder import UserFolder
-from hrlib.personal.report import lengths_mm, write_report
+from hrlib.personal.report import write_report
 from hrlib.personal.result import PersonalResult
 from hrlib.personal.run import refuse, write_all
 from hrlib.personal.track import from_mirror, tracked
