@@ -34,8 +34,17 @@ SIZE, UNIT_MM = (240, 320), 0.125
 LENS = USERS["A"].camera.focal_px
 CAMERA = ("--camera", str(LENS), str(LENS), "159.5", "119.5", "--unit-mm", str(UNIT_MM))
 COMMANDS = {  # words after `hrlib`; {out} is an empty folder
-    "predict": ("predict", "{frames}", *CAMERA, "--out", "{out}/joints.csv", "--json", "{out}/joints.json"),
-    "predict --fit": ("predict", "{frames}", *CAMERA, "--fit", "--out", "{out}/joints.csv"),
+    "predict --no-fit": (
+        "predict",
+        "{frames}",
+        *CAMERA,
+        "--no-fit",
+        "--out",
+        "{out}/joints.csv",
+        "--json",
+        "{out}/joints.json",
+    ),
+    "predict": ("predict", "{frames}", *CAMERA, "--out", "{out}/joints.csv"),
     "refine": ("refine", "{frames}", *CAMERA, "--out", "{out}"),
     "refine --learn": ("refine", "{frames}", *CAMERA, "--learn", "--steps", "10", "--out", "{out}"),
     "refine --recipe paper": ("refine", "{frames}", *CAMERA, "--recipe", "paper", "--epochs", "1", "--out", "{out}"),
