@@ -365,6 +365,19 @@ class Report(Sources):
         counts, errors = ("frames", "left out", "lost"), ("base, as it is", "best, as it is", *models)
         return _table(["who", "what", *counts, *errors], rows)
 
+    @_missing_is_said
+    def faults(self) -> str:
+        """What was let go wrong, how often it was tried, survived and lost something."""
+        groups = self.values("faults", "metrics/groups")[0] | {
+            "killed at random moments": self.values("kill", "metrics/jobs")[0]
+        }
+        rows = [
+            [group, name, str(row["tried"]), str(row["survived"]), str(len(row["lost"]))]
+            for group, faults in groups.items()
+            for name, row in faults.items()
+        ]
+        return _table(["kind", "fault", "tried", "survived", "lost"], rows)
+
     # -- figures, files, numbers ---------------------------------------------------------------------------------------
 
     def figure(self, name: str, caption: str) -> str:
