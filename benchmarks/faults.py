@@ -88,6 +88,7 @@ class Place:
     def begin(self, *words: object, prepare: Callable = lambda: None) -> tuple[int, Path]:
         """A forked process that runs `hrlib words`, after `prepare()`; its number, and the file with what it says."""
         said = self.folder.parent / f"{os.getpid()}-{time.monotonic_ns()}.txt"
+        said.touch()
         child = os.fork()
         if child:
             return child, said
@@ -257,7 +258,7 @@ def printed_to(place: Place, out: int) -> Ended:
 @fault(ROOM, "full disk: what is printed")
 def full_terminal(place: Place):
     with open("/dev/full", "wb") as full:
-        printed_to(place, full.fileno()).refused("print", "space")
+        printed_to(place, full.fileno()).refused("space")
     place.same()
 
 
@@ -265,7 +266,7 @@ def full_terminal(place: Place):
 def closed_pipe(place: Place):
     read, write = os.pipe()
     os.close(read)
-    printed_to(place, write).refused("print")
+    printed_to(place, write).refused("pipe")
     os.close(write)
     place.same()
 
