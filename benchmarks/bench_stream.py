@@ -210,13 +210,19 @@ def main():
         print(name, {stage: round(ms, 2) for stage, ms in metrics["stages_ms"][name].items()})
     metrics["live"] = latency(sets["simulated user D"], net, hand)
     print("live", metrics["live"])
+    values = {"live-latency": metrics["live"]["median_ms"]}
     if arguments.folders:
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"), str(arguments.threads))
-        metrics["predict"] = compared(source, arguments.short, arguments.long)
+        metrics["predict"] = rows = compared(source, arguments.short, arguments.long)
+        values |= {
+            "stream-fitted": rows["fitted"]["frames_per_s"],
+            "stream-rate": rows["not fitted"]["frames_per_s"],
+            "stream-memory": max(row["memory_growth"] for row in rows.values()),
+        }
     parameters = {key: value for key, value in vars(arguments).items() if key != "out"}
     made = results.provenance(parameters, 4, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
     profile = "quick" if arguments.folders and arguments.long >= 10 * SHORT else "smoke"
-    results.write_result(arguments.out, "stream", metrics, {}, made, profile)
+    results.write_result(arguments.out, "stream", metrics, values, made, profile)
 
 
 if __name__ == "__main__":
