@@ -8,19 +8,32 @@ import copy
 import functools
 import inspect
 import sys
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from types import FunctionType
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
-CHECKER = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do for a float
+STRICT = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int will do for a float
 PARAMETERS = "checking the parameters"  # in the message of an error that is about what comes in, not about the result
+
+
+def checker(function):
+    """`function` with its types checked. What cannot be read is no wrong type: a sequence's check reads one item at random."""
+    strict = STRICT(function)
+
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        with suppress(OSError, ValueError):
+            return strict(*arguments, **options)
+
+    return call
 
 
 def checked(function: FunctionType) -> FunctionType:
     """`function` with its annotations checked."""
-    strict = jaxtyped(function, typechecker=CHECKER)
+    strict = jaxtyped(function, typechecker=checker)
 
     @functools.wraps(function)
     def call(*arguments, **options):

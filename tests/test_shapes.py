@@ -1,5 +1,7 @@
 """Annotated shapes are checked in this suite, and a function's own refusals come first."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from jaxtyping import Float, TypeCheckError
@@ -24,6 +26,23 @@ def test_shapes_that_do_not_fit_are_errors():
 def test_a_function_may_refuse_in_its_own_words():
     with pytest.raises(ValueError, match="must hold an image"):
         checked(total)(torch.ones(0, 2))
+
+
+class Damaged(Sequence):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise ValueError("cannot be read")
+
+
+def test_items_that_cannot_be_read_are_no_wrong_types():
+    def length(items: Sequence[str]) -> int:
+        return len(items)
+
+    assert checked(length)(Damaged()) == 3
+    with pytest.raises(TypeCheckError, match="items"):
+        checked(length)([1, 2, 3])
 
 
 def test_the_library_is_checked():

@@ -66,8 +66,9 @@ def command_of(name: str) -> str:
         return SCRIPTS[name]
     if name.startswith(FINDER):
         return "python benchmarks/find_hands.py"
-    if (paths.ROOT / "benchmarks" / f"bench_{name}.py").is_file():
-        return f"python benchmarks/bench_{name}.py"
+    for script in (f"bench_{name}.py", f"{name}.py"):
+        if (paths.ROOT / "benchmarks" / script).is_file():
+            return f"python benchmarks/{script}"
     if "/" in name and (paths.ROOT / name).parent.is_dir():
         return f"git checkout {name}.json"
     raise KeyError(f"{name!r} is the name of no result")

@@ -201,18 +201,19 @@ def find_hand(
 
 @dataclass(frozen=True)
 class View:
-    """A frame to search, as `find_hand` takes it."""
+    """A frame to search, as `find_hand` takes it. Raises ValueError: wrong shape, NaN or negative depth."""
 
     depth_mm: Real[np.ndarray, "H W"]
     camera: Camera
     near_mm: Float[np.ndarray, "3"] | None = None
 
+    def __post_init__(self):
+        check_depth(self.depth_mm)
+
 
 @full_precision
 def find_hands(views: Sequence[View], side: bool = True) -> list[Found]:
-    """`find_hand` of several frames, whose cells the networks see together: two thirds of the time. Raises as `find_hand`."""
-    for view in views:
-        check_depth(view.depth_mm)
+    """`find_hand` of several frames, whose cells the networks see together: two thirds of the time."""
     views = [replace(view, depth_mm=np.ascontiguousarray(view.depth_mm, np.float32)) for view in views]
     asked = _places_of([view for view in views if view.near_mm is None])
     places = [next(asked) if view.near_mm is None else [np.asarray(view.near_mm, float)] for view in views]

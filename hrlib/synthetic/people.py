@@ -111,7 +111,8 @@ class SimulatedUser:
         arms = torch.cat([torch.full((SEQUENCE, 1), s.forearm_mm), bends * torch.tensor(BEND_RAD)], 1)
         shown = torch.arange(SEQUENCE) % every == 0
         # the others keep their random numbers, and cost nothing: they are smaller than a pixel
-        drawing = synthesiser.draw(rotations, torch.where(shown[:, None], wrist_mm, FAR_MM), generator, arms)
+        wrist_mm = torch.where(shown[:, None], wrist_mm, FAR_MM)
+        drawing = synthesiser.draw(rotations, wrist_mm, generator, arms)
         random = np.random.default_rng(generator.initial_seed())  # of the colour camera's noise
         source = source_of(self, split)
         truths = [x.numpy() for x in (drawing.joints_mm, rotations, wrist_mm)] + [drawing.clean_mm]

@@ -44,7 +44,8 @@ def test_depth_as_grey():
         assert picture.dtype == np.uint8 and not picture[depth == 0].any() and picture[depth > 0].all()
     row = {how: picture[20, 11:29].astype(int) for how, picture in pictures.items()}
     assert (np.diff(row["near is bright"]) < 0).all() and (np.diff(row["near is dark"]) > 0).all()
-    assert np.ptp(row["shaded"]) < 30, "a plane is about as bright everywhere"
+    assert np.ptp(row["shaded"][5:13]) < 10, "inside, a plane is about as bright everywhere"
+    assert row["shaded"][0] < row["shaded"][5:13].min() - 10, "a rim falls off to what is behind, and is darker"
 
 
 def test_the_robot_has_the_hand_s_joints():

@@ -258,6 +258,8 @@ def test_a_missing_key_is_no_error_of_the_template_but_a_wrong_file_is(empty):
     report = Report()
     with pytest.raises(NotMeasured, match="bench_paper"):
         report.values("paper", "metrics/b")
+    with pytest.raises(NotMeasured, match=r"python benchmarks/faults\.py"):
+        report.values("faults", "metrics/groups")
     with pytest.raises(KeyError, match="'paper_' is the name of no result"):
         report.values("paper_", "metrics/b")
 
