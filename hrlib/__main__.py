@@ -357,7 +357,7 @@ class LiveImages:
     # folder of depth images; without one, the Intel RealSense camera that is plugged in.
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[FOLDER]")] = None
     # of a folder: focal lengths and principal point in pixels, or a file that has them.
-    camera: CameraNumbers | None = None
+    camera: CameraNumbers = None
     # of a folder: millimetres of one count of the files.
     unit_mm: float | None = None
     # images a second.

@@ -79,7 +79,9 @@ def load_network(
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; the shipped one is part of the package (hrlib/assets)")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; name a folder of `hrlib refine` or `hrlib pretrain`, or a file"
+        )
     try:
         meta, tensors = read_tensors(path)
         settings, other = json.loads(meta["network"]), meta.get("format") == OTHER

@@ -47,6 +47,7 @@ SHARES = 3.0  # four numbers below are no pixels
 # Where the model explains the frames badly in any size, hands look smaller than they are, and only what is far outside counts
 SMALLEST, LARGEST = 0.775, 1.25
 FAR_SMALLER, EXPLAINED = 0.53, 0.4
+SHRUNK = 1.5  # made smaller by this, usual hands look like 0.63 to 0.78, and those of 1.8 to 2.2 like 1.17 to 1.29
 LARGE, MOST_TIMES = 1.1, 3  # of the template: from here on a hand is measured again, in a larger cube, at most so often
 LEAST_FOUND = 0.5  # share of the frames that show something of a hand's size
 LEAST_LIKENESS = 0.35  # median; what is no hand has 0.1. Small adults' hands have 0.47 and more
@@ -126,8 +127,7 @@ def gather(
         of_all, hands=float(np.mean([_shows_two(frame) for frame in some[:: max(1, len(some) // TWO_LOOKS)]]))
     )
     right = right if right is None or read_as == "right" else 1 - right
-    size = apparent_size(net, hand, crops)
-    size = size if size < LARGE else size * larger(net, hand, frames, size)
+    size = whole_size(net, hand, frames, crops)
     sides = replace(compare_sides(net, hand, crops, read_as, size), finder=right)
     side = settle_side(given, model, sides)
     crops = crops if side == read_as else in_mirror(crops)
@@ -139,13 +139,26 @@ def gather(
     return replace(of_all, **seen, distance_mm=crops.centre_mm[:, 2].median().item())
 
 
+def whole_size(net: PoseModel, hand: HandRig, frames: Sequence[Frame], crops: Crops) -> float:
+    """`apparent_size` of a hand of any size. One of twice the template's may look usual: the crop's cube holds a part of it."""
+    size = apparent_size(net, hand, crops)
+    if 1 <= size < LARGE:
+        beyond = _size_of(net, hand, frames, SHRUNK)
+        size = size if beyond < 1 else SHRUNK * beyond
+    return size if size < LARGE else size * larger(net, hand, frames, size)
+
+
+def _size_of(net: PoseModel, hand: HandRig, frames: Sequence[Frame], smaller: float) -> float:
+    """The size in some of the frames, made smaller by a factor; 0 where no hand is found in them."""
+    crops = crops_of(replace(f, depth_mm=f.depth_mm / np.float32(smaller)) for f in frames[: LOOKS // 2])
+    return 0.0 if crops is None else apparent_size(net, hand, crops)
+
+
 def larger(net: PoseModel, hand: HandRig, frames: Sequence[Frame], size: float) -> float:
     """How many times `size` a large hand is: the crop's cube has cut it, which the same frames in another unit have not."""
     factor = 1.0
     for _ in range(MOST_TIMES):
-        smaller = (replace(f, depth_mm=f.depth_mm / np.float32(size * factor)) for f in frames[: LOOKS // 2])
-        crops = crops_of(smaller)
-        beyond = 1.0 if crops is None else apparent_size(net, hand, crops)
+        beyond = _size_of(net, hand, frames, size * factor) or 1.0
         factor *= beyond
         if beyond < LARGE:
             break

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def camera_as_one_word(words: Sequence[str]) -> list[str]:
-    """The words of a command, with the numbers behind --camera joined by commas: what follows them may be the folder."""
+    """The words of a command, with the numbers behind --camera joined by commas: what follows them may be the folder.
+
+    What follows a single number is joined to it, too, and refused with it if it is none.
+    """
     joined: list[str] = []
     for word in words:
-        if joined[-2:-1] == ["--camera"] and _is_number(word) and _is_number(joined[-1].rpartition(",")[2]):
+        behind = joined[-2:-1] == ["--camera"] and _is_number(joined[-1].rpartition(",")[2])
+        if behind and (_is_number(word) or ("," not in joined[-1] and not word.startswith("-"))):
             joined[-1] += f",{word}"
         else:
             joined.append(word)
@@ -47,13 +51,13 @@ def _camera_numbers(words: list[str]) -> tuple[float, ...]:
 
 
 CameraNumbers = Annotated[
-    tuple[float, ...],
+    tuple[float, ...] | None,  # None in here: a message would name the parts of a union, not what was wanted
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,  # see `camera_as_one_word`
         metavar="FX FY [CX CY]|FILE",
         instance_from_str=_camera_numbers,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join(str(number) for number in value)],
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: ["None" if value is None else ",".join(map(str, value))],
     ),
 ]
 
@@ -67,7 +71,7 @@ class UserFolder:
     folder: tyro.conf.Positional[Path]
     # focal lengths and principal point in pixels; without the latter, each image's centre. Or a file that has them: JSON or
     # YAML of other libraries, the matrix as text or .npy. By default as the recorder says.
-    camera: CameraNumbers | None = None
+    camera: CameraNumbers = None
     # millimetres of one count of the files (1 for Kinect, 0.125 for Intel SR305, 1000 for metres). By default as the recorder
     # says.
     unit_mm: float | None = None

@@ -66,7 +66,7 @@ def test_a_wrong_unit_is_suspected():
 
     assert any("half of all depths are beyond" in text for text in found.refusals) and found.advice == ()
     found = look_over(frames_of(film(THINGS["box"], 2) / 100), *BASE, False)
-    assert any("half of all depths are nearer than" in text for text in found.refusals)
+    assert any("half of all depths are below 4 mm" in text for text in found.refusals)
 
 
 def test_reasons_that_differ_in_numbers_alone_are_one_and_keep_them():

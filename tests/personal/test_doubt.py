@@ -160,6 +160,7 @@ def test_right_settings_are_told_nothing_and_a_mirror_image_is_taken_for_the_oth
     [
         (with_unit(0.5), 0.42, 0.6),
         (with_unit(0.625), 0.53, 0.74),
+        (with_unit(1.8), 1.5, 2.1),
         (with_unit(2.0), 1.6, 2.5),
         (with_camera(0.65, 0.65, 1, 1), 1.25, 1.7),
         (with_camera(1.4, 1.4, 1, 1), 0.6, 0.775),

@@ -34,13 +34,13 @@ def test_predict_and_refine_take_a_tum_folder_by_its_name(tmp_path, capsys):
     rows = []
     for number in (1, 4, 7):
         mm = sr305()[number].depth_mm[::4, ::4]
-        for folder, counts in ((plain, mm), (take / "depth", mm * 5)):
+        for folder, counts in ((plain, mm * 5), (take / "depth", mm * 5)):
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.rint(counts).astype(np.uint16)).save(folder / f"{number}.5.png")
         rows.append(f"{number}.5 depth/{number}.5.png")
     (take / "depth.txt").write_text("# timestamp filename\n" + "\n".join(rows))
     (take / "calibration.txt").write_text(" ".join(map(str, CAMERA.values())))
-    numbers = ("--camera", *CAMERA.values(), "--unit-mm", 1)
+    numbers = ("--camera", *CAMERA.values(), "--unit-mm", 0.2)
     assert command("predict", plain, *numbers, "--out", tmp_path / "p.csv", "--json", tmp_path / "p.json") == 0
     said = capsys.readouterr()
     assert "reads" not in said.out

@@ -120,7 +120,7 @@ def test_what_counts_as_a_camera(camera):
     assert_same(predict(images()[5], camera), predict(images()[5], CAMERA))
 
 
-def test_what_is_no_camera():
+def test_what_is_no_camera(tmp_path):
     for camera in ((290.0,), np.eye(5), None, 290.0):
         with pytest.raises(ValueError, match="camera must be FX FY, FX FY CX CY, or the matrix"):
             as_camera(camera)
@@ -130,8 +130,10 @@ def test_what_is_no_camera():
         Tracker((-290.0, 290.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="side must be 'right', 'left' or None, got 'links'"):
         Tracker(CAMERA, side="links")
-    with pytest.raises(FileNotFoundError, match="holds no model.safetensors"):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere; name a folder"):
         Tracker(CAMERA, model="nowhere")
+    with pytest.raises(FileNotFoundError, match="holds no model.safetensors"):
+        Tracker(CAMERA, model=tmp_path)
 
 
 def test_doubts_name_arguments():
@@ -163,11 +165,12 @@ def test_a_tracker_remembers(monkeypatch):
     monkeypatch.setattr(
         module, "first_look", lambda frames, *rest: looks.append(len(frames)) or first_look(frames, *rest)
     )
-    monkeypatch.setattr(module, "load_network", lambda *args: loads.append(args))
+    Tracker(CAMERA)
+    monkeypatch.setattr(module, "load_model", lambda *args: loads.append(args))
     tracker = Tracker(CAMERA)
     seen = [tracker(image) for image in images()]
     assert looks == [1, 3] and tracker._frames is None, "then all is settled, and no frame is kept"
-    assert loads == [], "loaded by an earlier test, once"
+    assert loads == [], "loaded by another tracker, once"
     truth = drawn_frames()[1].numpy()
     errors = [np.linalg.norm(hand.joints_mm - true, axis=1).mean() for hand, true in zip(seen, truth, strict=True)]
     assert np.median(errors) < 8, errors
