@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+import hrlib.drawing.style  # noqa: F401  drawings have its type sizes from their making on
 from hrlib.companion import results
 from hrlib.companion.page import write_page
 from hrlib.companion.results import (
