@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
+from commands import command
 from PIL import Image
 from real_fixtures import sr305
 
-from hrlib import __main__ as cli
 from hrlib.frames.camera import Camera
 from hrlib.frames.finder import find_hand
 from hrlib.personal.folder import UserFolder
@@ -44,14 +44,6 @@ def plain(counts, tmp_path_factory):
 def save(path, pixels):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.ascontiguousarray(pixels)).save(path)
-
-
-def command(*words) -> int:
-    before, sys.argv = sys.argv, ["hrlib", *map(str, words)]
-    try:
-        return cli.main()
-    finally:
-        sys.argv = before
 
 
 def predict(folder, out, *words):

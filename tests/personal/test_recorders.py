@@ -2,26 +2,17 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
+from commands import command
 from PIL import Image
 from real_fixtures import sr305
 
-from hrlib import __main__ as cli
 from hrlib.personal.sources import opened
 
 pytestmark = pytest.mark.mirror  # small real frames: every fourth pixel of an SR305
 CAMERA = {"fx": 476.007 / 4, "fy": 476.007 / 4, "cx": 313.683 / 4, "cy": 242.755 / 4}
-
-
-def command(*words) -> int:
-    before, sys.argv = sys.argv, ["hrlib", *map(str, words)]
-    try:
-        return cli.main()
-    finally:
-        sys.argv = before
 
 
 def joints(path):
