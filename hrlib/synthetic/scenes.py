@@ -7,6 +7,7 @@ The hand and the arm are meshes (`rasterise`), everything else solids (`solids`)
 label. Scenes are composed as of a right hand; half of them are mirrored before the sensor measures them.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
@@ -15,13 +16,15 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import maximum_filter, uniform_filter
-from torch import Generator
+from scipy.spatial.transform import Rotation
+from torch import Generator, Tensor
 
 from ..hand.joints import limits_rad
 from ..hand.kinematics import forward_kinematics
 from ..hand.named_poses import LETTERS, PRESETS, pose
 from ..hand.rig import HandRig
 from ..hand.rotations import euler_angles, from_euler
+from ..hand.shape import HandShape
 from ..hand.skinning import skin, skinning_transforms
 from ..support.compiled import compiled
 from .arms import Arm, forearm
@@ -103,6 +106,8 @@ class _Limb:
     along: np.ndarray  # [3] from the wrist to the elbow
     whole: bool  # the arm reaches up to the elbow
     R: np.ndarray  # [3, 3] of the wrist
+    fingers: np.ndarray  # [16, 4] rotations, of which the wrist's is none
+    wrist_mm: np.ndarray  # [3]
 
     @property
     def points_mm(self) -> np.ndarray:
@@ -113,7 +118,18 @@ class _Limb:
         flip = np.array([-1.0, 1.0, 1.0])
         moved = [part * flip + [2 * x_mm, 0, 0] for part in (self.hand_mm, self.arm_mm, self.elbow_mm)]
         faces = self.faces[:, ::-1], self.arm_faces[:, ::-1]
-        return _Limb(moved[0], moved[1], *faces, moved[2], self.along * flip, self.whole, self.R * flip[:, None])
+        R, wrist_mm = self.R * flip[:, None], self.wrist_mm * flip + [2 * x_mm, 0, 0]
+        return _Limb(moved[0], moved[1], *faces, moved[2], self.along * flip, self.whole, R, self.fingers, wrist_mm)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The main hand of a scene and how it is held, before the scene is mirrored: a right one."""
+
+    hand: HandRig
+    shape: HandShape
+    rotations: Float[Tensor, "16 4"]  # unit quaternions xyzw; the wrist's turns it to the camera
+    wrist_mm: Float[Tensor, "3"]  # camera frame
 
 
 @dataclass
@@ -129,6 +145,7 @@ class Composed:
     facing: float  # cosine between its palm's normal and the line of sight
     same_side: bool  # there is no hand of the other side
     right: bool
+    main: Held | None = None  # None: a scene without a hand
 
     @property
     def seen(self) -> float:
@@ -158,6 +175,12 @@ def compose_scenes(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[
     return [composed for composed, _ in _composed(count, seed, size)]
 
 
+def measured_scenes(seed: int, size: tuple[int, int] = SIZE) -> Iterator[tuple[Scenes, Held | None]]:
+    """The scenes of `draw_scenes` one by one without an end, each with how its main hand is held; None without a hand."""
+    for composed, random in _composed(sys.maxsize, seed, size):
+        yield Scenes(*(np.stack([part]) for part in _measured(composed, random))), composed.main
+
+
 @cache
 def _population() -> Population:
     return Population.load()
@@ -171,8 +194,7 @@ def _composed(count: int, seed: int, size: tuple[int, int]) -> Iterator[tuple[Co
     loop = wrist_loop(population.template.faces).numpy()
     for first in range(0, count, SAME_HAND):
         random = np.random.default_rng([seed, first])
-        hand, _ = population.hand(int(random.integers(2**31)))
-        drawer = _Drawer(hand, loop, random, size)
+        drawer = _Drawer(*population.hand(int(random.integers(2**31))), loop, random, size)
         for one in range(min(SAME_HAND, count - first)):
             yield drawer.compose(one), np.random.default_rng([seed, first, one])
 
@@ -190,8 +212,10 @@ def _empty(size):
 class _Drawer:
     """Composes scenes of one person's hand."""
 
-    def __init__(self, hand: HandRig, loop: np.ndarray, random: np.random.Generator, size: tuple[int, int]):
-        self.hand, self.size = hand, size
+    def __init__(
+        self, hand: HandRig, shape: HandShape, loop: np.ndarray, random: np.random.Generator, size: tuple[int, int]
+    ):
+        self.hand, self.shape, self.size = hand, shape, size
         self.seeds = random.integers(2**31, size=(SAME_HAND, ATTEMPTS))
         self.faces = hand.faces.numpy()
         self.opening = (hand.vertices_mm[loop] - hand.joints_mm[0]).numpy()
@@ -232,6 +256,7 @@ class _Drawer:
         towards = main.hand_mm.mean(0)
         scene.facing = float(R[:, 2] @ towards / np.linalg.norm(towards))
         scene.same_side = same_side
+        scene.main = self._held(main) if limbs else None
         _cut(scene, view, main, random)
         return scene if random.random() < 0.5 else _mirrored(scene)
 
@@ -260,8 +285,14 @@ class _Drawer:
         arm_mm, arm_faces, (elbow, along) = forearm(self.opening, arm)
         whole = arm.length_mm >= arm.whole_mm
         return _Limb(
-            local @ R.T + wrist, arm_mm @ R.T + wrist, self.faces, arm_faces, R @ elbow + wrist, R @ along, whole, R
-        )
+            local @ R.T + wrist, arm_mm @ R.T + wrist, self.faces, arm_faces, R @ elbow + wrist, R @ along, whole, R,
+            fingers, wrist,
+        )  # fmt: skip
+
+    def _held(self, limb: _Limb) -> Held:
+        rotations = torch.from_numpy(limb.fingers).float()
+        rotations[0] = torch.from_numpy(Rotation.from_matrix(limb.R).as_quat())
+        return Held(self.hand, self.shape, rotations, torch.from_numpy(limb.wrist_mm).float())
 
     def _grasp(self, random, R, wrist) -> tuple[np.ndarray, np.ndarray]:
         """A pose that holds something, and the thing."""

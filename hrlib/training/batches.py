@@ -15,6 +15,7 @@ from ..synthetic.many_hands import ManyHands
 from .step import tensors
 
 MAX_LANES = 32
+POOL_ROLL_DEG = 30.0  # hands in scenes are turned in the image by up to this
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class PretrainSettings:
     # share of a batch that is drawn anew; the rest repeats earlier frames, since drawing costs time too
     fresh: float = 0.5
     memory: int = 300  # steps whose fresh frames may be repeated
+    # share of the frames drawn anew that are taken from a pool of so many hands which the finder found in whole scenes
+    found: float = 0.0
+    found_frames: int = 8000
     roll_deg: float = 0.0  # repeated frames are turned in the image by up to this
     learning_rate: float = 1e-3  # of Adam (the paper's)
     decay: float = 0.4  # over this last share of the steps the rate falls to zero along a cosine
@@ -38,10 +42,12 @@ class PretrainSettings:
     bfloat16: bool | None = None
 
     def __post_init__(self):
-        require_at_least(1, self, "batch", "checkpoint_every", "curve_every")
+        require_at_least(1, self, "batch", "checkpoint_every", "curve_every", "found_frames")
         require_at_least(0, self, "steps", "memory", "roll_deg", "learning_rate", "joint_weight")
         if not 0 < self.fresh <= 1:
             raise ValueError(f"fresh must be a share in (0, 1], got {self.fresh}")
+        if not 0 <= self.found < 1:
+            raise ValueError(f"found must be a share in [0, 1), got {self.found}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay must be a share in [0, 1], got {self.decay}")
         if not 1 <= self.lanes <= MAX_LANES:
@@ -98,14 +104,22 @@ class Batches:
         settings: how many are drawn and repeated.
         rank: of this worker.
         world: how many workers there are.
+        pool: hands in whole scenes, if settings.found asks for any.
 
     Raises:
         ValueError: more workers than lanes.
     """
 
-    def __init__(self, synthesiser: Synthesiser | ManyHands, settings: PretrainSettings, rank: int = 0, world: int = 1):
+    def __init__(
+        self,
+        synthesiser: Synthesiser | ManyHands,
+        settings: PretrainSettings,
+        rank: int = 0,
+        world: int = 1,
+        pool: SyntheticBatch | None = None,
+    ):
         s = self.settings = settings
-        self.synthesiser = synthesiser
+        self.synthesiser, self.pool = synthesiser, pool
         self.fresh_count = max(1, round(s.batch * s.fresh))
         lanes = min(s.lanes, self.fresh_count)
         if world > lanes:
@@ -136,8 +150,17 @@ class Batches:
         return self.settings.batch if step and self.settings.memory else self.fresh_count
 
     def _fresh(self, step: int, lane: int) -> SyntheticBatch:
-        batch = self.synthesiser.batch(self.lanes[lane][0], step_seed(self.settings, step, lane))
-        return _without_points(batch)
+        count, seed = self.lanes[lane][0], step_seed(self.settings, step, lane)
+        found = round(self.settings.found * count) if self.pool is not None else 0
+        batch = _without_points(self.synthesiser.batch(count - found, seed))
+        return joined(batch, self._from_the_pool(found, seed).to(batch.rotations.device)) if found else batch
+
+    def _from_the_pool(self, count: int, seed: int) -> SyntheticBatch:
+        """Some of the pool, each turned in the image, since it is seen several times."""
+        generator = Generator().manual_seed(seed)
+        some = self.pool[torch.randint(len(self.pool), (count,), generator=generator)]
+        some = replace(some, crops=replace(some.crops, image=some.crops.image.float()))
+        return rolled(some, math.radians(POOL_ROLL_DEG) * (2 * torch.rand(count, generator=generator) - 1))
 
 
 def step_seed(settings: PretrainSettings, step: int, lane: int) -> int:

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from ..hand.joints import JOINT_NAMES
-from ..hand.rig import HandRig
+from ..hand.rig import HandRig, load_hand
 from ..network.checkpoint import hand_of, load_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
 from ..support.parallel import alone_in, workers
@@ -23,6 +23,7 @@ from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
 from ..synthetic.many_hands import ManyHands
 from .batches import MAX_LANES, Batches, PretrainSettings, ahead, step_seed
+from .found_pool import found_pool
 from .run_folder import Progress, RunFolder
 from .step import Replayed, has_bfloat16, train_step
 
@@ -72,7 +73,7 @@ def pretrain(
     with workers(device) as (rank, world, device), alone_in(out):
         maker = ManyHands if network.shape else Synthesiser
         synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
-        batches = Batches(synthesiser, settings, rank, world)
+        batches = Batches(synthesiser, settings, rank, world, _pool(hand, out, settings, network))
         torch.manual_seed(settings.seed)
         net, begun = PoseNet(network), None
         if start is not None:
@@ -180,6 +181,17 @@ def _train(learner: Learner, batches: Batches, folder: RunFolder, done: Progress
             if done.step % s.checkpoint_every == 0 and done.step < s.steps:
                 save()
     return save()
+
+
+def _pool(hand: HandRig, out: Path, settings: PretrainSettings, network: NetworkSettings) -> SyntheticBatch | None:
+    """Hands in whole scenes, if any are wanted."""
+    if not settings.found:
+        return None
+    if not (network.shape and hand.has_fingerprint(load_hand().fingerprint)):
+        raise ValueError(
+            "found: hands in scenes are the population's with the template's rig; leave it out for other hands"
+        )
+    return found_pool(out / "found", settings.found_frames, settings.seed)
 
 
 def learning_rate(step: int, settings: PretrainSettings) -> float:

@@ -401,3 +401,11 @@ def test_random_stereo_smears_outlines_as_a_real_one_does(mirror):
     )
     assert np.median(sharp) + 3 < np.median(real), "a real outline is a ramp"
     assert medians.min() < np.median(real) < 1.25 * medians.max()
+
+
+def test_nothing_is_measured_behind_the_lens():
+    """Near a lens, a time-of-flight camera's noise is larger than the distance; depth stays a depth."""
+    near = np.full((40, 20, 20), 3.0, np.float32)
+    for seed in range(20):
+        sensor = random_sensor(torch.Generator().manual_seed(seed))
+        assert measure(near, np.full(40, 300.0), sensor, seed).min() >= 0

@@ -43,7 +43,8 @@ def measure(
         seed: of the noise.
     """
     backend = "gpu" if isinstance(depth_mm, Tensor) and depth_mm.is_cuda else "cpu"
-    return import_module(f".{backend}", __name__).measure(depth_mm, fx, sensor, seed)
+    measured = import_module(f".{backend}", __name__).measure(depth_mm, fx, sensor, seed)
+    return measured.clip(min=0)  # close to the lens, noise may be larger than the distance
 
 
 # -- what a sensor did, measured --------------------------------------------------------------------------------------
