@@ -13,7 +13,17 @@ from urllib.parse import unquote, unquote_to_bytes
 import numpy as np
 import torch
 from jaxtyping import Float
-from pygltflib import GLTF2, TRIANGLES, Attributes, Mesh, Node, Skin
+from pygltflib import (
+    GLTF2,
+    TRIANGLES,
+    Accessor,
+    AccessorSparseIndices,
+    AccessorSparseValues,
+    Attributes,
+    Mesh,
+    Node,
+    Skin,
+)
 from scipy.spatial.transform import Rotation
 
 from ..support.checks import SIDES, require_one_of
@@ -42,6 +52,7 @@ PART_WORDS = ("meta|palm|carpal", "proximal", "intermediate|medial", "distal", "
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
 COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+Place = Accessor | AccessorSparseIndices | AccessorSparseValues  # what says where numbers lie
 ARM = 16  # in place of a joint: bones before the wrist
 EVEN = 1.02  # factor by which scales may differ and still be rounded
 TIP_REACH = 0.5  # of the bone before: skin beyond a fourth bone that reaches less far makes it a finger's tip
@@ -327,20 +338,34 @@ def _buffer(gltf: GLTF2, path: Path, index: int) -> bytes:
 
 
 def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
-    """The [count, columns] array behind an accessor; normalised integers become fractions."""
+    """The [count, columns] array behind an accessor; normalised integers become fractions.
+
+    A sparse accessor says some rows apart from the others, which are 0 where they are not said (glTF 2.0, section 3.6.2.3).
+    """
     accessor = gltf.accessors[accessor_index]
-    if accessor.bufferView is None or accessor.sparse is not None:
-        raise ValueError(f"{path} holds compressed or sparse data, which is not read here; export it uncompressed")
-    view = gltf.bufferViews[accessor.bufferView]
-    data = _buffer(gltf, path, view.buffer)
-    dtype = np.dtype(COMPONENTS[accessor.componentType]).newbyteorder("<")
-    row = np.dtype((dtype, COLUMNS[accessor.type])).itemsize
-    stride, start = view.byteStride or row, (view.byteOffset or 0) + (accessor.byteOffset or 0)
-    if start + (accessor.count - 1) * stride + row > len(data):
-        raise ValueError(f"{path} is cut short: an array in it ends after the file's data; copy or export it again")
-    shape = (accessor.count, COLUMNS[accessor.type])
-    array = np.ndarray(shape, dtype, data, start, (stride, dtype.itemsize))
+    dtype, columns, sparse = COMPONENTS[accessor.componentType], COLUMNS[accessor.type], accessor.sparse
+    if accessor.bufferView is None and sparse is None:
+        raise ValueError(f"{path} holds compressed data, which is not read here; export it uncompressed")
+    if accessor.bufferView is None:
+        array = np.zeros((accessor.count, columns), dtype)
+    else:
+        array = _rows(gltf, path, accessor, (accessor.count, columns), dtype)
+    if sparse is not None:
+        rows = _rows(gltf, path, sparse.indices, (sparse.count, 1), COMPONENTS[sparse.indices.componentType])[:, 0]
+        array = array.copy()
+        array[rows] = _rows(gltf, path, sparse.values, (sparse.count, columns), dtype)
     return array / np.iinfo(dtype).max if accessor.normalized else array
+
+
+def _rows(gltf: GLTF2, path: Path, place: Place, shape: tuple[int, int], kind: type) -> np.ndarray:
+    """The numbers [count, columns] that a buffer has at a place."""
+    view, (count, columns) = gltf.bufferViews[place.bufferView], shape
+    data, dtype = _buffer(gltf, path, view.buffer), np.dtype(kind).newbyteorder("<")
+    row = columns * dtype.itemsize
+    stride, start = view.byteStride or row, (view.byteOffset or 0) + (place.byteOffset or 0)
+    if start + (count - 1) * stride + row > len(data):
+        raise ValueError(f"{path} is cut short: an array in it ends after the file's data; copy or export it again")
+    return np.ndarray(shape, dtype, data, start, (stride, dtype.itemsize))
 
 
 # -- from bones to joints ---------------------------------------------------------------------------------------------

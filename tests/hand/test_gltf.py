@@ -200,6 +200,43 @@ def test_bones_beyond_the_fourth_of_a_vertex_are_read(tmp_path):
     torch.testing.assert_close(two.weights, plain.weights, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("base", ["none", "shifted"])
+def test_sparse_arrays_are_read(tmp_path, base):
+    """All vertices said apart over nothing, or some over others that they replace."""
+
+    def sparse(tree, data):
+        accessor = tree["accessors"][0]
+        view = tree["bufferViews"][accessor["bufferView"]]
+        place = slice(view["byteOffset"], view["byteOffset"] + view["byteLength"])
+        vertices = np.frombuffer(data[place], np.float32).reshape(-1, 3)
+        rows, changed = np.arange(len(vertices), dtype=np.uint16)[:: 1 if base == "none" else 3], vertices.copy()
+        changed[rows] += 1
+        if base == "none":
+            del accessor["bufferView"]
+        data = data[: place.start] + changed.tobytes() + data[place.stop :]
+        parts = []
+        for part in (rows, vertices[rows]):
+            tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": part.nbytes})
+            parts.append({"bufferView": len(tree["bufferViews"]) - 1})
+            data += part.tobytes() + b"\0" * (-part.nbytes % 4)
+        parts[0]["componentType"] = 5123
+        accessor["sparse"] = {"count": len(rows), "indices": parts[0], "values": parts[1]}
+        tree["buffers"][0]["byteLength"] = len(data)
+        return data
+
+    plain, ours = (load_stick(write_stick_glb(tmp_path / "stick.glb", change=change)) for change in (None, sparse))
+    torch.testing.assert_close(ours.vertices_mm, plain.vertices_mm, rtol=0, atol=0)
+
+
+def test_arrays_without_data_are_refused(tmp_path):
+    def emptied(tree, data):
+        del tree["accessors"][0]["bufferView"]
+        return data
+
+    with pytest.raises(ValueError, match="stick.glb holds compressed data, which is not read here"):
+        load_stick(write_stick_glb(tmp_path / "stick.glb", change=emptied))
+
+
 def test_a_scale_of_the_armature_counts(tmp_path):
     def centimetres(tree, data):
         """As Blender writes them: the mesh and the bones below a node of scale 0.01."""
