@@ -233,6 +233,40 @@ def test_a_named_kernel_refuses_what_it_cannot(backend):
         splat_depth(points(), torch.tensor(2.0, requires_grad=True), SIZE, backend)
 
 
+# -- torch.compile ------------------------------------------------------------------------------------------------------
+
+
+# in a process of its own: the tests' checks of shapes cannot be compiled
+COMPILED = """
+import torch
+from hrlib import forward_kinematics, load_hand, skin, splat_depth
+from hrlib.hand.skinning import skinning_transforms
+hand, wrist = load_hand(), torch.tensor([[3.0, -5.0, 400.0], [0.0, 0.0, 500.0]])
+draw = torch.rand(2, 12, 3, generator=torch.Generator().manual_seed(4)) * torch.tensor([20, 24, 0.6])
+functions = {
+    "kinematics": (lambda q: forward_kinematics(hand, q, wrist), hand.rest_rotations.repeat(2, 1, 1)),
+    "skinning": (lambda M: skin(hand.cloud_mm, hand.cloud_weights, skinning_transforms(hand, M)),
+                 torch.eye(4).repeat(2, 16, 1, 1)),
+    "image": (lambda points: splat_depth(points, 4.0, (24, 20)), draw),
+}
+for backend in ("eager", "aot_eager"):
+    for name, (function, x) in functions.items():
+        x = x.requires_grad_()
+        ours, wanted = torch.compile(function, backend=backend, fullgraph=True)(x), function(x)
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+        ours, wanted = (torch.autograd.grad(y.square().sum(), x)[0] for y in (ours, wanted))
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5 * wanted.abs().max().item())
+        print(backend, name)
+"""
+
+
+@pytest.mark.slow
+def test_compiled_in_one_graph():
+    """These two back ends need no C++ compiler; "aot_eager" records the gradient as well."""
+    done = subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", COMPILED], capture_output=True, text=True)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 6, done.stderr
+
+
 # -- a radius with a gradient -------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,9 @@ def rotation_matrix(q: Float[Tensor, "*batch 4"], size: int = 3) -> Float[Tensor
 
     size: 4 for transforms that only rotate.
     """
-    table = _rotation_table(size, q.dtype, q.device)
+    # of a function that is compiled, the table is a part; torch warns of caches in it
+    table_of = _rotation_table.__wrapped__ if torch.compiler.is_compiling() else _rotation_table
+    table = table_of(size, q.dtype, q.device)
     products = (q[..., :, None] * q[..., None, :]).flatten(-2)  # xx, xy, ... ww
     return (products @ table[:16] + table[16]).unflatten(-1, (size, size))
 

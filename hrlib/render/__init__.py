@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..support.autograd import beyond_kernels, full_precision, unwrapped
+from . import reference
 
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
 BACKENDS = ("reference", "cpu", "gpu")
@@ -66,8 +67,9 @@ def splat_depth(
     Warns if no point can be seen, as with millimetres instead of pixels: the image is black.
     """
     radius, height, width = _check(points, radius, size)
-    splat = import_module(f".{_choose_backend(backend, points, radius)}", __name__).splat
-    depth, winners = splat(points, radius, height, width)
+    name = _choose_backend(backend, points, radius)
+    module = reference if name == "reference" else import_module(f".{name}", __name__)
+    depth, winners = module.splat(points, radius, height, width)
     return (depth, winners.long()) if return_winners else depth
 
 
@@ -91,6 +93,8 @@ def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tup
         height, width = 0, 0
     if height < 1 or width < 1:
         raise ValueError(f"size must be two positive integers (H, W) in pixels, got {size!r}; e.g. size=(120, 120)")
+    if torch.compiler.is_compiling():  # a graph is recorded before there are numbers
+        return radius.to(points) if _is_learnt(radius) else radius_px, height, width
     # One cheap pass for the usual case: NaN or infinity anywhere reaches the sum (which may overflow by itself).
     numbers = unwrapped(points)
     if not math.isfinite(numbers.sum()):

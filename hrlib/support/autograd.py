@@ -119,6 +119,9 @@ def no_autocast() -> Iterator[None]:
 @contextmanager
 def for_every_use() -> Iterator[None]:
     """For tensors that are made once and kept: who asks first may be in autocast, inference mode or a transform, others not."""
+    if torch.compiler.is_compiling():  # nothing is kept of what a graph records
+        yield
+        return
     with ExitStack() as outside:
         if transformed():
             outside.enter_context(temporarily_clear_interpreter_stack())
@@ -139,6 +142,10 @@ class kept_property(cached_property):
                 return function(owner)
 
         super().__init__(made)
+
+    def __get__(self, owner: object, kind: type | None = None):
+        # a graph that is recorded records this, too; it cannot keep anything
+        return self.func(owner) if torch.compiler.is_compiling() else super().__get__(owner, kind)
 
 
 def _is_wrapped(x: object) -> bool:
