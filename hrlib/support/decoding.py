@@ -17,7 +17,8 @@ from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, ImageFileDirectory_v2
 
 from .files import check_regular, read_whole, unzipped
 
@@ -49,7 +50,14 @@ def read_image(path: Path, page: int = 0) -> Image.Image:
     # of a TIFF's many pages one is read
     file = path if kind == "TIFF" else io.BytesIO(read_whole(path, MOST_IMAGE_BYTES))
     with readable(path, f"a {kind}", "copy it again, or remove it"):
-        return decoded(file, kind, page)
+        try:
+            return decoded(file, kind, page)
+        except UnidentifiedImageError as error:
+            if kind == "TIFF" and (bits := _tiff_bits(path)) > 32:
+                raise ValueError(
+                    f"{path}: has {bits} bits a pixel; save it with 32: image.astype('float32')"
+                ) from error
+            raise
 
 
 def decoded(content: bytes | io.BytesIO | Path, kind: str, page: int = 0) -> Image.Image:
@@ -87,9 +95,10 @@ def read_pixels(path: Path, page: int | None = None) -> Shaped[np.ndarray, "H W 
     if reader is None:
         raise ValueError(f"{path}: frames must end in {', '.join(PIXELS)}; convert it")
     pixels = reader(path, page)
-    if time_last(_frames_shape(pixels.shape)):
+    whole = _tiff_shape(path) if page is None and _ending(path) in (".tif", ".tiff") else _frames_shape(pixels.shape)
+    if time_last(whole):
         raise ValueError(
-            f"{path}: shape {pixels.shape} looks like [H, W, T]; save frames as [T, H, W]: numpy.moveaxis(array, -1, 0)"
+            f"{path}: shape {whole} looks like [H, W, T]; save frames as [T, H, W]: numpy.moveaxis(array, -1, 0)"
         )
     if len(_frames_shape(pixels.shape)) != 2:
         raise ValueError(f"{path}: wanted an image [H, W] or a stack [T, H, W] of them, got shape {pixels.shape}")
@@ -223,7 +232,15 @@ def _camera_size(shape: tuple[int, ...]) -> bool:
 def _tiff_shape(path: Path) -> tuple[int, ...]:
     check_regular(path)
     with Image.open(path, formats=("TIFF",)) as image:
-        return (image.n_frames, *image.size) if image.n_frames > 1 else image.size
+        return (image.n_frames, *image.size[::-1]) if image.n_frames > 1 else image.size[::-1]
+
+
+def _tiff_bits(path: Path) -> int:
+    with open(path, "rb") as file:
+        tags = ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        return max(tags[BITSPERSAMPLE])
 
 
 DEPTH_KEY = "depth"  # of an .npz with several arrays

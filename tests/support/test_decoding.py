@@ -145,6 +145,38 @@ def test_time_behind_the_images_is_told_with_its_remedy(tmp_path, shape):
     assert len(frames) == shape[2] and frames[1].depth_mm.shape == shape[:2]
 
 
+def test_time_behind_the_images_of_a_tiff_is_told_too(tmp_path):
+    """As programs save an array [H, W, T]: H pages of W x T px."""
+    pages = [Image.fromarray(np.full((64, 9), 500, np.uint16)) for _ in range(48)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    frames = DepthFolder(tmp_path, (500.0, 500.0))
+    with pytest.raises(ValueError, match=r"a.tif: shape \(48, 64, 9\) looks like \[H, W, T\]"):
+        frames[0]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_64_bits_is_told_with_its_remedy(tmp_path, order):
+    image, name = np.full((6, 8), 500.0, f"{order}f8"), {"<": b"II", ">": b"MM"}[order]
+    tags = (
+        (256, 8),
+        (257, 6),
+        (258, 64),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (277, 1),
+        (278, 6),
+        (279, image.nbytes),
+        (339, 3),
+    )
+    table = struct.pack(f"{order}H", len(tags))
+    table += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    head = name + struct.pack(f"{order}HI", 42, 8 + image.nbytes)
+    (tmp_path / "a.tiff").write_bytes(head + image.tobytes() + table)
+    with pytest.raises(ValueError, match=r"a.tiff: has 64 bits a pixel; save it with 32: image.astype\('float32'\)"):
+        DepthFolder(tmp_path, (500.0, 500.0))[0]
+
+
 @pytest.mark.parametrize("shape", [(480, 640, 480), (7, 300, 200), (300, 480, 640), (100, 70, 90), (40, 33, 32)])
 def test_time_before_the_images_stays_there(tmp_path, shape):
     np.save(tmp_path / "a.npy", np.ones(shape, np.uint8))
