@@ -10,18 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import command
 from core_fixtures import CAMERA, drawn_frames, template
 
 import hrlib
+from hrlib.datasets.fetch import dataset_folder
 from hrlib.frames.crop import crop_hand
 from hrlib.frames.crops import Crops, concatenate
+from hrlib.hand.from_file import hand_from_file
 from hrlib.hand.joints import POINT_NAMES
+from hrlib.hand.rig import save_hand
 from hrlib.method import predicted_joints
 from hrlib.network import onnx as onnx_export
 from hrlib.network.backbones import BACKBONES
-from hrlib.network.checkpoint import load_network
+from hrlib.network.checkpoint import HAND, load_network, save_network
 from hrlib.network.posenet import NetworkSettings, PoseNet
 from hrlib.network.predict import predict
+from hrlib.refine.saved import TRAINED
 
 DOCS = Path(__file__).parents[2] / "docs"
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -153,27 +158,41 @@ def test_what_is_refused(tmp_path):
 
 
 def test_missing_packages_are_one_line_with_the_remedy(tmp_path, monkeypatch, capsys):
-    from hrlib import __main__ as cli
 
     for name in ("onnx", "onnxruntime"):
         monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     with pytest.raises(ValueError, match=r"package onnxruntime .*pip install 'hrlib\[onnx\]'"):
         onnx_export.OnnxPredictor(b"")
-    monkeypatch.setattr("sys.argv", ["hrlib", "export", "--out", str(tmp_path / "base.onnx")])
-    assert cli.main() == 2
+    assert command("export", "--out", tmp_path / "base.onnx") == 2
     error = capsys.readouterr().err
     assert error == "hrlib: the package onnx is not installed; pip install 'hrlib[onnx]' brings it\n"
     assert not any(tmp_path.iterdir())
 
 
-def test_command_writes_the_shipped_model(tmp_path, monkeypatch, capsys):
-    from hrlib import __main__ as cli
-    from hrlib.network.checkpoint import load_network
-
-    monkeypatch.setattr("sys.argv", ["hrlib", "export", "--out", str(tmp_path / "base.onnx")])
-    assert cli.main() == 0
+def test_command_writes_the_shipped_model(tmp_path, capsys):
+    assert command("export", "--out", tmp_path / "base.onnx") == 0
     assert "base.onnx" in capsys.readouterr().out
     hand, crops = template(), random_crops(2)
     joints_mm = onnx_export.OnnxPredictor(tmp_path / "base.onnx", threads=1).run(crops)[1]
     expected = predicted_joints(predict(load_network(hand)[0], crops), hand, crops)
     torch.testing.assert_close(joints_mm, expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.mirror
+def test_a_foreign_hand_is_predicted_and_exported(tmp_path):
+    """The WebXR hand with the base model's weights, as a training on it begins: hrlib.predict and ONNX pose this hand."""
+    hand = hand_from_file(dataset_folder("rigs") / "webxr_generic_hand" / "right.glb")
+    save_network(tmp_path / TRAINED, load_network(template())[0], hand, {"side": "right"})
+    save_hand(tmp_path / HAND, hand, "WebXR")
+    frames, truth = drawn_frames()
+    seen = hrlib.predict(frames[4].depth_mm, CAMERA, model=tmp_path)
+    assert seen.side == "right" and seen.hand.has_fingerprint(hand.fingerprint)
+    assert np.linalg.norm(seen.joints_mm - truth[4].numpy(), axis=1).mean() < 20  # mm; another person's bones
+    posed = hrlib.pose_hand(hand, seen.rotations, seen.wrist_mm)
+    np.testing.assert_allclose(posed.joints_mm, seen.joints_mm, rtol=0, atol=1e-3)
+
+    assert command("export", "--model", tmp_path, "--out", tmp_path / "webxr.onnx") == 0
+    exported, crops = onnx_export.OnnxPredictor(tmp_path / "webxr.onnx", threads=1), random_crops(2)
+    assert exported.hand_fingerprint == hand.fingerprint
+    expected = predicted_joints(predict(load_network(hand, tmp_path / TRAINED)[0], crops), hand, crops)
+    torch.testing.assert_close(exported.run(crops)[1], expected, rtol=0, atol=1e-2)
