@@ -338,10 +338,10 @@ def record(
     from functools import partial
 
     from .frames.realsense import Mode, record
-    from .personal.live import Page
-    from .personal.sight import KEYS, Sight
+    from .personal.live_page import Page
+    from .personal.sight import ALT, KEYS, TITLE, Sight
 
-    with Page(page.port, KEYS) as shown:
+    with Page(page.port, KEYS, TITLE, ALT) as shown:
         print(f"record: {shown.address} shows what the camera sees", flush=True)
         if page.browser:
             webbrowser.open(shown.address)
@@ -362,6 +362,8 @@ class LiveImages:
     unit_mm: float | None = None
     # images a second.
     rate: int = 30
+    # play the folder again and again, until q is pressed.
+    repeat: bool = False
 
 
 def live(
@@ -382,11 +384,12 @@ def live(
         fit: fit each predicted pose to its image; without it, joints are worse and come faster.
         out: folder for what is recorded, each recording in a new folder.
     """
-    from .personal.live import Page, live
+    from .personal.live import ALT, KEYS, TITLE, live
+    from .personal.live_page import Page
     from .personal.sources import opened
     from .personal.tracker import Tracker
 
-    with opened(images.folder, images.camera, images.unit_mm, images.rate) as source, Page(page.port) as shown:
+    with opened(**vars(images)) as source, Page(page.port, KEYS, TITLE, ALT) as shown:
         tracker = Tracker(source.camera, side, model, fit, quick=True)
         print(f"live: {shown.address} (r records into {out}, q or Ctrl-C ends)", flush=True)
         count, speed, recorded = live(source, tracker, out, shown, page.browser)

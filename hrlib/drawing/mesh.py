@@ -19,7 +19,7 @@ from .style import FINGER_COLOURS, INK
 
 FAR = 40.0  # cubes from the camera to the hand: nearly orthographic, like the splatted images beside it
 LIGHT = np.array([-0.45, -0.6, -0.66])  # from the upper left, behind the camera
-SKIN = np.array([232, 190, 165])  # RGB
+SKIN, WHITE = np.array([232, 190, 165]), (255, 255, 255)  # RGB
 AMBIENT = 0.35  # share of the light that reaches every surface
 UNKNOWN_LIGHT = 0.25  # of pixels at the outline, which have no neighbour to tell their slope
 
@@ -32,7 +32,11 @@ def empty_cube(centre_mm: Float[Tensor, "B 3"], cube_mm: float = 250.0) -> Crops
 
 
 def shaded_hands(
-    hand: HandRig, T_cam_joint: Float[Tensor, "B 16 4 4"], crops: Crops, size: int = 240
+    hand: HandRig,
+    T_cam_joint: Float[Tensor, "B 16 4 4"],
+    crops: Crops,
+    size: int = 240,
+    background: tuple[int, int, int] = WHITE,
 ) -> UInt8[np.ndarray, "B S S 3"]:
     """The posed mesh in each frame's cube, seen from the camera's side: RGB pictures `size` pixels wide."""
     from ..synthetic.rasterise import rasterise
@@ -42,7 +46,7 @@ def shaded_hands(
     cube = np.concatenate([cube[..., :2], cube[..., 2:] + FAR], -1) * 1000
     cameras = np.tile(np.float32([size * FAR, size * FAR, size / 2 - 0.5, size / 2 - 0.5]), (len(cube), 1))
     depth = rasterise(cube, hand.faces.numpy(), cameras, (size, size))
-    return shade(depth, 1000 / size)
+    return shade(depth, 1000 / size, background)
 
 
 def predicted_hands(
@@ -53,15 +57,19 @@ def predicted_hands(
     return shaded_hands(hand, T_cam_joint, crops, size)
 
 
-def shade(depth: Float[np.ndarray, "B H W"], mm_per_px: float) -> UInt8[np.ndarray, "B H W 3"]:
-    """Lambert shading of depth images in mm (0 = background): RGB on white."""
+def shade(
+    depth: Float[np.ndarray, "B H W"], mm_per_px: float, background: tuple[int, int, int] = WHITE
+) -> UInt8[np.ndarray, "B H W 3"]:
+    """Lambert shading of depth images in mm (0 = background): RGB."""
     covered = depth > 0
     dv, du = np.gradient(np.where(covered, depth, np.nan), axis=(1, 2))
-    normal = np.stack([du / mm_per_px, dv / mm_per_px, -np.ones_like(du)], -1)
+    du, dv = du[covered] / mm_per_px, dv[covered] / mm_per_px  # of the hand's pixels: most of a picture is background
+    normal = np.stack([du, dv, -np.ones_like(du)], -1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     lit = np.nan_to_num(normal @ LIGHT, nan=UNKNOWN_LIGHT).clip(0, 1)
-    colour = SKIN * (AMBIENT + (1 - AMBIENT) * lit[..., None])
-    return np.where(covered[..., None], colour, 255).astype(np.uint8)
+    picture = np.full((*depth.shape, 3), background, np.uint8)
+    picture[covered] = SKIN * (AMBIENT + (1 - AMBIENT) * lit[:, None])
+    return picture
 
 
 def draw_skeleton(

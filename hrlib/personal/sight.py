@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ..frames.camera import Camera
 from ..frames.find import LEAST_HAND
 from ..frames.finder import find_hand
-from .live import AROUND_MM, HIGH, INK, PAPER, RED, STRIP, Page
+from .live import AROUND_MM, HIGH
+from .live_page import Page, Words
 
 HAND = np.array([1.0, 0.75, 0.35])  # the hand's pixels are tinted so
 NEAR_MM, FAR_MM = 300.0, 900.0  # where a hand is best held
 KEYS = {"q": "end"}
+TITLE, ALT = "hrlib record", "the camera's depth; the hand is tinted"
 
 
 @dataclass
@@ -27,8 +29,9 @@ class Sight:
     def __call__(self, depth_mm: Float[np.ndarray, "H W"], recorded: int | None) -> bool:
         """Show an image, of which so many are recorded; None before the first. False after q was pressed."""
         self.said, hand = look(depth_mm, self.camera)
-        before = "get ready" if recorded is None else f"{recorded} images"
-        self.page.show(picture(depth_mm, hand, f"{before}; {self.said}", recorded is not None))
+        kept = "" if recorded is None else f"{recorded} images"
+        text = f"{'get ready; ' if recorded is None else ''}{self.said}"
+        self.page.show(picture(depth_mm, hand), Words(text, recording=kept))
         return "q" not in self.page.pressed()
 
 
@@ -47,18 +50,11 @@ def look(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> tuple[str, Bool[
     return said, hand
 
 
-def picture(
-    depth_mm: Float[np.ndarray, "H W"], hand: Bool[np.ndarray, "H W"], said: str, recording: bool
-) -> UInt8[np.ndarray, "394 W2 3"]:
-    """Depth as grey values about the hand, which is tinted; text below, red while images are kept: RGB."""
+def picture(depth_mm: Float[np.ndarray, "H W"], hand: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "480 W2 3"]:
+    """Depth as grey values about the hand, which is tinted: RGB."""
     measured = depth_mm > 0
     middle = np.median(depth_mm[hand if hand.any() else measured]) if measured.any() else 0.0
     shade = np.where(measured, 60 + 160 * ((middle + AROUND_MM - depth_mm) / (2 * AROUND_MM)).clip(0, 1), 20)
     tinted = np.where(hand[..., None], shade[..., None] * HAND, shade[..., None]).astype(np.uint8)
-    shown = Image.fromarray(tinted).resize(
-        (round(depth_mm.shape[1] * HIGH / depth_mm.shape[0]), HIGH), Image.Resampling.NEAREST
-    )
-    page = Image.new("RGB", (shown.width, HIGH + STRIP), PAPER)
-    page.paste(shown, (0, 0))
-    ImageDraw.Draw(page).text((8, HIGH + 8), said, RED if recording else INK, font=ImageFont.load_default(15))
-    return np.asarray(page)
+    width = round(depth_mm.shape[1] * HIGH / depth_mm.shape[0])
+    return np.asarray(Image.fromarray(tinted).resize((width, HIGH), Image.Resampling.NEAREST))

@@ -13,7 +13,7 @@ from PIL import Image
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.realsense import Mode, record
-from hrlib.personal.live import Page
+from hrlib.personal.live_page import Page
 from hrlib.personal.sight import Sight, look
 
 
@@ -126,8 +126,8 @@ class Pages(Page):
     def __init__(self, q=None):
         self.pictures, self.q = [], q
 
-    def show(self, picture):
-        self.pictures.append(picture)
+    def show(self, picture, words):
+        self.pictures.append((picture, words))
 
     def pressed(self):
         return ["q"] if len(self.pictures) == self.q else []
@@ -146,7 +146,10 @@ def test_it_shows_what_it_sees(plug, tmp_path):
     waited = camera.count - count
     assert waited >= 1 and len(page.pictures) == waited + 3, "three a second, and all that come before the first"
     assert sights[0].said == "no hand is seen; 100% of the pixels are measured"
-    assert page.pictures[0].shape == (394, 540, 3) and len(list((tmp_path / "mine").glob("*.png"))) == 9
+    words = [words for _, words in page.pictures]
+    assert words[0].text == f"get ready; {sights[0].said}" and words[0].recording == ""
+    assert words[-1].text == sights[0].said and words[-1].recording.endswith(" images")
+    assert page.pictures[0][0].shape == (480, 720, 3) and len(list((tmp_path / "mine").glob("*.png"))) == 9
     count, _ = record(
         tmp_path / "short", seconds=1, mode=Mode(rate=9), delay=0, sight=lambda seen_by: Sight(Pages(2), seen_by)
     )

@@ -1,9 +1,11 @@
 """The live page: pictures, keys, recordings; the command on a folder, and with a stand-in for the camera."""
 
 import io
+import itertools
 import json
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from browser import browser_page
 from core_fixtures import CAMERA, drawn_frames, template
 from PIL import Image
 
@@ -18,7 +21,8 @@ from hrlib.__main__ import COMMANDS, LiveImages
 from hrlib.frames.camera import Camera
 from hrlib.frames.folder import DepthFolder, write_folder
 from hrlib.personal import live as module
-from hrlib.personal.live import Page, Recorder, live, picture
+from hrlib.personal.live import ALT, HIGH, KEYS, TITLE, Recorder, live, picture, words
+from hrlib.personal.live_page import PANEL, WAITING, Page, Words
 from hrlib.personal.sources import Source, opened
 from hrlib.personal.tracker import HandSeen
 
@@ -34,6 +38,10 @@ def seen_hand(side="right", why="") -> HandSeen:
     return HandSeen(joints * (np.nan if why else 1), 0.0 if why else 0.8, side, (), REST, wrist, template(), why)
 
 
+def live_page(port: int = 0) -> Page:
+    return Page(port, KEYS, TITLE, ALT)
+
+
 def post(address: str, path: str, **headers: str) -> int:
     try:
         return urllib.request.urlopen(urllib.request.Request(address + path, b"", headers)).status
@@ -46,33 +54,77 @@ def first_pictures(address: str, count: int) -> list[np.ndarray]:
     found = []
     with urllib.request.urlopen(address + "stream", timeout=20) as stream:
         assert stream.headers["Content-Type"] == "multipart/x-mixed-replace; boundary=picture"
+        assert stream.readline() == b"--picture\r\n"
         while len(found) < count:
-            assert stream.readline() == b"--picture\r\n"
             head = [stream.readline() for _ in range(3)]
             jpeg = stream.read(int(head[1].split()[1]))
             assert head[2] == stream.readline() == b"\r\n"
+            assert stream.readline() == b"--picture\r\n", "the boundary comes with the picture, which is then shown"
             found.append(np.asarray(Image.open(io.BytesIO(jpeg))))
     return found
 
 
 def test_pictures_go_to_every_browser_and_keys_come_back():
-    with Page() as page:
+    with live_page() as page:
         html = urllib.request.urlopen(page.address).read().decode()
-        assert '<img src="/stream"' in html and "r: record" in html and "q: end" in html
+        assert '<img src="/stream"' in html and f"<title>{TITLE}</title>" in html and WAITING in html
+        assert '<button value="r"><kbd>r</kbd>record, and' in html and "<kbd>q</kbd>end" in html
         shown = np.zeros((40, 60, 3), np.uint8)
         shown[:, 30:] = 200
-        page.show(shown)
+        assert not page.watched.is_set()
+        page.show(shown, Words("a hand", 0.5, 12.0))
         for got in [*first_pictures(page.address, 2), *first_pictures(page.address, 1)]:  # the last one is shown again
             np.testing.assert_allclose(got.astype(int), shown, atol=6)
+        assert page.watched.is_set()
+        with urllib.request.urlopen(page.address + "words", timeout=20) as stream:
+            assert json.loads(stream.readline().removeprefix(b"data: ")) == {
+                "text": "a hand", "confidence": 0.5, "rate": 12.0, "recording": "", "doubts": "",
+            }  # fmt: skip
         assert post(page.address, "r") == post(page.address, "q") == 200
         assert post(page.address, "r", Origin="https://elsewhere.example") == post(page.address, "x") == 403
         assert page.pressed() == ["r", "q"] and page.pressed() == []
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(page.address + "etc/passwd")
         with pytest.raises(OSError, match="cannot be used .*--port"):
-            Page(page.server.server_port)
+            live_page(page.server.server_port)
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(page.address, timeout=2)
+
+
+def test_in_a_browser_the_page_fits_the_window_and_says_what_is_seen(tmp_path):
+    seen, depth = seen_hand(), np.full((240, 320), 500, np.float32)
+    recorder = Recorder(tmp_path / "out", 1.0)
+    with browser_page(tmp_path / "profile", "http://127.0.0.1", viewport={"width": 1280, "height": 720}) as browser:
+        with live_page() as page:
+            browser.goto(page.address, wait_until="commit")
+            browser.wait_for_selector("button")
+            assert browser.inner_text("#text") == WAITING, "nothing else is to be seen while the program starts"
+            page.show(picture(depth, CAMERA, seen), words(seen, 12.34, recorder))
+            browser.wait_for_function("document.querySelector('img').naturalWidth > 0")
+            browser.wait_for_function("document.getElementById('rate').textContent")
+            assert browser.inner_text("header").split("\n") == ["right hand", "confidence", "0.80", "12.3 frames/s"]
+            assert not browser.is_visible("#recording")
+            browser.keyboard.press("r")
+            browser.click("button >> nth=0")
+            browser.keyboard.press("x")
+            keys = []
+            while len(keys) < 2:
+                keys += page.pressed()
+                time.sleep(0.01)
+            assert keys == ["r", "r"]
+            recorder.toggle(CAMERA, "right")
+            page.show(picture(depth, CAMERA, seen_hand(why="x < y")), words(seen_hand(why="x < y"), 0, recorder))
+            browser.wait_for_selector("#recording", state="visible")
+            assert browser.inner_text("#text") == "no hand: x < y" and not browser.is_visible("#sure")
+            assert str(recorder.folders[0]) in browser.inner_text("#recording")
+            for width in (1280, 390):
+                browser.set_viewport_size({"width": width, "height": 720})
+                sizes = browser.evaluate("""() => [document.documentElement.scrollWidth, innerWidth,
+                    document.documentElement.scrollHeight, document.querySelector("img").clientWidth]""")
+                assert sizes[0] <= sizes[1] == width and sizes[2] == 720 and sizes[3] == width
+            recorder.stop()
+        browser.wait_for_selector("body.ended")
+        assert browser.inner_text("#text") == "The program has ended." and browser.is_disabled("button >> nth=0")
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -80,24 +132,30 @@ def test_the_picture_shows_depth_joints_and_hand(side):
     depth = np.zeros((240, 320), np.float32)
     depth[100:200, 120:200] = 500
     seen = seen_hand(side)
-    shown = picture(depth, CAMERA, seen, 12.34)
-    assert shown.shape == (360 + 34, 480 + 360, 3)
-    assert shown[225, 240].min() > 100 and shown[10, 10].max() < 40, "near is bright, nothing is dark"
-    u, v = ((CAMERA.project(seen.joints_mm[12]) + 0.5) * 1.5).round().astype(int)  # a tip, where a bone ends
+    shown = picture(depth, CAMERA, seen)
+    assert shown.shape == (HIGH, 640 + HIGH, 3)
+    assert shown[390, 380].min() > 100 and shown[10, 10].max() < 40, "near is bright, nothing is dark"
+    u, v = ((CAMERA.project(seen.joints_mm[12]) + 0.5) * 2).round().astype(int)  # a tip, where a bone ends
     around = shown[v - 2 : v + 3, u - 2 : u + 3].reshape(-1, 3).astype(int)
     assert (np.ptp(around, 1) > 40).any(), "in colour"
-    hand = (shown[:360, 480:] < 250).any(-1)
+    hand = (shown[:, 640:] != PANEL).any(-1)
     assert 0.1 < hand.mean() < 0.6
-    x, y = (1.44 * (seen.joints_mm[3] - seen.joints_mm.mean(0))[:2]).round().astype(int)  # the thumb, 360 px on 250 mm
-    assert hand[180 + y, 180 + x] and not hand[180 + y, 180 - x], "on the side where the camera sees it"
-    red = (shown[360:].astype(int) @ [1, -1, 0] > 100).sum()
-    assert red == 0 < (picture(depth, CAMERA, seen, 12.34, True)[360:].astype(int) @ [1, -1, 0] > 100).sum()
+    px = HIGH / 250 * (seen.joints_mm[3] - seen.joints_mm.mean(0))  # the thumb, in a cube of 250 mm
+    x, y = px[:2].round().astype(int)
+    middle = HIGH // 2
+    assert hand[middle + y, middle + x] and not hand[middle + y, middle - x], "on the side where the camera sees it"
 
 
-def test_without_a_hand_the_reason_is_shown():
-    depth = np.zeros((240, 320), np.float32)
-    shown = picture(depth, CAMERA, seen_hand(why="nothing is near " * 20), 5.0)
-    assert (shown[:360, 480:] == 255).all() and (shown[360:] < 100).any()
+def test_without_a_hand_the_reason_is_shown(tmp_path):
+    depth, lost = np.zeros((240, 320), np.float32), seen_hand(why="nothing is near")
+    assert (picture(depth, CAMERA, lost)[:, 640:] == PANEL).all()
+    assert words(lost, 5.0, Recorder(tmp_path, 1.0)) == Words("no hand: nothing is near", None, 5.0)
+
+
+def test_joints_outside_the_image_are_not_drawn():
+    seen = seen_hand()
+    shown = picture(np.zeros((240, 320), np.float32), Camera(290, 290, -2000, 119.5), seen)
+    assert (shown[:, :640] == 20).all()
 
 
 def test_r_records_what_the_other_commands_read(tmp_path):
@@ -116,7 +174,7 @@ def test_r_records_what_the_other_commands_read(tmp_path):
 
     keys: list[str] = []
     source, tracker = Source(images(), (290.0, 290.0), 0.125), iter(hands)
-    with Pressed() as page:
+    with Pressed(0, KEYS, TITLE, ALT) as page:
         count, speed, folders = live(source, lambda image: next(tracker), tmp_path, page, browser=False)
     assert count == 6 and speed > 0 and len(folders) == 1
     told = json.loads((folders[0] / "camera.json").read_text())
@@ -179,12 +237,22 @@ def test_a_camera_that_is_plugged_in(monkeypatch):
     assert asked == [("depth", 640, 480, "z16", 15), "stopped"]
 
 
+def test_a_folder_is_played_again_if_asked(tmp_path):
+    write_folder(drawn_frames()[0][:2], tmp_path, CAMERA, (240, 320), 0.25)
+    camera = tuple(vars(CAMERA).values())
+    with opened(tmp_path, camera, 0.25, rate=1000) as once, opened(tmp_path, camera, 0.25, 1000, repeat=True) as again:
+        images = list(once.images)
+        for image, expected in zip(itertools.islice(again.images, 4), images * 2, strict=True):
+            np.testing.assert_array_equal(image, expected)
+
+
 def test_what_is_no_source(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrealsense2", None)
     for arguments, message in (
         ({}, "needs the package pyrealsense2"),
         ({"rate": 0}, "--rate must be more than 0, got 0"),
-        ({"unit_mm": 1.0}, "--camera and --unit-mm are of a folder's images"),
+        ({"unit_mm": 1.0}, "--camera, --unit-mm and --repeat are of a folder's images"),
+        ({"repeat": True}, "--camera, --unit-mm and --repeat are of a folder's images"),
         ({"folder": tmp_path}, "does not tell its camera: say .*--camera FX FY"),
     ):
         with pytest.raises(ValueError, match=message), opened(**arguments):
@@ -192,10 +260,10 @@ def test_what_is_no_source(tmp_path, monkeypatch):
 
 
 def test_a_browser_that_goes_away_stops_nothing():
-    with Page() as page:
-        page.show(np.zeros((8, 8, 3), np.uint8))
+    with live_page() as page:
+        page.show(np.zeros((8, 8, 3), np.uint8), Words("black"))
         first_pictures(page.address, 1)
         for shade in range(20):
-            page.show(np.full((400, 400, 3), shade, np.uint8))
+            page.show(np.full((400, 400, 3), shade, np.uint8), Words("grey"))
         assert len(first_pictures(page.address, 1)) == 1
     assert threading.active_count() < 40 and torch.is_grad_enabled()
