@@ -194,6 +194,7 @@ def confidence_numbers(refined: Mapping[str, Measured], base: Mapping[str, Measu
 # -- notebook 06: real frames, two recipes ------------------------------------------------------------------------------------
 
 Models = Mapping[str, Judged]  # by recipe
+RECIPE_LABELS = {"paper": "paper, AlexNet", "best": "best, one-hand base"}  # and the network that it starts from
 # 320 steps, where the full profile takes 340; faster than the paper's, since there are fewer frames
 FAST = replace(RECIPES["paper"], batch=25, learning_rate=2e-5, cloud_rate_mm=0.06)
 
@@ -310,8 +311,8 @@ def cloud_numbers(clouds: Mapping[str, Sequence], numbers: Mapping[str, Mapping]
 
 
 def joints_record(evaluations: Sequence[RealEvaluation]) -> dict[str, Any]:
-    """What `Results.save` wants of evaluations on real people with joints: metrics, source, number of frames."""
-    read = {"hand": paths.HAND_ASSET, "base model": paths.ONE_HAND_MODEL}
+    """What `Results.save` wants of the shipped model's evaluations on real people with joints: metrics, source, frames."""
+    read = {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL}
     read |= {one.frames.dataset: one.frames.folder for one in evaluations}
     return {
         "metrics": {one.title: one.result for one in evaluations},

@@ -215,15 +215,20 @@ def save_figure(
         ValueError: a number is not finite, nobody asked for one of the values, `captions.toml` has no caption, or the figure is
             not in the style of `hrlib.drawing.style`.
     """
-    from ..drawing.style import box_of  # matplotlib: not for who only reads results
-
     record = _record(name, metrics, values, provenance, profile)
     record["caption"] = caption(record)
-    folder, picture = paths.figures(profile), io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches=box_of(figure, DOTS_PER_INCH))
-    files = {folder / f"{name}.png": small_png(Image.open(picture)), folder / f"{name}.json": json_bytes(record)}
-    write_together(files)
+    folder = paths.figures(profile)
+    write_together({folder / f"{name}.png": picture_of(figure), folder / f"{name}.json": json_bytes(record)})
     print(f"{name}: figure and numbers in {folder.relative_to(paths.ROOT)}/{name}.png, .json")
+
+
+def picture_of(figure) -> bytes:
+    """A matplotlib figure as the PNG that is committed. Raises ValueError: see `save_figure`."""
+    from ..drawing.style import box_of  # matplotlib: not for who only reads results
+
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DOTS_PER_INCH, bbox_inches=box_of(figure, DOTS_PER_INCH))
+    return small_png(Image.open(picture))
 
 
 def write_result(

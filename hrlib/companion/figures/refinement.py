@@ -307,7 +307,7 @@ def figure_distribution(
             inside = values.clip(0, edges[-1])  # the last bin has what lies beyond
             highest = max(highest, *axis.hist(inside, edges, color=colour, alpha=0.6, label=label)[0])
         axis.vlines([values.mean() for values in pair], 0, 1.08 * highest, color=[MUTED, COLOURS[name]], lw=2)
-        axis.set(xlabel="image MSE of a test frame (x 1/1000)", ylabel="frames", title=labels[name])
+        axis.set(xlabel="image MSE (x 1/1000)", ylabel="test frames", title=labels[name])
         axis.set(xlim=(0, edges[-1]), ylim=(0, 1.9 * highest))
         axis.legend(loc="upper left")
     for axis, (title, (unit, form, values)) in zip(axes[len(recipes) :], bars.items(), strict=True):
