@@ -54,14 +54,12 @@ def _gap(metrics: Mapping[str, Any]) -> Figure:
 
 
 def _confidence(metrics: Mapping[str, Any]) -> Figure:
-    nothing = torch.zeros(0)  # images and joints are not drawn
-    frames = {
-        name: (torch.tensor(metrics["error16_mm"][name]), torch.tensor(sure))
-        for name, sure in metrics["confidence"].items()
-    }
-    return beyond.figure_confidence(
-        {name: Measured(error_mm, nothing, sure, nothing, {}) for name, (error_mm, sure) in frames.items()}
-    )
+    measured = {}
+    for name, sure in metrics["confidence"].items():
+        nothing = torch.zeros(len(sure))  # images and joints are not drawn
+        joints_mm = nothing[:, None, None].expand(-1, 21, 3)
+        measured[name] = Measured(torch.tensor(metrics["error16_mm"][name]), nothing, torch.tensor(sure), joints_mm, {})
+    return beyond.figure_confidence(measured)
 
 
 DRAWN: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
