@@ -69,8 +69,9 @@ def stages(hand, crops, predicted) -> dict[str, float]:
     B, steps, ms = len(crops), s.steps + s.more_steps, {}
     arrays, terms = gn.hand_arrays(hand, s.rim_mm), gn.terms_of(s, crops.cube_mm)
     poses = gn.start_poses(predicted, hand, crops)
-    frames, ms["start: target, forearm, points"] = timed(gn.frames_of, predicted, hand, crops, s)
-    ms["start: target, forearm, points"] *= 2  # again before `more_steps`
+    frames, ms["start: target, forearm, points"] = timed(gn.frames_of, predicted, poses, crops, s)
+    cut = gn._cut_off, frames, poses.turn, poses.place, s.wrist_mm, terms
+    ms["start: target, forearm, points"] += 2 * timed(*cut)[1]  # again before `more_steps`, and at the end
     scratch, looks = gn._scratch(len(arrays.cloud), terms.cube_mm), steps + 2
 
     def each(function, *more):
@@ -82,7 +83,7 @@ def stages(hand, crops, predicted) -> dict[str, float]:
         if part > 0:
             gn._depth_term(frames.target[t], frames.cut[t], terms, scratch)
         if part > 1:
-            gn._data_term(frames.data[t], frames.counts[t], terms, scratch)
+            gn._data_term(frames.data[t], frames.counts[t], frames.near[t], terms, scratch)
 
     cloud, depth, data = (each(until, part) for part in range(3))
     whole = each(lambda t: gn._look(t, t, poses, frames, arrays, terms, scratch))
@@ -100,7 +101,7 @@ def stages(hand, crops, predicted) -> dict[str, float]:
     ms["normal equations"] = steps * each(lambda t: gn._equations(t, t, *fixed, gradient[t], A[t], L[t], J[t]))
     solve = gn._conjugate_gradients, A, L, J, springs, gradient, x, s.solver_steps
     ms["solve for all frames"] = steps * timed(*solve)[1]
-    ms["end: how well each pose explains its frame"] = timed(surprise, hand, crops, predicted)[1]
+    ms["end: how well each pose explains its frame"] = timed(gn._judge, poses, frames, arrays, terms)[1]
     return {name: value / B for name, value in ms.items()}
 
 

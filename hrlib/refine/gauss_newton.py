@@ -12,9 +12,9 @@ All frames of a recording step together: their accelerations join them, and conj
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -24,17 +24,16 @@ from tqdm import tqdm
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
 from ..hand.joints import PARENTS
-from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..hand.rotations import euler_angles, from_euler, rotation_matrix
 from ..hand.skinning.cpu import bonds_of
-from ..method import on_the_hand, predicted_joints, without_forearm, wrist_position
+from ..method import wrist_position
 from ..network.posenet import Prediction, wrist_to_anchor_mm
 from ..render.cpu import splat_rows
 from ..support.checks import require_at_least
 from ..support.compiled import compiled
 from ..support.roma_alone import roma
-from .explain import CHUNK, Explained, measured_cloud, require_places, spread_out, surprise
+from .explain import CHUNK, Explained, ExplainSettings, measured_cloud, require_places, spread_out
 
 BEFORE = np.array(PARENTS)  # a joint's parent comes before it
 FINGERS = range(5)
@@ -48,6 +47,8 @@ CALMER, BOLDER = 8.0, 0.25  # its factors after a step that was worse, and after
 WORSE = 1.01  # a step may be worse by this factor: the frames beside it may gain
 CALM_MM = 40.0  # way of the wrist that a calm step rates as a radian
 LONGEST = 0.5  # rad that a step turns a joint at most
+
+_arrays = WeakKeyDictionary()  # of each hand, its rim and `Hand`
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,20 @@ class Hand(NamedTuple):
     share: np.ndarray
     cloud: np.ndarray  # [N, 3], at rest
     limits: np.ndarray  # [16, 3, 2] rad
+    # the bonds once more, by bone: those of bone j are at begins[j] <= k < begins[j + 1]
+    begins: np.ndarray  # [17]
+    held: np.ndarray  # the point of each
+    hold: np.ndarray  # its share
 
 
 class Frames(NamedTuple):
     """Frames to explain. Lengths in mm from the crop's centre, in the camera's axes."""
 
-    target: np.ndarray  # [B, 120, 120], splatted
-    data: np.ndarray  # [B, M, 3]
+    points: np.ndarray  # [B, P, 3], in the crop frame
+    target: np.ndarray  # [B, 120, 120], those of them that are on the hand, splatted
+    data: np.ndarray  # [B, M, 3], some of them
     counts: np.ndarray  # [B, M], 1 on the hand
+    near: np.ndarray  # [B, M], index of the model's point that was nearest at the last look; -1 before
     cut: np.ndarray  # [B, 4]: points count where their product with the first three is greater than the fourth
     votes: np.ndarray  # [B, 21, 3]
     start: np.ndarray  # [B, 16, 3], angles of the network
@@ -157,6 +164,10 @@ class Scratch(NamedTuple):
     winners: np.ndarray  # [120, 120]
     order: np.ndarray  # [N], points by column
     columns: np.ndarray  # where each column begins in `order`
+    sorted: np.ndarray  # [3, N] mm, the points in this order
+    pulled: (
+        np.ndarray
+    )  # [12, N]: of the points that pull at one bone, their places at rest and their pulls times their share
 
 
 def fitted_poses(
@@ -185,35 +196,56 @@ def fitted_poses(
         raise ValueError("prediction holds NaN or infinite numbers: leave those frames out, or predict them again")
     pieces = [slice(first, first + CHUNK) for first in range(0, len(crops), CHUNK)]
     bar = tqdm(pieces, desc="fit the poses", disable=not progress or len(pieces) < 5)
-    fits = list(_pieces(hand, crops, prediction, settings, bar))
-    rotations, offset = (torch.cat(parts) for parts in zip(*fits, strict=True))
-    fitted = Prediction(rotations, offset, prediction.points, prediction.shape)
-    return Explained(fitted, surprise(hand, crops, fitted), predicted_joints(fitted, hand, crops))
-
-
-def _pieces(
-    hand: HandRig, crops: Crops, prediction: Prediction, s: FitSettings, pieces
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Rotations and offset of each piece."""
     hand = hand if hand.vertices_mm.device.type == "cpu" else hand.to("cpu")  # a copy would forget what is derived
-    arrays = hand_arrays(hand, s.rim_mm)
-    for piece in pieces:
-        some, pose = crops[piece].to("cpu"), prediction[piece]
-        pose = Prediction(*(None if x is None else x.detach().cpu().float() for x in vars(pose).values()))
-        for steps in (s.steps, s.more_steps) if s.more_steps else (s.steps,):
-            poses, terms = start_poses(pose, hand, some), terms_of(s, some.cube_mm, pose.points is not None)
-            best = _fit(poses, frames_of(pose, hand, some, s), arrays, terms, steps, s.solver_steps)
-            pose = Prediction(*_numbers(poses, best, hand, some), pose.points)
-        yield pose.rotations.to(prediction.rotations), pose.offset.to(prediction.rotations)
+    fits = [_fit_piece(hand, crops[piece].to("cpu"), prediction[piece], settings) for piece in bar]
+    rotations, offset, loss, joints_mm = (
+        torch.cat(parts).to(prediction.rotations) for parts in zip(*fits, strict=True)
+    )
+    return Explained(Prediction(rotations, offset, prediction.points, prediction.shape), loss, joints_mm)
+
+
+def _fit_piece(
+    hand: HandRig, crops: Crops, prediction: Prediction, s: FitSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rotations, offset, `surprise` and joints of some frames."""
+    pose = Prediction(*(None if x is None else x.detach().cpu().float() for x in vars(prediction).values()))
+    arrays, poses = hand_arrays(hand, s.rim_mm), start_poses(pose, hand, crops)
+    frames, terms = frames_of(pose, poses, crops, s), terms_of(s, crops.cube_mm, pose.points is not None)
+    best = _fit(poses, frames, arrays, terms, s.steps, s.solver_steps)
+    if s.more_steps:
+        _begin_again(poses, frames, best)
+        _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
+        best = _fit(poses, frames, arrays, terms, s.more_steps, s.solver_steps)
+    rotations, offset = _numbers(poses, best, hand, crops)
+    joints = poses.joints[best] + frames.centre[:, None]
+    _begin_again(poses, frames, best)
+    _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
+    _judge(poses, frames, arrays, terms_of_surprise(crops.cube_mm))
+    return rotations, offset, torch.from_numpy(poses.energy[: len(crops)].copy()), torch.from_numpy(joints)
+
+
+def _begin_again(poses: Poses, frames: Frames, best: np.ndarray) -> None:
+    """The best poses are where the next fit begins."""
+    for part in (poses.angles, poses.turn, poses.place):
+        part[:] = np.concatenate([part[best]] * 2)
+    frames.start[:] = poses.angles[: len(best)]
 
 
 def hand_arrays(hand: HandRig, rim_mm: float) -> Hand:
-    """The hand for the kernels, its cloud `rim_mm` below the skin."""
+    """The hand for the kernels, its cloud `rim_mm` below the skin; kept as long as the hand."""
+    kept_mm, arrays = _arrays.get(hand, (None, None))
+    if kept_mm == rim_mm:
+        return arrays
     first, bone, share = bonds_of(hand.cloud_weights)
     doubles = (_doubles(x) for x in (hand.T_parent_neutral[:, :3], hand.tip_bones_mm, hand.T_rest_wrist[:, :3]))
     cloud = measured_cloud(hand, rim_mm).detach().float().contiguous().numpy()
     bonds = first.astype(np.int64), bone.astype(np.int64), share.astype(np.float32)
-    return Hand(*doubles, *bonds, cloud, _doubles(hand.limits_rad))
+    order = np.argsort(bonds[1], kind="stable")
+    begins = np.searchsorted(bonds[1][order], np.arange(17))
+    held = np.repeat(np.arange(len(cloud)), np.diff(first))[order]
+    arrays = Hand(*doubles, *bonds, cloud, _doubles(hand.limits_rad), begins, held, bonds[2][order])
+    _arrays[hand] = rim_mm, arrays
+    return arrays
 
 
 def start_poses(prediction: Prediction, hand: HandRig, crops: Crops) -> Poses:
@@ -226,19 +258,18 @@ def start_poses(prediction: Prediction, hand: HandRig, crops: Crops) -> Poses:
     return Poses(*(np.concatenate([_doubles(x)] * 2) for x in (angles, turn, place_mm - crops.centre_mm)), *found)
 
 
-def frames_of(prediction: Prediction, hand: HandRig, crops: Crops, s: FitSettings) -> Frames:
-    """The frames, their forearms cut off behind the predicted wrists."""
-    T = forward_kinematics(hand, prediction.rotations, wrist_position(prediction, hand, crops))
-    data = spread_out(crops, s.points)
-    along, wrist_mm = T[:, 0, :3, 1], T[:, 0, :3, 3] - crops.centre_mm
-    cut = torch.cat([along, (along * wrist_mm).sum(1, keepdim=True) + s.wrist_mm], 1)
-    votes = crops.points.new_zeros(len(crops), 21, 3) if prediction.points is None else prediction.points
-    return Frames(
-        without_forearm(crops, T, s.wrist_mm).contiguous().numpy(),
-        _doubles((data - 0.5) * crops.cube_mm),
-        *map(_doubles, (on_the_hand(data, T, crops, s.wrist_mm), cut, votes * crops.cube_mm)),
-        *map(_doubles, (euler_angles(prediction.rotations), crops.centre_mm)),
-    )
+def frames_of(prediction: Prediction, poses: Poses, crops: Crops, s: FitSettings) -> Frames:
+    """The frames, their forearms cut off behind the wrists of `poses`, which begin as predicted."""
+    B, cube_mm, votes = len(crops), crops.cube_mm, prediction.points
+    data = ((spread_out(crops, s.points) - 0.5) * cube_mm).contiguous().numpy()
+    frames = Frames(
+        crops.points.contiguous().numpy(), np.zeros((B, IMAGE_SIZE, IMAGE_SIZE), np.float32), data,
+        np.zeros((B, s.points)), np.full((B, s.points), -1), np.zeros((B, 4)),
+        np.zeros((B, 21, 3)) if votes is None else _doubles(votes * cube_mm), poses.angles[:B].copy(),
+        _doubles(crops.centre_mm),
+    )  # fmt: skip
+    _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms_of(s, cube_mm))
+    return frames
 
 
 def terms_of(s: FitSettings, cube_mm: float, votes: bool = True) -> Terms:
@@ -248,6 +279,22 @@ def terms_of(s: FitSettings, cube_mm: float, votes: bool = True) -> Terms:
         s.smooth / cube_mm, s.prior, s.calm, s.slack_mm, s.slide, s.votes_mm, s.jump_mm, cube_mm, s.radius_px,
         s.depth_edge, s.edge_mm, s.edge_rad,
     )  # fmt: skip
+
+
+def terms_of_surprise(cube_mm: float) -> Terms:
+    """The terms of `explain.surprise`: plain absolute values of depth and distance, and nothing else."""
+    s = ExplainSettings()
+    alone = FitSettings(
+        depth=s.depth,
+        data=s.data,
+        slack_mm=s.slack_mm,
+        depth_edge=0.0,
+        edge_mm=0.0,
+        physical=0.0,
+        prior=0.0,
+        smooth=0.0,
+    )
+    return terms_of(alone, cube_mm, votes=False)
 
 
 def _numbers(poses: Poses, best: np.ndarray, hand: HandRig, crops: Crops) -> tuple[Tensor, Tensor]:
@@ -368,10 +415,10 @@ def _column(x, cube_mm, side):
 
 
 @compiled()
-def _sort(posed, cube_mm, order, columns):
+def _sort(posed, cube_mm, order, columns, sorted):
     """Points by columns along z: those of column k are order[columns[k]: columns[k + 1]]. Points `AWAY_MM` are left out."""
     side, n = int(cube_mm / CELL_MM) + 1, posed.shape[1]
-    own = np.empty(n, np.int32)
+    own, filled = np.empty(n, np.int32), np.zeros(len(columns), np.int32)
     for k in range(len(columns)):
         columns[k] = 0
     for i in range(n):
@@ -380,30 +427,36 @@ def _sort(posed, cube_mm, order, columns):
             columns[own[i] + 1] += 1
     for k in range(side * side):
         columns[k + 1] += columns[k]
-    filled = columns.copy()
+        filled[k + 1] = columns[k + 1]
     for i in range(n):
         if posed[0, i] < AWAY_MM:
-            order[filled[own[i]]] = i
+            at = filled[own[i]]
             filled[own[i]] += 1
+            order[at] = i
+            for c in range(3):
+                sorted[c, at] = posed[c, i]
 
 
 @compiled(fastmath={"contract"})
-def _nearest(posed, cube_mm, order, columns, x, y, z):
-    """Index of the nearest sorted point and its squared distance; -1 if there is none."""
-    side, reach, best, which = int(cube_mm / CELL_MM) + 1, 1, np.float32(1e30), -1
-    a, b = _column(x, cube_mm, side), _column(y, cube_mm, side)
+def _nearest(sorted, cube_mm, order, columns, point, near):
+    """Index of the nearest sorted point and its squared distance; (-1, 1e30) if there is none.
+
+    near: a sorted point and its squared distance, or (-1, 1e30). Only what may be nearer is looked at.
+    """
+    side, (which, best), (x, y, z) = int(cube_mm / CELL_MM) + 1, near, point
+    margin = np.float32(1.001)  # the square of a root may be less than the number
+    reach = np.float32(CELL_MM) if which < 0 else margin * np.sqrt(best)
     while True:
-        for i in range(max(a - reach, 0), min(a + reach, side - 1) + 1):
-            first, last = i * side + max(b - reach, 0), i * side + min(b + reach, side - 1)
-            for k in range(columns[first], columns[last + 1]):
-                p = order[k]
-                dx, dy, dz = posed[0, p] - x, posed[1, p] - y, posed[2, p] - z
+        low, high = _column(y - reach, cube_mm, side), _column(y + reach, cube_mm, side)
+        for i in range(_column(x - reach, cube_mm, side), _column(x + reach, cube_mm, side) + 1):
+            for k in range(columns[i * side + low], columns[i * side + high + 1]):
+                dx, dy, dz = sorted[0, k] - x, sorted[1, k] - y, sorted[2, k] - z
                 d = dx * dx + dy * dy + dz * dz
                 if d < best:
-                    best, which = d, p
-        if best <= (reach * CELL_MM) ** 2 or reach >= side:  # none of the columns left out is nearer
+                    best, which = d, order[k]
+        if best <= reach * reach or reach > 2 * cube_mm:  # none of the columns left out is nearer
             return which, best
-        reach *= 2
+        reach = 2 * reach if which < 0 else margin * np.sqrt(best)
 
 
 # -- one frame ----------------------------------------------------------------------------------------------------------
@@ -502,30 +555,94 @@ def _look(p, t, poses, frames, hand, terms, scratch):
     pulls, force, stiffness = scratch.pulls, poses.force[p], poses.stiffness[p]
     for i in range(len(pulls)):
         for k in range(9):
-            pulls[i, k] = 0.0
+            pulls[i, k] = 0
     energy = _depth_term(frames.target[t], frames.cut[t], terms, scratch)
-    energy += _data_term(frames.data[t], frames.counts[t], terms, scratch)
-    for j in range(16):
-        for a in range(6):
-            force[j, a] = 0.0
-            for b in range(6):
-                stiffness[j, a, b] = 0.0
-    M = scratch.M
-    for i in range(len(pulls)):
-        if pulls[i, 3] + pulls[i, 6] + pulls[i, 8] == 0:
-            continue
-        a, b, c = hand.cloud[i, 0], hand.cloud[i, 1], hand.cloud[i, 2]
-        for k in range(hand.first[i], hand.first[i + 1]):
-            j = hand.bone[k]
-            x = M[j, 0, 0] * a + M[j, 0, 1] * b + M[j, 0, 2] * c + M[j, 0, 3]
-            y = M[j, 1, 0] * a + M[j, 1, 1] * b + M[j, 1, 2] * c + M[j, 1, 3]
-            z = M[j, 2, 0] * a + M[j, 2, 1] * b + M[j, 2, 2] * c + M[j, 2, 3]
-            _pull(force[j], stiffness[j], (float(x), float(y), float(z)), hand.share[k], pulls[i], pulls[i, 3:])
+    energy += _data_term(frames.data[t], frames.counts[t], frames.near[t], terms, scratch)
+    _pulls_to_bones(hand, scratch, force, stiffness)
     if terms.votes > 0:
         energy += _votes_term(joints, frames.votes[t], terms, force, stiffness)
     poses.energy[p] = energy + _angle_terms(
         poses.angles[p], frames.start[t], hand.limits, terms, poses.pull[p], poses.stiff[p]
     )
+
+
+@compiled(fastmath={"contract", "reassoc"})
+def _pulls_to_bones(hand, scratch, force, stiffness):
+    """The pulls at points of the cloud, added up at each bone: what `_pull` does with one, with many at a time."""
+    pulls, pulled, M = scratch.pulls, scratch.pulled, scratch.M
+    for j in range(16):
+        n = 0
+        for k in range(hand.begins[j], hand.begins[j + 1]):
+            i, w = hand.held[k], hand.hold[k]
+            if pulls[i, 3] + pulls[i, 6] + pulls[i, 8] == 0:
+                continue
+            for c in range(3):
+                pulled[c, n] = hand.cloud[i, c]
+            for c in range(9):
+                pulled[3 + c, n] = w * pulls[i, c]
+            n += 1
+        m, G, H = M[j], force[j], stiffness[j]
+        m00, m01, m02, m03 = m[0, 0], m[0, 1], m[0, 2], m[0, 3]
+        m10, m11, m12, m13 = m[1, 0], m[1, 1], m[1, 2], m[1, 3]
+        m20, m21, m22, m23 = m[2, 0], m[2, 1], m[2, 2], m[2, 3]
+        g0 = g1 = g2 = t0 = t1 = t2 = h0 = h1 = h2 = h3 = h4 = h5 = np.float32(0)
+        for k in range(n):
+            a, b, c = pulled[0, k], pulled[1, k], pulled[2, k]
+            x = m00 * a + m01 * b + m02 * c + m03
+            y = m10 * a + m11 * b + m12 * c + m13
+            z = m20 * a + m21 * b + m22 * c + m23
+            pulled[0, k], pulled[1, k], pulled[2, k] = x, y, z
+            gx, gy, gz = pulled[3, k], pulled[4, k], pulled[5, k]
+            t0 += y * gz - z * gy
+            t1 += z * gx - x * gz
+            t2 += x * gy - y * gx
+            g0 += gx
+            g1 += gy
+            g2 += gz
+            h0 += pulled[6, k]
+            h1 += pulled[7, k]
+            h2 += pulled[8, k]
+            h3 += pulled[9, k]
+            h4 += pulled[10, k]
+            h5 += pulled[11, k]
+        G[0], G[1], G[2], G[3], G[4], G[5] = t0, t1, t2, g0, g1, g2
+        H[3, 3], H[4, 3], H[5, 3], H[4, 4], H[5, 4], H[5, 5] = h0, h1, h2, h3, h4, h5
+        a0 = a1 = a2 = b0 = b1 = b2 = c0 = c1 = c2 = r0 = r1 = r2 = r3 = r4 = r5 = np.float32(0)
+        for k in range(n):
+            x, y, z = pulled[0, k], pulled[1, k], pulled[2, k]
+            xx, xy, xz, yy, yz, zz = (
+                pulled[6, k], pulled[7, k], pulled[8, k], pulled[9, k], pulled[10, k], pulled[11, k]
+            )  # fmt: skip
+            p0, p1, p2 = y * xz - z * xy, y * yz - z * yy, y * zz - z * yz
+            q0, q1, q2 = z * xx - x * xz, z * xy - x * yz, z * xz - x * zz
+            s0, s1, s2 = x * xy - y * xx, x * yy - y * xy, x * yz - y * xz
+            a0 += p0
+            a1 += p1
+            a2 += p2
+            b0 += q0
+            b1 += q1
+            b2 += q2
+            c0 += s0
+            c1 += s1
+            c2 += s2
+            r0 += y * p2 - z * p1
+            r1 += z * p0 - x * p2
+            r2 += x * p1 - y * p0
+            r3 += z * q0 - x * q2
+            r4 += x * q1 - y * q0
+            r5 += x * s1 - y * s0
+        H[3, 0], H[4, 0], H[5, 0], H[3, 1], H[4, 1], H[5, 1], H[3, 2], H[4, 2], H[5, 2] = (
+            a0,
+            a1,
+            a2,
+            b0,
+            b1,
+            b2,
+            c0,
+            c1,
+            c2,
+        )
+        H[0, 0], H[1, 0], H[2, 0], H[1, 1], H[2, 1], H[2, 2] = r0, r1, r2, r3, r4, r5
 
 
 @compiled()
@@ -580,16 +697,22 @@ def _along(pull, x, y, z, w, r, across):
 
 
 @compiled()
-def _data_term(data, counts, terms, scratch):
+def _data_term(data, counts, near, terms, scratch):
     """The distance of the frame's points from the model, as far as it is more than the slack."""
-    posed = scratch.posed
-    _sort(posed, terms.cube_mm, scratch.order, scratch.columns)
+    posed, slack, nobody = scratch.posed, np.float32(terms.slack_mm), np.float32(1e30)
+    _sort(posed, terms.cube_mm, scratch.order, scratch.columns, scratch.sorted)
     energy, weight = 0.0, terms.data / max(counts.sum(), 1.0)
     for i in range(len(data)):
         if counts[i] == 0:
             continue
         x, y, z = data[i, 0], data[i, 1], data[i, 2]
-        k, squared = _nearest(posed, terms.cube_mm, scratch.order, scratch.columns, x, y, z)
+        k, squared = near[i], nobody
+        if k >= 0 and posed[0, k] < AWAY_MM:  # what was nearest before still is near
+            squared = (posed[0, k] - x) ** 2 + (posed[1, k] - y) ** 2 + (posed[2, k] - z) ** 2
+        if squared > slack * slack:
+            start = (k if squared < nobody else -1, squared)
+            k, squared = _nearest(scratch.sorted, terms.cube_mm, scratch.order, scratch.columns, (x, y, z), start)
+            near[i] = k
         distance = math.sqrt(squared)
         r = distance - terms.slack_mm
         if k < 0 or r <= 0:
@@ -794,9 +917,41 @@ def _scratch(points, cube_mm):
     side = int(cube_mm / CELL_MM) + 1
     return Scratch(
         np.zeros((16, 3, 4)), np.zeros((16, 3, 3)), np.zeros((16, 3, 4), np.float32), np.zeros((3, points), np.float32),
-        np.zeros((points, 3), np.float32), np.zeros((points, 9)), np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32),
-        np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int32), np.zeros(points, np.int32), np.zeros(side * side + 1, np.int32),
+        np.zeros((points, 3), np.float32), np.zeros((points, 9), np.float32),
+        np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.float32), np.zeros((IMAGE_SIZE, IMAGE_SIZE), np.int32),
+        np.zeros(points, np.int32), np.zeros(side * side + 1, np.int32), np.zeros((3, points), np.float32),
+        np.zeros((12, points), np.float32),
     )  # fmt: skip
+
+
+@compiled()
+def _cut_off(frames, turn, place, wrist_mm, terms):
+    """Cut the forearms off behind the wrists: `target`, `counts` and `cut` of the frames."""
+    points, cube_mm, size = frames.points, terms.cube_mm, IMAGE_SIZE
+    splats, winners = np.empty((points.shape[1], 3), np.float32), np.empty((size, size), np.int32)
+    for t in range(len(points)):
+        a, b, c = turn[t, 0, 1], turn[t, 1, 1], turn[t, 2, 1]  # the hand's y runs along it
+        least = a * place[t, 0] + b * place[t, 1] + c * place[t, 2] + wrist_mm
+        cut = frames.cut[t]
+        cut[0], cut[1], cut[2], cut[3] = a, b, c, least
+        for i in range(len(splats)):
+            x, y, z = points[t, i, 0], points[t, i, 1], points[t, i, 2]
+            if cube_mm * (a * (x - 0.5) + b * (y - 0.5) + c * (z - 0.5)) > least:
+                splats[i, 0], splats[i, 1], splats[i, 2] = x * size - 0.5, y * size - 0.5, z
+            else:
+                splats[i, 0], splats[i, 1], splats[i, 2] = -2.0 * size, -2.0 * size, 0.5
+        splat_rows(splats, np.float32(terms.radius_px), frames.target[t], winners, 0, size)
+        for i in range(frames.data.shape[1]):
+            x, y, z = frames.data[t, i, 0], frames.data[t, i, 1], frames.data[t, i, 2]
+            frames.counts[t, i] = 1.0 if a * x + b * y + c * z > least else 0.0
+
+
+@compiled()
+def _judge(poses, frames, hand, terms):
+    """The energy of the first B poses."""
+    scratch = _scratch(len(hand.cloud), terms.cube_mm)
+    for t in range(len(frames.target)):
+        _look(t, t, poses, frames, hand, terms, scratch)
 
 
 @compiled()
