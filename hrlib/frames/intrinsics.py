@@ -13,6 +13,7 @@ from ..support.files import read_whole
 FORMS = "FX FY, FX FY CX CY, or the matrix [3, 3] that has them"
 # keys, in small letters without _ and -, below which a matrix stands: of ROS, OpenCV, Open3D, OAK-D, Record3D and data sets
 MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "intrinsics", "intrinsic", "mtx", "kdepth", "depthintrinsics")
+MATRICES += ("projectionmatrix",)
 # keys of the four numbers, likewise: RealSense has ppx and ppy
 NUMBERS = (("fx", "focalx"), ("fy", "focaly"), ("cx", "ppx", "u0"), ("cy", "ppy", "v0"))
 MOST_BYTES = 2**20  # of a text file with a camera's numbers

@@ -162,6 +162,11 @@ class Companions:
             if places:
                 found = " and ".join(str(place.path) for place in places)
                 raise ValueError(f"{found} both belong to the frame {name}; move one of them away")
+        if self.folder.is_file():
+            raise ValueError(
+                f"{self.folder} is one file, whose images belong to frames in one file, by their numbers; {name} is none of "
+                "them: save a folder of images that are named as the frames"
+            )
         there = next(iter(self._exact), None)
         seen = "which has no images" if there is None else f"whose first image is {there!r}"
         raise ValueError(

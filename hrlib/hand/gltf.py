@@ -413,6 +413,10 @@ def named_bones(path: str | Path, side: str = "right") -> dict[str, str | tuple[
     number = max(range(len(gltf.skins)), key=lambda i: len(gltf.skins[i].joints))
     skin = gltf.skins[number]
     names = [str(gltf.nodes[i].name) for i in skin.joints]
+    if not any(gltf.nodes[i].name for i in skin.joints):
+        raise ValueError(
+            f"{path}: its bones have no names, which tell one from the other; name them and export it again"
+        )
     try:
         meshes = [gltf.meshes[n.mesh] for n in gltf.nodes if n.mesh is not None and n.skin == number]
         tips = _tip_bones(gltf, skin, _read_meshes(gltf, path, meshes, len(names)), _inverse_binds(gltf, path, skin))

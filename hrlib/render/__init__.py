@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..support.autograd import beyond_kernels, full_precision, unwrapped
+from ..support.autograd import beyond_kernels, full_precision, unwrapped, without_numbers
 from . import reference
 
 # A back end is a module of this package with `splat(points, radius, height, width) -> depth, winners`.
@@ -93,7 +93,7 @@ def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tup
         height, width = 0, 0
     if height < 1 or width < 1:
         raise ValueError(f"size must be two positive integers (H, W) in pixels, got {size!r}; e.g. size=(120, 120)")
-    if torch.compiler.is_compiling():  # a graph is recorded before there are numbers
+    if without_numbers(points):
         return radius.to(points) if _is_learnt(radius) else radius_px, height, width
     # One cheap pass for the usual case: NaN or infinity anywhere reaches the sum (which may overflow by itself).
     numbers = unwrapped(points)

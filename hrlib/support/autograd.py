@@ -32,6 +32,12 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
+def without_numbers(x: Tensor) -> bool:
+    """Whether there are no numbers to look at: a graph is recorded, or the tensor has a shape alone."""
+    recorder = torch._C._TorchDispatchModeKey.PROXY  # of `torch.func.linearize`
+    return torch.compiler.is_compiling() or x.is_meta or torch._C._get_dispatch_mode(recorder) is not None
+
+
 def for_a_kernel(variable: Sequence[Tensor], constant: Sequence[Tensor] = ()) -> bool:
     """Whether a kernel in numba may take these tensors: float32 on the CPU, and no gradient asked in the constant ones."""
     tensors = (*variable, *constant)

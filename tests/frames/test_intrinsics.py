@@ -58,6 +58,10 @@ projection_matrix:
         K.ravel(),
         {"fx": FX, "fy": FY, "cx": CX, "cy": CY, "width": 640},
         {"fx": FX, "fy": FY, "ppx": CX, "ppy": CY, "coeffs": [0, 0, 0, 0, 0]},
+        {
+            "image_width": 640,
+            "projection_matrix": {"rows": 3, "cols": 4, "data": np.c_[K, np.zeros(3)].ravel().tolist()},
+        },
         {"Camera_Matrix": K.tolist(), "dist": [[0.1, 0, 0, 0, 0]]},
         {"depth": {"fx": FX, "fy": FY, "cx": CX, "cy": CY}, "color": {"fx": 600, "fy": 600, "cx": 1, "cy": 2}},
     ],

@@ -115,3 +115,5 @@ def test_masks_of_a_stack_are_a_stack(tmp_path):
     place = Companions(tmp_path).of("seq:002")
     assert place.path.name == "seq.npy" and place.page == 2
     assert Companions(tmp_path / "seq.npy").of("depth:001").page == 1, "by number, where the folder is one file"
+    with pytest.raises(ValueError, match="seq.npy is one file, .*; 40.png is none of them: save a folder of images"):
+        Companions(tmp_path / "seq.npy").of("40.png")

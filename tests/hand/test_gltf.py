@@ -481,6 +481,39 @@ def test_bones_that_names_do_not_tell_are_asked_for():
         bones_by_name([name.replace("Hand", "") for name in mixamo("Right")[1:]])
 
 
+def test_bones_without_names_are_told(tmp_path):
+    def unnamed(tree, data):
+        for node in tree["nodes"]:
+            node.pop("name", None)
+        return data
+
+    with pytest.raises(
+        ValueError, match="stick.glb: its bones have no names, which tell one from the other; name them"
+    ):
+        hand_from_file(write_stick_glb(tmp_path / "stick.glb", change=unnamed))
+
+
+def test_interleaved_arrays_are_read(tmp_path):
+    """Vertices and weights in turn, as game engines have them."""
+
+    def interleaved(tree, data):
+        parts, count = [], tree["accessors"][0]["count"]
+        for number, columns in ((0, 3), (2, 4)):
+            at = tree["bufferViews"][number]["byteOffset"]
+            parts.append(np.frombuffer(data, np.float32, columns * count, at).reshape(count, columns))
+            tree["accessors"][number] |= {"bufferView": len(tree["bufferViews"]), "byteOffset": 12 * (number > 0)}
+        both = np.concatenate(parts, 1).tobytes()
+        tree["bufferViews"].append(
+            {"buffer": 0, "byteOffset": len(data), "byteLength": len(both), "byteStride": 4 * (3 + 4)}
+        )
+        tree["buffers"][0]["byteLength"] = len(data) + len(both)
+        return data + both
+
+    plain, ours = (load_stick(write_stick_glb(tmp_path / "a.glb", change=change)) for change in (None, interleaved))
+    torch.testing.assert_close(ours.vertices_mm, plain.vertices_mm, rtol=0, atol=0)
+    torch.testing.assert_close(ours.weights, plain.weights, rtol=0, atol=0)
+
+
 def test_a_hand_comes_from_any_file_of_one(tmp_path):
     path, map_file = write_stick_glb(tmp_path / "stick.glb"), tmp_path / "bones.json"
     map_file.write_text(json.dumps(STICK_JOINTS | {name: [bone] for name, bone in STICK_TIPS.items()}))
