@@ -173,6 +173,21 @@ def test_vectorised_jacobians(name, strategy):
     assert_like_float64(lambda x: jacobian(function, x, vectorize=True, strategy=strategy), draw(1))
 
 
+@every_function
+def test_linearised(name):
+    function, draw = FUNCTIONS[name]
+
+    def along_ones(x):
+        value, slope = torch.func.linearize(function, x)
+        return value, slope(torch.ones_like(x))
+
+    assert_like_float64(along_ones, draw(2))
+
+
+def test_tensors_that_have_a_shape_alone():
+    assert image(points(2).to("meta")).shape == (2, *SIZE)
+
+
 def test_the_whole_method_under_torch_func():
     """Per-frame gradients of Eq. 1 by one vmap, and by a loop over frames with the kernels."""
     hand, batch = template(), clean_batch()
@@ -435,7 +450,7 @@ if sys.argv[1] == "float64":
     torch.set_default_dtype(torch.float64)
 import numpy as np
 from hrlib import *
-from hrlib.frames.turn import resized
+from hrlib.frames.crops import resized
 from hrlib.hand.shape import HandShape
 from hrlib.network.predict import predict_turned
 from hrlib.refine.confidence import confidence

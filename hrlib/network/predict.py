@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..frames.crops import Crops
-from ..frames.turn import rotated, turned
+from ..frames.crops import Crops, rotated, turned
 from ..hand.kinematics import turn_hand
 from .model import PoseModel, ask
 from .posenet import Prediction

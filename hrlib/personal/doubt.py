@@ -14,11 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..frames.camera import Camera
-from ..frames.crops import Crops, evenly
+from ..frames.crops import Crops, evenly, in_mirror
 from ..frames.find import LEAST_HAND
 from ..frames.finder import SURE, find_hand, places
 from ..frames.frame import Frame
-from ..frames.turn import in_mirror
 from ..hand.rig import HandRig
 from ..network.known import knows_many, seen_shape, told
 from ..network.model import PoseModel

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from ..frames.crops import evenly
+from ..frames.crops import evenly, in_mirror
 from ..frames.frame import Frame
-from ..frames.turn import in_mirror
 from ..hand.joints import FINGERS
 from ..hand.rig import HandRig
 from ..hand.shape import WHOLE, HandShape, lengths_mm

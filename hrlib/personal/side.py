@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..frames.crops import Crops, evenly
+from ..frames.crops import Crops, evenly, in_mirror, resized
 from ..frames.frame import Frame
-from ..frames.turn import in_mirror, resized
 from ..hand.rig import HandRig
 from ..network.model import PoseModel
 from ..network.predict import predict

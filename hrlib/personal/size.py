@@ -8,10 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..frames.crops import Crops, evenly
+from ..frames.crops import Crops, evenly, resized
 from ..frames.finder import SURE, find_hand
 from ..frames.frame import Frame
-from ..frames.turn import resized
 from ..hand.rig import HandRig
 from ..network.known import told_template
 from ..network.model import PoseModel

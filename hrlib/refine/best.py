@@ -19,8 +19,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from ..frames.crops import Crops, evenly
-from ..frames.turn import rotated, turned
+from ..frames.crops import Crops, evenly, rotated, turned
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..losses import saturating

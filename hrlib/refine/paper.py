@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from ..frames.crops import Crops
-from ..frames.turn import turned, turned_image
+from ..frames.crops import Crops, turned, turned_image
 from ..hand.kinematics import forward_kinematics
 from ..hand.rig import HandRig
 from ..losses import image_mse

@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from ..frames.camera import Camera
 from ..frames.crop import crop_batch
-from ..frames.crops import Crops, batch_index, concatenate
+from ..frames.crops import Crops, batch_index, concatenate, rotated, turned
 from ..frames.find import crop_frame
 from ..frames.frame import Frame
-from ..frames.turn import rotated, turned
 from ..hand.joints import JOINT_NAMES
 from ..hand.kinematics import forward_kinematics, joint_positions, turn_hand
 from ..hand.named_poses import view_rotation
@@ -254,7 +253,7 @@ def joined(*batches: SyntheticBatch) -> SyntheticBatch:
 
 
 def rolled(batch: SyntheticBatch, angle: Float[Tensor, " B"]) -> SyntheticBatch:
-    """The frames and their truth turned in the image by `angle` (rad), as `frames.turn.turned` turns crops."""
+    """The frames and their truth turned in the image by `angle` (rad), as `frames.crops.turned` turns crops."""
     crops, R = turned(batch.crops, angle)
     wrist_mm, joints_mm = rotated(batch.wrist_mm, R), rotated(batch.joints_mm, R)
     return SyntheticBatch(crops, turn_hand(batch.rotations, R), wrist_mm, joints_mm, batch.bones_mm, batch.shape)

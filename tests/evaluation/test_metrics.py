@@ -9,7 +9,7 @@ from core_fixtures import FIST_DEG, pose, random_rotations, template
 
 from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.evaluation.metrics import finger_flexion, finger_state_auc, gap_closed, jitter_mm, spearman
-from hrlib.frames.turn import rotated, turned
+from hrlib.frames.crops import rotated, turned
 from hrlib.losses import image_mse
 from hrlib.method import predicted_joints, voted_joints
 from hrlib.network.checkpoint import load_network

@@ -8,8 +8,8 @@ import torch
 from core_fixtures import clean_batch, template
 
 from hrlib.frames.camera import Camera
+from hrlib.frames.crops import resized
 from hrlib.frames.frame import Frame
-from hrlib.frames.turn import resized
 from hrlib.hand.shape import WHOLE, lengths_mm
 from hrlib.network.checkpoint import load_network
 from hrlib.network.posenet import PoseNet

@@ -9,11 +9,11 @@ from core_fixtures import clean_batch, template
 from PIL import Image
 
 from hrlib.frames.camera import Camera
+from hrlib.frames.crops import in_mirror
 from hrlib.frames.finder import Found
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.frame import Frame
 from hrlib.frames.masked import MaskedFolder
-from hrlib.frames.turn import in_mirror
 from hrlib.network.checkpoint import load_network
 from hrlib.personal.doubt import finder_says, side_doubts
 from hrlib.personal.first_look import first_look

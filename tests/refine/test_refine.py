@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import crop_hand
-from hrlib.frames.crops import concatenate
-from hrlib.frames.turn import turned
+from hrlib.frames.crops import concatenate, turned
 from hrlib.hand.files import as_ply
 from hrlib.hand.shape import HandShape
 from hrlib.losses import image_mse
