@@ -73,7 +73,8 @@ def as_text(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) ->
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells below their heads, in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
@@ -87,13 +88,13 @@ def as_page(judged: Sequence[Verdict], strays: Sequence[str], claims: Claims) ->
             (v.claim.id, v.claim.text, _value(v), v.claim.wanted, in_one_word(v), v.claim.source, v.claim.target_from)
             for v in of_table(judged, table)
         ]
-        parts.append(f"## {title}\n\n{_table(head, rows)}")
+        parts.append(f"## {title}\n\n{markdown_table(head, rows)}")
     why = "".join(f"- **{v.claim.id}**: {v.claim.reason or v.problem}\n" for v in failing(judged))
     parts.append(f"## What does not hold, and why\n\n{why or 'Nothing.'}")
     if wrong := problems(judged, strays):
         parts.append("## Not as expected\n\n" + "".join(f"- {line}\n" for line in wrong))
     old = [(old.id, old.text, old.reason) for old in claims.retired.values()]
-    parts.append(f"## Retired\n\n{_table(('id', 'what was claimed', 'why not any more'), old)}")
+    parts.append(f"## Retired\n\n{markdown_table(('id', 'what was claimed', 'why not any more'), old)}")
     return "\n".join(parts)
 
 
@@ -104,7 +105,7 @@ def as_summary(judged: Sequence[Verdict], strays: Sequence[str]) -> str:
         own = of_table(judged, table)
         rows.append((title, str(len(own)), str(len(own) - len(failing(own))), str(len(failing(own)))))
     wrong = "".join(f"- NOT AS EXPECTED: {line}\n" for line in problems(judged, strays))
-    return _table(("", "claims", "hold", "do not"), rows) + ("\n" + wrong if wrong else "")
+    return markdown_table(("", "claims", "hold", "do not"), rows) + ("\n" + wrong if wrong else "")
 
 
 def as_headline(results: Sequence[Mapping]) -> str:
@@ -126,7 +127,7 @@ def as_headline(results: Sequence[Mapping]) -> str:
         means = (fmean(row["mm"][model][0] for row in people.values()) for model in COLUMNS)
         label = f"development people {', '.join(people)}, simulated: their mean"
         rows.append((label, "-", *(f"{mean:.1f}" for mean in means)))
-    return _table(("mean error of 16 joints, mm", "hand found", *COLUMNS.values()), rows)
+    return markdown_table(("mean error of 16 joints, mm", "hand found", *COLUMNS.values()), rows)
 
 
 def write_tables(

@@ -22,7 +22,7 @@ from ..support.ground_truth import in_words
 from ..synthetic.people import USERS
 from . import results
 from .claims import OPERATORS, Claim, Verdict, read_claims, verdicts
-from .claims_table import as_headline
+from .claims_table import as_headline, markdown_table
 from .sources import NotMeasured, Sources, command_of, path_of, relative, spread, written
 
 TEMPLATE = paths.ROOT / "docs" / "reproduction.md.in"
@@ -113,7 +113,7 @@ class Report(Sources):
         if at.endswith("users"):
             rows.append(["mean", *(self._cell(name, f"{at}/*", key, form, fmean) for _, key, form in columns)])
         lost = f"\n-: not measured yet, run `{command_of(name)}`\n" * any("-" in row for row in rows)
-        return _table([first, *(title for title, _, _ in columns)], rows) + lost
+        return markdown_table([first, *(title for title, _, _ in columns)], rows) + lost
 
     def _cell(self, name: str, at: str, key: str, form: str, of: Callable | None = None) -> str:
         keys = [f"{at}/{part}" for part in key.split(" -> ")]
@@ -134,7 +134,7 @@ class Report(Sources):
         for title in titles:
             key = f"provenance/parameters/{title}"
             rows.append([f"`{title}`", *(self._recorded(name, key) for name in names)])
-        return _table(["parameter", *(f"{name}.json" for name in names)], rows)
+        return markdown_table(["parameter", *(f"{name}.json" for name in names)], rows)
 
     def _recorded(self, name: str, key: str) -> str:
         try:
@@ -221,7 +221,7 @@ class Report(Sources):
                 word, why = f'<span class="{looks}">{word}</span>', "" if verdict.holds else of.reason
             text = f"`{of.id}`<br>{of.text}" + (f"<br>*Why not:* {why}" if why else "")
             rows.append([text, f"{_wanted(of)}<br>*{of.target_from}*", self.claim(of.id), word])
-        return _table(["check", "wanted", "found", "holds"], rows)
+        return markdown_table(["check", "wanted", "found", "holds"], rows)
 
     def _judged(self, name: str) -> list[Verdict]:
         if not name.endswith("*"):
@@ -291,7 +291,7 @@ class Report(Sources):
             failing = [check for check, holds in self.checks(name) if holds is False]
             why = (f"Does not hold: {'; '.join(failing)}. " if failing else "") + made.get("because", "")
             rows.append([made["place"], made["title"], self._coloured(name), why or "All checks hold."])
-        return _table(["place", "the paper's statement", "verdict", "why"], rows)
+        return markdown_table(["place", "the paper's statement", "verdict", "why"], rows)
 
     def verdict_list(self) -> str:
         """The verdicts in one line, and the statements that are not reproduced with their checks."""
@@ -347,7 +347,7 @@ class Report(Sources):
                 errors = [self.number(name, f"{of}{bias}/mean_mm") for bias in ("none", "paper", "offset")]
                 on = curve["dataset"].upper() if published else curve["kind"]
                 rows.append([on, curve["name"], *counts, *errors])
-        return _table(head, rows)
+        return markdown_table(head, rows)
 
     @_missing_is_said
     def people(self) -> str:
@@ -363,7 +363,7 @@ class Report(Sources):
                 ]
             rows.append([name, f"{row['kind']}: {row.get('description', '')}", *cells])
         counts, errors = ("frames", "left out", "lost"), ("base, as it is", "best, as it is", *models)
-        return _table(["who", "what", *counts, *errors], rows)
+        return markdown_table(["who", "what", *counts, *errors], rows)
 
     @_missing_is_said
     def faults(self) -> str:
@@ -376,7 +376,7 @@ class Report(Sources):
             for group, faults in groups.items()
             for name, row in faults.items()
         ]
-        return _table(["kind", "fault", "tried", "survived", "lost"], rows)
+        return markdown_table(["kind", "fault", "tried", "survived", "lost"], rows)
 
     # -- figures, files, numbers ---------------------------------------------------------------------------------------
 
@@ -400,7 +400,7 @@ class Report(Sources):
             of = f"{str(commit.get('id', ''))[:10]}{' with local changes' if commit.get('dirty') else ''}"
             truth = in_words(made["ground_truth"]) if "ground_truth" in made else "-"
             rows.append([f"[{file}](../{file})", by, made.get("date_utc", "-"), of or "-", truth])
-        return _table(["file", "written by", "when (UTC)", "commit", "ground truth that it read"], rows)
+        return markdown_table(["file", "written by", "when (UTC)", "commit", "ground truth that it read"], rows)
 
     def number_table(self) -> str:
         """Every number on the page with the file and the key that it was read from, in the order of the page."""
@@ -466,8 +466,3 @@ def _wanted(claim: Claim) -> str:
 def _with_unit(value: float, unit: str) -> str:
     form, after = UNITS.get(unit, (".4g", f" {unit}"))
     return format(value, form) + after
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -5,9 +5,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+from ..support.stops import end_with_parent
 
 MOST = 4  # processes: each may take 2 GB, and the longest notebook takes a quarter of the time of all
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -93,16 +95,10 @@ def _stop(processes: Sequence) -> None:
 def _call(connection: Connection, function: Callable, arguments: tuple, environment: Mapping[str, str]) -> None:
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # a terminal's Ctrl-C is for the first process, which passes it on: twice would interrupt the ending
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)  # of this moment: the process that all are copies of may be older
     try:
         connection.send(function(*arguments))
     except KeyboardInterrupt:
         pass
-
-
-def _end_with_parent() -> None:
-    """A first process that was killed cannot stop the others."""
-    parent_process().join()
-    os._exit(1)

@@ -135,7 +135,7 @@ class RealEvaluation:
 
 
 def evaluate_real(
-    title: str, frames: RealJoints, net: PoseModel, hand: HandRig, scale: str = "template", progress: bool = True
+    title: str, frames: RealJoints, net: PoseModel, hand: HandRig, progress: bool = True
 ) -> RealEvaluation:
     """Find the hands of a real set, pose them by the network alone and fitted to each frame, and compare with the labels.
 
@@ -144,7 +144,6 @@ def evaluate_real(
         frames: the set.
         net: the model, and the hand that it poses; one that knows a population is told what it sees in these frames.
         hand: see net.
-        scale: where the hand's size came from, for the protocol.
         progress: show it.
     Raises:
         ValueError: no frame has a usable hand.
@@ -154,7 +153,7 @@ def evaluate_real(
     models = {name: poses(net, hand, found, name == "fitted", progress) for name in ("base", "fitted")}
     points = {name: points_of(prediction, hand, found.crops) for name, prediction in models.items()}
     truth = "the hand's pixels" if frames.given else "none"
-    protocol = Protocol(frames.dataset, f"{len(frames)} frames", 21, found.crop, scale, truth)
+    protocol = Protocol(frames.dataset, f"{len(frames)} frames", 21, found.crop, "template", truth)
     return RealEvaluation(title, frames, found, hand, models, points, evaluate_found(found, points, protocol))
 
 

@@ -9,11 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from ..support.decoding import read_pixels
-from .camera import Camera
 from .folder import DepthFolder
 from .frame import Frame
 from .listing import Companions
-from .recordings.recording import Recording
 from .wristband import mask_at_wristband
 
 LABELS = 32  # a mask of smaller whole numbers has labels, as 0 and 1: those that are not 0 are hand
@@ -37,6 +35,9 @@ class MaskedFolder(Sequence):
         if (masks is None) == (colour is None):
             raise ValueError("give masks or colour images, one of the two")
         self.frames, self.folder, self.is_mask = frames, Path(masks or colour), masks is not None
+        # what the depth images, their recorder and their camera tell
+        self.names, self.equal, self.recording = frames.names, frames.equal, frames.recording
+        self.camera, self.unit_mm, self.side = frames.camera, frames.unit_mm, frames.side
         if not self.folder.exists():
             what = "mask" if self.is_mask else "colour"
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the {what} images")
@@ -44,44 +45,14 @@ class MaskedFolder(Sequence):
     def __len__(self):
         return len(self.frames)
 
-    @property
-    def names(self) -> list[str]:
-        """Of the depth images, below their folder."""
-        return self.frames.names
-
-    @property
-    def equal(self) -> list[tuple[str, str]]:
-        """Depth images whose numbers do not tell their order."""
-        return self.frames.equal
-
-    @property
-    def recording(self) -> Recording | None:
-        """What the depth images' recorder tells."""
-        return self.frames.recording
-
-    @property
-    def camera(self) -> Camera | tuple[float, ...]:
-        """Of the depth images."""
-        return self.frames.camera
-
-    @property
-    def unit_mm(self) -> float:
-        """Of the depth images."""
-        return self.frames.unit_mm
-
     @cached_property
     def _companions(self) -> Companions:
         return Companions(self.folder)
 
-    @property
-    def side(self) -> str:
-        """Which hand the frames are read as."""
-        return self.frames.side
-
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        frame, name = self.frames[index], self.frames.names[index]
+        frame, name = self.frames[index], self.names[index]
         place = self._companions.of(name, self.frames.places[name].path)
         pixels = read_pixels(place.path, place.page)
         if pixels.shape[:2] != frame.depth_mm.shape:

@@ -32,16 +32,13 @@ class NoEncoder(ValueError):
     """The packages that write MP4 are not installed."""
 
 
-def pictures(
-    shots: Tracked, hand: HandRig, side: str = "right", titles: Sequence[str] = ("depth", "tracked", "your hand")
-) -> Iterator[UInt8[np.ndarray, "284 736 3"]]:
+def pictures(shots: Tracked, hand: HandRig, side: str = "right") -> Iterator[UInt8[np.ndarray, "284 736 3"]]:
     """For each tracked frame an RGB picture: depth, joints over it, the posed hand, and its confidence.
 
     Args:
         shots: the frames.
         hand: poses the hand in the third panel.
         side: "left" turns the mirrored crops back into what the camera saw.
-        titles: of the three panels.
     """
     flip = slice(None, None, -1 if side == "left" else 1)
     for first in range(0, len(shots), AT_ONCE):
@@ -52,7 +49,9 @@ def pictures(
         for i, mesh in enumerate(meshes):
             depth = _grey(crops.image[i].numpy())
             panels = [panel[:, flip] for panel in (depth, with_skeleton(depth, points[i]), mesh)]
-            yield _page(panels, titles, shots.names[first + i], float(shots.confidence[first + i]))
+            yield _page(
+                panels, ("depth", "tracked", "your hand"), shots.names[first + i], float(shots.confidence[first + i])
+            )
 
 
 def _grey(image: Float[np.ndarray, "120 120"]) -> UInt8[np.ndarray, "240 240 3"]:

@@ -117,10 +117,10 @@ class State:
         raise KeyboardInterrupt
 
 
-def frames_digest(crops: Crops, chunk: int = 256) -> str:
-    """SHA-256 of the frames' images and centres in their order, read `chunk` frames at a time."""
+def frames_digest(crops: Crops) -> str:
+    """SHA-256 of the frames' images and centres in their order."""
     digest = hashlib.sha256()
-    for first in range(0, len(crops), chunk):
+    for first in range(0, len(crops), 256):
         for values in (crops.image, crops.centre_mm):
-            digest.update(values[first : first + chunk].cpu().float().reshape(-1).numpy())
+            digest.update(values[first : first + 256].cpu().float().reshape(-1).numpy())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import numba
@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .files import lock, naming
-from .stops import STOPS
+from .stops import STOPS, end_with_parent
 
 AHEAD = 2  # items a process: one in work, one that waits
 
@@ -151,16 +151,10 @@ def in_processes(function: Callable, items: Iterable, processes: int) -> Iterato
 def _begin(packed: bytes):
     for number in STOPS:  # a terminal sends them to all; they are for the first process, which then stops the others
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     _begin.function = pickle.loads(packed)
-
-
-def _end_with_parent():
-    """A first process that was killed cannot stop the others, which would wait for work for ever."""
-    parent_process().join()
-    os._exit(1)
 
 
 def _call(item) -> bytes:

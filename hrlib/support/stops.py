@@ -1,9 +1,11 @@
 """What asks a program to stop, and where it stops: at once, or when a step of a training is done."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 # Ctrl-C, a system that shuts down, a terminal that closes (not on Windows)
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -44,3 +46,9 @@ def finish_the_step() -> Iterator[list[int]]:
     interrupted: list[int] = []
     with _handled(lambda number, _: interrupted.append(number)):
         yield interrupted
+
+
+def end_with_parent() -> None:
+    """Wait for the process that began this one, and end with it: a first process that was killed cannot stop the others."""
+    parent_process().join()
+    os._exit(1)
