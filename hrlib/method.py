@@ -17,6 +17,7 @@ from .network.model import PoseModel
 from .network.posenet import Prediction, wrist_to_anchor_mm
 from .network.predict import predict
 from .render import splat_depth
+from .support.checks import require_one_of
 
 SIZE = (IMAGE_SIZE, IMAGE_SIZE)
 
@@ -35,8 +36,7 @@ class PipelineSettings:
     backend: str | None = None  # of `splat_depth`; None chooses by the tensors' device
 
     def __post_init__(self):
-        if self.translation not in ("offset", "com"):
-            raise ValueError(f"translation must be 'offset' or 'com', got {self.translation!r}")
+        require_one_of(("offset", "com"), translation=self.translation)
         unknown = set(self.terms) - {"depth", "collision", "physical"}
         if unknown or not self.terms:
             raise ValueError(f"terms must be some of depth, collision, physical; got {self.terms}")

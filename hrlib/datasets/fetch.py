@@ -16,6 +16,7 @@ import pooch
 from tqdm import tqdm
 
 from ..support import paths
+from ..support.checks import require_one_of
 from ..support.files import read_whole, unzipped, write_bytes_atomically
 
 PATIENCE_S = 60.0  # without a word from the server
@@ -71,8 +72,7 @@ def dataset_folder(name: str) -> Path:
         FileNotFoundError: it is in neither place; the message says what it is and what to do.
     """
     known, variable = registry(), paths.MIRROR_VARIABLE
-    if name not in known:
-        raise ValueError(f"dataset must be one of {', '.join(known)}, got {name!r}")
+    require_one_of(known, dataset=name)
     root = os.environ.get(variable)
     for folder in ([Path(root) / name] if root else []) + [paths.FETCHED / name]:
         if folder.is_dir():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..frames.folder import camera_for, mirrored, read_depth
 from ..frames.frame import Frame
+from ..support.checks import SPLITS, require_one_of
 from .fetch import dataset_folder
 
 LETTERS = "abcdefghiklmnopqrstuvwxy"  # j and z are movements, and not in the data
@@ -47,8 +48,7 @@ class Fingerspelling(Sequence):
     """
 
     def __init__(self, split: str, letters: str = LETTERS):
-        if split not in ("train", "test"):
-            raise ValueError(f'split must be "train" or "test", got {split!r}')
+        require_one_of(SPLITS, split=split)
         if not letters or not set(letters) <= set(LETTERS):
             raise ValueError(f"letters must be some of {LETTERS}, got {letters!r}")
         folder = dataset_folder("asl_fingerspelling")

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.folder import read_depth
+from ..support.checks import require_one_of
 from ..support.files import read_whole
 from .labelled import LabelledFrames, label_of
 from .published import ICVL_CAMERA
@@ -24,8 +25,7 @@ class ICVL(LabelledFrames):
     """
 
     def __init__(self, folder: str | Path, split: str = "test", side: str = "left"):
-        if split not in LISTS:
-            raise ValueError(f'split must be "train" or "test", got {split!r}')
+        require_one_of(LISTS, split=split)
         part, lists = LISTS[split]
         folder, names, rows, left_out = Path(folder) / part, [], [], {}
         for name in lists:

@@ -75,8 +75,7 @@ class LabelledFrames(Sequence):
         Raises:
             ValueError: arguments that do not fit, or no usable frame.
         """
-        if by not in CROPS:
-            raise ValueError(f"by must be one of {', '.join(CROPS)}, got {by!r}")
+        require_one_of(CROPS, by=by)
         if (by == "centre") != (centres_mm is not None) or (by == "centre" and len(centres_mm) != len(self)):
             raise ValueError(f'centres_mm must be one for each of the {len(self)} frames with by="centre", else None')
         low_mm = high_mm = None

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..frames.folder import read_depth
+from ..support.checks import SPLITS, require_one_of
 from ..support.files import printable
 from .labelled import LabelledFrames
 from .published import NYU_CAMERA
@@ -36,10 +37,8 @@ class NYU(LabelledFrames):
     """
 
     def __init__(self, folder: str | Path, split: str = "test", view: int = 1, side: str = "right"):
-        if split not in ("train", "test"):
-            raise ValueError(f'split must be "train" or "test", got {split!r}')
-        if view not in (1, 2, 3):
-            raise ValueError(f"view must be 1, 2 or 3, got {view!r}")
+        require_one_of(SPLITS, split=split)
+        require_one_of((1, 2, 3), view=view)
         folder = Path(folder)
         uvd = _joint_uvd(folder / split / "joint_data.mat")[view - 1]
         names = [f"{split}/depth_{view}_{i + 1:07d}.png" for i in range(len(uvd))]

@@ -21,6 +21,7 @@ from ..frames.frame import Frame
 from ..hand.inverse_kinematics import FittedPoses, dataset_joints, fit_to_joints, with_bones
 from ..hand.rig import HandRig
 from ..support import paths
+from ..support.checks import SPLITS, require_one_of
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted
 from ..support.roma_alone import roma
@@ -131,8 +132,7 @@ def split_frames(dataset: str, subject: int, split: str, count: int) -> Int[np.n
 
     Raises ValueError for another split.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+    require_one_of(SPLITS, split=split)
     frames = np.flatnonzero(TEST_SETS[dataset].subject == subject)
     frames = frames[(np.arange(len(frames)) // BLOCK) % 2 == (split == "test")]
     return frames[np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int))]
@@ -186,6 +186,5 @@ def pseudo_labels(
 
 
 def _pseudo_set(dataset: str) -> PseudoSet:
-    if dataset not in PSEUDO_SETS:
-        raise ValueError(f"dataset must be one of {', '.join(PSEUDO_SETS)}, got {dataset!r}")
+    require_one_of(PSEUDO_SETS, dataset=dataset)
     return PSEUDO_SETS[dataset]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..frames.camera import Camera
 from ..hand.joints import JOINT_COUNTS, NYU_SUBSETS
+from ..support.checks import require_one_of
 from ..support.decoding import read_table
 from ..support.ground_truth import note
 from .fetch import dataset_folder
@@ -129,8 +130,7 @@ def subset(
 
 
 def _test_set(dataset: str) -> TestSet:
-    if dataset not in TEST_SETS:
-        raise ValueError(f"dataset must be one of {', '.join(TEST_SETS)}, got {dataset!r}")
+    require_one_of(TEST_SETS, dataset=dataset)
     return TEST_SETS[dataset]
 
 

@@ -18,6 +18,7 @@ from ..frames.camera import Camera
 from ..frames.folder import read_depth
 from ..frames.frame import Frame
 from ..hand.joints import POINT_PARENTS
+from ..support.checks import require_one_of
 from ..support.decoding import read_arrays
 from ..support.ground_truth import note
 from .fetch import dataset_folder
@@ -57,8 +58,7 @@ class RealJoints(LabelledFrames):
     """
 
     def __init__(self, dataset: str, free_hand: bool = False, given: bool = False):
-        if dataset not in REAL_SETS:
-            raise ValueError(f"dataset must be one of {', '.join(REAL_SETS)}, got {dataset!r}")
+        require_one_of(REAL_SETS, dataset=dataset)
         folder = dataset_folder(dataset)
         names, joints_mm, camera, free = _labels(folder / "joints.npz")
         kept = free if free_hand else np.ones(len(names), bool)

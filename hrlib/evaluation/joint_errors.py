@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..hand.joints import POINT_NAMES
+from ..support.checks import require_one_of
 
 THRESHOLDS_MM = np.arange(81.0)  # Fig. 8 runs from 0 to 80 mm
 BIASES = ("none", "paper", "offset")  # of Fig. 8, for any joints
@@ -43,8 +44,7 @@ class Protocol:
     estimated_on: str = "-"  # the frames that the bias comes from
 
     def __post_init__(self):
-        if self.bias not in KINDS:
-            raise ValueError(f"bias must be one of {', '.join(KINDS)}, got {self.bias!r}")
+        require_one_of(KINDS, bias=self.bias)
         if not self.ground_truth.strip():
             raise ValueError('ground_truth must say which labels were used for what ("none")')
 
@@ -115,8 +115,7 @@ def errors_without(kind: str, predicted_mm: Points, true_mm: Points, bias: Bias 
     The paper's bias is subtracted from the errors, which stay at least 0; an offset from the predictions, so that it removes
     only what is constant, and can make a frame worse.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    require_one_of(KINDS, kind=kind)
     predicted_mm, true_mm = _array(predicted_mm), _array(true_mm)
     errors = errors_mm(predicted_mm, true_mm)
     if kind == "none":

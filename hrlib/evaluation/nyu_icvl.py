@@ -23,6 +23,7 @@ from ..method import predict_joints
 from ..network.checkpoint import load_network
 from ..refine import BestSettings, PaperSettings, refine
 from ..support import paths
+from ..support.checks import require_one_of
 from .joint_errors import BIASES, Protocol, bias_of, evaluate
 from .published_curves import described
 
@@ -40,8 +41,7 @@ class ProtocolSettings:
     out: Path | None = None  # folder from which the same run goes on after a stop; None: nothing is kept
 
     def __post_init__(self):
-        if self.crop not in ("label", "free"):
-            raise ValueError(f'crop must be "label" or "free", got {self.crop!r}')
+        require_one_of(("label", "free"), crop=self.crop)
         if self.frames is not None and self.frames < 1:
             raise ValueError(f"frames must be at least 1, or None for all, got {self.frames}")
 
@@ -63,8 +63,7 @@ def run_protocol(dataset: str, folder: str | Path, settings: ProtocolSettings = 
         {"curves": for both models and each bias, as `published_curves` has them, "frames": {split: how many}, "left_out":
         {split: {name: reason}}}.
     """
-    if dataset not in READERS:
-        raise ValueError(f"dataset must be one of {', '.join(READERS)}, got {dataset!r}")
+    require_one_of(READERS, dataset=dataset)
     hand, of_paper = load_hand(), isinstance(settings.recipe, PaperSettings)
     network, _ = load_network(hand, settings.model or (paths.PAPER_MODEL if of_paper else paths.BASE_MODEL))
     train, test = (read_split(dataset, folder, split, settings) for split in ("train", "test"))

@@ -55,8 +55,7 @@ class DepthFolder(Sequence):
             raise ValueError(f"camera must be a Camera or (fx, fy) in px, got {camera!r}")
         if unit_mm is not None and not unit_mm > 0:
             raise ValueError(f"unit_mm must be a number > 0 (millimetres per count), got {unit_mm!r}")
-        if encoding not in ENCODINGS:
-            raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
+        require_one_of(ENCODINGS, encoding=encoding)
         require_one_of(SIDES, side=side)
         if not self.folder.exists():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")

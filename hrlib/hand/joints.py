@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from ..support.checks import require_one_of
+
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
 JOINT_NAMES = ("wrist",) + tuple(f"{finger}_{part}" for finger in FINGERS for part in ("base", "middle", "far"))
 TIP_NAMES = tuple(f"{finger}_tip" for finger in FINGERS)
@@ -123,11 +125,8 @@ def joint_map(dataset: str, joints: int) -> Float[np.ndarray, "J 21"]:
 
     dataset: "nyu" (36, 16, 14, 12 or 11 joints), "icvl" (16) or "msra" (21). ValueError for any other.
     """
-    if dataset not in _MAPS:
-        raise ValueError(f"dataset must be one of {', '.join(_MAPS)}, got {dataset!r}")
-    if joints not in JOINT_COUNTS[dataset]:
-        counts = ", ".join(map(str, JOINT_COUNTS[dataset]))
-        raise ValueError(f"joints of {dataset} must be one of {counts}, got {joints!r}")
+    require_one_of(_MAPS, dataset=dataset)
+    require_one_of(JOINT_COUNTS[dataset], joints=joints)
     rows = [_NYU[i] for i in NYU_SUBSETS[joints]] if dataset == "nyu" else _MAPS[dataset]
     weights = np.zeros((len(rows), len(POINT_NAMES)), np.float32)
     for row, parts in zip(weights, rows, strict=True):

@@ -13,6 +13,7 @@ from ..hand.joints import JOINT_NAMES, POINT_NAMES
 from ..hand.rig import HandRig
 from ..hand.rotations import rotation_matrix
 from ..support.autograd import full_precision
+from ..support.checks import require_one_of
 from .backbones import BACKBONES, Told, Votes, changed
 from .rotation_heads import ROTATIONS, to_quaternion
 
@@ -37,10 +38,8 @@ class NetworkSettings:
     shape: bool = False
 
     def __post_init__(self):
-        if self.rotation not in ROTATIONS:
-            raise ValueError(f"rotation must be one of {sorted(ROTATIONS)}, got {self.rotation!r}")
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone must be one of {sorted(BACKBONES)}, got {self.backbone!r}")
+        require_one_of(ROTATIONS, rotation=self.rotation)
+        require_one_of(BACKBONES, backbone=self.backbone)
         if self.shape and self.backbone != "votes":
             raise ValueError(f"shape needs the backbone 'votes', got {self.backbone!r}")
         if not 0 < self.keep_probability <= 1:

@@ -1,8 +1,9 @@
 """Checks that many settings and functions share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 SIDES = "right", "left"
+SPLITS = "train", "test"
 
 
 def require_at_least(least: float, settings: object, *names: str) -> None:
@@ -23,7 +24,7 @@ def require_at_least(least: float, settings: object, *names: str) -> None:
             raise ValueError(f"{name} {bound}, got {value}")
 
 
-def require_one_of(allowed: Sequence, **given: object) -> None:
+def require_one_of(allowed: Collection, **given: object) -> None:
     """Refuse a value that is none of those allowed; ValueError names what was given, what is allowed and the value.
 
     >>> require_one_of(("right", "left"), side="left")
@@ -31,4 +32,5 @@ def require_one_of(allowed: Sequence, **given: object) -> None:
     for name, value in given.items():
         if value not in allowed:
             *others, last = map(repr, allowed)
-            raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+            wanted = f"{', '.join(others)} or {last}" if others else last
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")

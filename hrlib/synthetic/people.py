@@ -30,6 +30,7 @@ from ..hand.named_poses import view_rotation
 from ..hand.rig import HandRig
 from ..hand.rotations import from_euler
 from ..support import paths
+from ..support.checks import SPLITS, require_one_of
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted, note
 from ..support.parallel import in_processes
@@ -98,8 +99,7 @@ class SimulatedUser:
 
     def recording(self, template: HandRig, split: str, number: int, every: int = 1) -> list[Frame]:
         """Of the SEQUENCE frames of one recording, numbered from 0, every `every`-th; see `frames`."""
-        if split not in ("train", "test"):
-            raise ValueError(f"split must be 'train' or 'test', got {split!r}")
+        require_one_of(SPLITS, split=split)
         # torch's generator takes the lowest 32 bits of a seed
         generator = Generator().manual_seed((self.seed * 2 + (split == "test")) * 10**6 + number)
         synthesiser, s = Synthesiser(self._hand(template), self.camera, self.wristband), self.camera

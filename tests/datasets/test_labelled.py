@@ -160,7 +160,7 @@ def test_damaged_msra_files_are_named_and_the_others_used(tmp_path):
 
 def test_wrong_requests_are_refused(folders):
     frames = NYU(folders["nyu"])
-    with pytest.raises(ValueError, match="by must be one of label, centre, free, got 'truth'"):
+    with pytest.raises(ValueError, match="by must be 'label', 'centre' or 'free', got 'truth'"):
         frames.crop("truth")
     with pytest.raises(ValueError, match="one for each of the 4 frames"):
         frames.crop("centre", np.zeros((3, 3)))

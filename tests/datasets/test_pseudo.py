@@ -79,7 +79,7 @@ def test_frames_show_the_hand_at_its_labels_and_labels_carry_the_offsets():
 def test_frames_of_two_subjects_and_unknown_sets_are_refused():
     with pytest.raises(ValueError, match="of one subject"):
         pseudo_frames("icvl", np.array([0, 800]), template(), made_up(), progress=False)
-    with pytest.raises(ValueError, match="dataset must be one of"):
+    with pytest.raises(ValueError, match="dataset must be 'nyu' or 'icvl'"):
         subject_hand("msra", 1, template(), made_up())
 
 

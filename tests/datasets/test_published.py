@@ -96,7 +96,7 @@ def test_damaged_files_are_named(tmp_path, mirror, monkeypatch):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match=r"method on nyu must be one of DeepPrior, .*got 'LRF'"):
         read_predictions("nyu", "LRF")
-    with pytest.raises(ValueError, match=r"dataset must be one of nyu, icvl, got 'msra'"):
+    with pytest.raises(ValueError, match=r"dataset must be 'nyu' or 'icvl', got 'msra'"):
         read_labels("msra")
 
 

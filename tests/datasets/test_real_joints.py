@@ -53,7 +53,7 @@ def test_a_given_hand_is_cut_out_of_what_lies_behind_it(table):
 
 def test_what_is_missing_or_damaged_is_named(table, tmp_path, monkeypatch):
     folder, labels = table
-    with pytest.raises(ValueError, match="dataset must be one of handpose_x_plus, d435_table, got 'nyu'"):
+    with pytest.raises(ValueError, match="dataset must be 'handpose_x_plus' or 'd435_table', got 'nyu'"):
         RealJoints("nyu")
     np.savez(folder / "joints.npz", **labels | {"joints_mm": labels["joints_mm"][:2]})
     with pytest.raises(

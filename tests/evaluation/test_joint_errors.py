@@ -162,7 +162,7 @@ def test_wrong_input_is_named():
         evaluate(predicted[:, :1], true[:, :1], PROTOCOL)
     with pytest.raises(ValueError, match="one id a frame: got 3 ids for 2"):
         evaluate(predicted, true, PROTOCOL, subject=[1, 1, 2])
-    with pytest.raises(ValueError, match="bias must be one of none, paper, offset, hand"):
+    with pytest.raises(ValueError, match="bias must be 'none', 'paper', 'offset' or 'hand'"):
         Protocol("nyu", "test", 2, "labels", "template", "none", bias="mean")
     with pytest.raises(ValueError, match="ground_truth must say"):
         Protocol("nyu", "test", 2, "labels", "template", " ")

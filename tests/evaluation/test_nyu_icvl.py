@@ -60,7 +60,7 @@ def test_ours_is_drawn_among_the_published_curves(done):
 
 def test_every_use_of_labels_is_named():
     assert used_labels("free", "none") == "none" and used_labels("label", "offset") == "crops and bias"
-    with pytest.raises(ValueError, match='crop must be "label" or "free"'):
+    with pytest.raises(ValueError, match="crop must be 'label' or 'free'"):
         ProtocolSettings(crop="centre")
-    with pytest.raises(ValueError, match="dataset must be one of nyu, icvl, got 'msra'"):
+    with pytest.raises(ValueError, match="dataset must be 'nyu' or 'icvl', got 'msra'"):
         run_protocol("msra", ".")

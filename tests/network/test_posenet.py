@@ -238,9 +238,9 @@ def test_wrong_image_sizes(shape):
 
 
 def test_unknown_settings():
-    with pytest.raises(ValueError, match=r"rotation must be one of \['6d', 'euler', 'quaternion'\], got 'matrix'"):
+    with pytest.raises(ValueError, match=r"rotation must be 'quaternion', '6d' or 'euler', got 'matrix'"):
         NetworkSettings(rotation="matrix")
-    with pytest.raises(ValueError, match=r"backbone must be one of \['alexnet', 'resnet', 'votes'\], got 'vgg'"):
+    with pytest.raises(ValueError, match=r"backbone must be 'alexnet', 'resnet' or 'votes', got 'vgg'"):
         NetworkSettings(backbone="vgg")
     with pytest.raises(ValueError, match=r"keep_probability must be in \(0, 1\], got 0"):
         NetworkSettings(keep_probability=0.0)

@@ -251,7 +251,7 @@ def test_the_command_refuses_in_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         sys.exit(cli.main())
     said = capsys.readouterr()
-    assert "rotation must be one of" in said.out + said.err and "Traceback" not in said.err
+    assert "rotation must be '" in said.out + said.err and "Traceback" not in said.err
 
 
 def test_other_settings_are_refused_and_keep_the_run(hand, tmp_path):
