@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from ..support.checks import require_one_of
+
 PROFILES = ("smoke", "quick", "full")  # CI, under a minute a notebook; the default; the paper's protocol
 PROFILE_VARIABLE = "HRLIB_PROFILE"
 
@@ -14,13 +16,12 @@ def profile(wanted: str = "quick") -> str:
         ValueError: it is none of PROFILES.
     """
     for source, value in ((PROFILE_VARIABLE, os.environ.get(PROFILE_VARIABLE)), ("profile", wanted)):
-        if value and value not in PROFILES:
-            raise ValueError(f"{source} must be one of {', '.join(PROFILES)}, got {value!r}")
+        if value:
+            require_one_of(PROFILES, **{source: value})
     return os.environ.get(PROFILE_VARIABLE) or wanted
 
 
 def pick(profile: str, *, smoke: Any, quick: Any, full: Any) -> Any:
     """The setting (a number, or a dataclass of settings) that belongs to the profile."""
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+    require_one_of(PROFILES, profile=profile)
     return {"smoke": smoke, "quick": quick, "full": full}[profile]

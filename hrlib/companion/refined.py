@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.ablation import Measured, gaps_closed
-from ..evaluation.before_after import WORSE_MM, Judged, changes, moved_mm, summary, telling_frames
+from ..evaluation.before_after import Judged, changes, moved_mm, summary, telling_frames
 from ..evaluation.found import RealEvaluation
 from ..evaluation.joint_errors import joint_error_mm
 from ..evaluation.metrics import finger_state_auc, jitter_mm
@@ -29,26 +29,26 @@ from .results import Only, content_hash, read_table, require_alike
 
 DISTANCES_MM = np.arange(0, 101, 2).tolist()  # of the success curves
 WHEN = ("before", "after")
+LETTERS_SHOWN = "bdfilvwy"
 
 # -- notebook 05: simulated users, the depth term alone and all terms --------------------------------------------------------
 
 
 def self_comparison(
-    judged: Mapping[str, Mapping[str, Judged]], test: Mapping[str, SyntheticBatch], worse_mm: float = WORSE_MM
+    judged: Mapping[str, Mapping[str, Judged]], test: Mapping[str, SyntheticBatch]
 ) -> dict[str, dict[str, Any]]:
     """The numbers of Fig. 5: name -> {"description", "models": model -> summary and changes}.
 
     Args:
         judged: name -> "base" and the refined models.
         test: the users' test frames.
-        worse_mm: a frame is led astray if its joints get worse by more while its image error falls.
     """
     users = {}
     for name, models in judged.items():
         true_mm = test[name].joints_mm
         numbers = {model: summary(one, true_mm, DISTANCES_MM) for model, one in models.items()}
         for model in [model for model in models if model != "base"]:
-            numbers[model] |= changes(models["base"], models[model], true_mm, worse_mm)
+            numbers[model] |= changes(models["base"], models[model], true_mm)
         users[name] = {"description": USERS[name].description, "models": numbers}
     return users
 
@@ -290,9 +290,9 @@ def bars_of(numbers: Mapping[str, Mapping], real: bool) -> dict[str, tuple]:
     }
 
 
-def chosen_hands(models: Models, test: Examples, letters: str = "bdfilvwy") -> tuple[list[Shown], dict[str, Any]]:
+def chosen_hands(models: Models, test: Examples) -> tuple[list[Shown], dict[str, Any]]:
     """The middle frame of each letter as each model sees it, chosen before anything was refined; and their numbers."""
-    index = picked(test, letters, len(letters))
+    index = picked(test, LETTERS_SHOWN, len(LETTERS_SHOWN))
     real = test.kind == "real"
     titles = [test.letters[i].upper() if real else test.names[i].split("/", 2)[-1] for i in index]
     captions = {model: [f"MSE {1000 * one.mse[i].item():.1f}" for i in index] for model, one in models.items()}

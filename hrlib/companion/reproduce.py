@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..support import paths
-from .profiles import PROFILE_VARIABLE as PROFILE_VARIABLE
-from .profiles import PROFILES as PROFILES
-from .profiles import pick as pick
-from .profiles import profile as profile
+from ..support.checks import require_one_of
+from .profiles import PROFILE_VARIABLE, PROFILES
 from .side_by_side import MOST, Lost, cores_allowed, side_by_side
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -118,7 +116,7 @@ def reproduce(
     from .page import write_page
     from .reproduction import write_reproduction
 
-    pick(profile, smoke=None, quick=None, full=None)  # refuses an unknown profile before anything starts
+    require_one_of(PROFILES, profile=profile)
     folders = _folders(data or {})
     notebooks = find_notebooks(only, folder)
     if not notebooks:

@@ -128,16 +128,16 @@ def gain_mm(before: Judged, after: Judged, true_mm: Joints) -> PerFrame:
     return start - end
 
 
-def led_astray(before: Judged, after: Judged, true_mm: Joints, worse_mm: float = WORSE_MM) -> Bool[Tensor, " B"]:
-    """Frames whose image error falls while their joints get worse by more than `worse_mm` in the mean."""
-    return (after.mse < before.mse) & (gain_mm(before, after, true_mm) < -worse_mm)
+def led_astray(before: Judged, after: Judged, true_mm: Joints) -> Bool[Tensor, " B"]:
+    """Frames whose image error falls while their joints get worse by more than `WORSE_MM` in the mean."""
+    return (after.mse < before.mse) & (gain_mm(before, after, true_mm) < -WORSE_MM)
 
 
-def changes(before: Judged, after: Judged, true_mm: Joints | None = None, worse_mm: float = WORSE_MM) -> dict:
+def changes(before: Judged, after: Judged, true_mm: Joints | None = None) -> dict:
     """Further effects of refinement: `moved_mm` of P, `apart`, and the share of frames led astray where truth is known."""
     numbers = {"P_moved_mm": moved_mm(after.cloud_mm, before.cloud_mm), "share_of_mse_drop": apart(before, after)}
     if true_mm is not None:
-        numbers["led_astray"] = led_astray(before, after, true_mm, worse_mm).float().mean().item()
+        numbers["led_astray"] = led_astray(before, after, true_mm).float().mean().item()
     return numbers
 
 

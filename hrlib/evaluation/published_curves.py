@@ -70,18 +70,3 @@ def _read(path: Path, part: Callable[[dict], dict], script: str) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path.name} is no table of curves ({error!r}); run {script}") from error
     return table
-
-
-def largest_difference(curves: list[dict], others: list[dict]) -> float:
-    """The largest difference, mm, of the mean errors of `others` from the same methods, data sets and biases in `curves`.
-
-    Raises ValueError if one of `others` is not among the curves.
-    """
-    means, theirs = (
-        {(curve["dataset"], curve["name"], curve["protocol"]["bias"]): curve["mean_mm"] for curve in some}
-        for some in (curves, others)
-    )
-    for key in theirs:
-        if key not in means:
-            raise ValueError(f"{key} is not in the table of curves; run benchmarks/bench_published.py")
-    return max(abs(means[key] - mean_mm) for key, mean_mm in theirs.items())

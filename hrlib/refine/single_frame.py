@@ -134,21 +134,14 @@ def fit_shape(
 
 
 @torch.no_grad()
-def downhill_share(
-    step: Step,
-    gradient: Float[Tensor, "B N 3"],
-    crops: Crops,
-    settings: PipelineSettings = PipelineSettings(),
-    move_mm: float = 0.1,
-) -> float:
+def downhill_share(step: Step, gradient: Float[Tensor, "B N 3"], crops: Crops) -> float:
     """Share of the frames whose depth term falls when the posed cloud moves a little along minus `gradient`.
 
-    The point with the strongest pull moves by `move_mm`.
+    The point with the strongest pull moves by 0.1 mm.
     """
     longest = gradient.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-12)
-    moved = step.cloud - gradient / longest * (move_mm / crops.cube_mm)
-    rendered = depth_image(moved, settings)
-    return (depth_loss(rendered, step.target) < step.terms["depth"]).float().mean().item()
+    moved = step.cloud - gradient / longest * (0.1 / crops.cube_mm)
+    return (depth_loss(depth_image(moved, PipelineSettings()), step.target) < step.terms["depth"]).float().mean().item()
 
 
 def bounded(displacement: Float[Tensor, "*N 3"], reach: float) -> Float[Tensor, "*N 3"]:

@@ -11,7 +11,8 @@ import pytest
 
 from hrlib import __main__ as cli
 from hrlib.companion import reproduce
-from hrlib.companion.reproduce import find_notebooks, pick, profile, run_notebook
+from hrlib.companion.profiles import pick, profile
+from hrlib.companion.reproduce import find_notebooks, run_notebook
 from hrlib.support import paths
 
 SAVE = """
@@ -55,10 +56,10 @@ def test_the_environment_overrules_the_notebooks_profile(monkeypatch):
     assert profile("full") == "full" and profile() == "quick"
     monkeypatch.setenv("HRLIB_PROFILE", "smoke")
     assert profile("full") == "smoke"
-    with pytest.raises(ValueError, match="profile must be one of smoke, quick, full, got 'fast'"):
+    with pytest.raises(ValueError, match="profile must be 'smoke', 'quick' or 'full', got 'fast'"):
         profile("fast")
     monkeypatch.setenv("HRLIB_PROFILE", "fast")
-    with pytest.raises(ValueError, match="HRLIB_PROFILE must be one of"):
+    with pytest.raises(ValueError, match="HRLIB_PROFILE must be 'smoke'"):
         profile("full")
 
 

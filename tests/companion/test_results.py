@@ -168,7 +168,7 @@ def test_the_environments_profile_comes_first_and_unknown_ones_are_refused(folde
     made.check()  # too short to tell: it only prints
     assert (folders / "build/smoke/fig3.json").exists() and not (folders / "figures").exists()
     monkeypatch.delenv("HRLIB_PROFILE")
-    with pytest.raises(ValueError, match="profile must be one of smoke, quick, full, got 'fast'"):
+    with pytest.raises(ValueError, match="profile must be 'smoke', 'quick' or 'full', got 'fast'"):
         Results("fast")
 
 

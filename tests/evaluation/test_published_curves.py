@@ -18,7 +18,6 @@ from hrlib.datasets.published import METHODS, methods_on
 from hrlib.evaluation.joint_errors import BIASES, THRESHOLDS_MM, Protocol, evaluate
 from hrlib.evaluation.published_curves import (
     described,
-    largest_difference,
     published_curves,
     read_ours,
     read_table,
@@ -71,13 +70,10 @@ def test_the_effect_of_the_protocol_is_in_the_table(table):
 @pytest.mark.mirror
 def test_the_table_is_what_the_files_say(table):
     again = published_curves("icvl")
-    assert largest_difference(table["curves"], again) <= 10**-4
     by_key = {(c["dataset"], c["name"], c["protocol"]["bias"]): c for c in table["curves"]}
     for curve in again:
         stored = by_key[curve["dataset"], curve["name"], curve["protocol"]["bias"]]
         assert stored == rounded(curve), "run benchmarks/bench_published.py"
-    again[0]["mean_mm"] += 1
-    assert largest_difference(table["curves"], again) > 0.9
 
 
 def test_ours_is_named_for_what_it_ran_on(table):

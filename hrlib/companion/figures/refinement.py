@@ -172,18 +172,16 @@ def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
 def at_percentiles(
     models: Mapping[str, Judged],
     true_mm: Float[Tensor, "B 21 3"],
-    by: str = "base",
     shares: Sequence[int] = (10, 30, 50, 70, 90),
 ) -> Shown:
-    """The frames at percentiles of one model's joint error, so that nobody chose them; with each model's error as its caption.
+    """The frames at percentiles of the base model's joint error, so that nobody chose them; captions are errors.
 
     Args:
-        models: by name; all have judged the frames of which `true_mm` are the true joints.
-        by: the model whose error orders the frames.
+        models: by name, with "base"; all have judged the frames of which `true_mm` are the true joints.
         shares: per cent.
     """
     errors = {name: joint_error_mm(judged.joints_mm, true_mm, JOINT_POINTS) for name, judged in models.items()}
-    order = errors[by].argsort()
+    order = errors["base"].argsort()
     index = [int(order[share * len(order) // 100]) for share in shares]
     captions = {name: [f"{mm:.0f} mm" for mm in error[index].tolist()] for name, error in errors.items()}
     return Shown(models, index, [f"{share}th percentile" for share in shares], captions, true_mm[index])
@@ -249,14 +247,12 @@ def _name(axes: Axes, text: str):
 def figure_clouds(
     start_mm: Float[Tensor, "N 3"],
     clouds: Mapping[str, tuple[Float[Tensor, "N 3"], Float[Tensor, "N 3"]]],
-    limit_mm: float = 10.0,
 ) -> Figure:
     """What became of P: from the palm's side and from the thumb's, coloured by the distance from where each point began.
 
     Args:
         start_mm: the template's P, whose extent all pictures share.
         clouds: title -> (P, its start).
-        limit_mm: distance of the darkest colour.
     """
     figure, axes = plots.grid(2, len(clouds), 1.5)
     figure.set_size_inches(min(2 * len(clouds) + 0.9, WIDTH_IN - 0.2), 3.6)
@@ -268,7 +264,7 @@ def figure_clouds(
         x, y, z = ((cloud - middle) / size).T.numpy()
         for axis, (across, depth) in zip(column, ((x, -z), (z, x)), strict=True):
             seen = np.stack([across + 0.5, 0.5 - y, depth], 1)
-            points = plots.show_cloud(axis, seen, distance, limits=(0, limit_mm), cmap="magma_r", rasterized=True)
+            points = plots.show_cloud(axis, seen, distance, limits=(0, 10.0), cmap="magma_r", rasterized=True)
         moved = f"{distance.mean().item():.1f} mm,\nat most {distance.max().item():.1f}"
         column[0].set_title(f"{title}\n{moved}")
     top, low = axes[0, -1].get_position(), axes[1, -1].get_position()
