@@ -6,12 +6,16 @@ import json
 import pkgutil
 import re
 import shlex
+from functools import cache
+from html.parser import HTMLParser
 from importlib import import_module
+from urllib.parse import unquote
 
 import nbformat
 import numpy as np
 import pytest
 import tyro
+from browser import browser_page
 from hand_page.write import SOURCES
 from PIL import Image
 
@@ -170,6 +174,69 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     assert {path.name for path in (tmp_path / "site" / "hand_page").iterdir()} == {*SOURCES, "hand_data.js"}
     shown = [path.read_bytes() for path in (tmp_path / "site" / "_images").glob("*.png")]
     assert picture in shown, "an executed notebook's widget is there as its picture"
+    of_pages = [page for page in pages if "_modules" not in page.parts]  # the sources, whose places Sphinx itself links
+    assert {page.name: lost for page in of_pages if (lost := missing(page))} == {}
+    assert wide_pages(tmp_path / "profile", tmp_path / "site", of_pages) == {}
+
+
+class Links(HTMLParser):
+    """What a page refers to, and the places in it that others may refer to."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.places = set(), set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.places |= {named[key] for key in ("id", "name") if named.get(key)}
+        self.links |= {named[key] for key in ("href", "src") if named.get(key)}
+
+
+links = cache(Links)
+
+
+def missing(page) -> list[str]:
+    """Links of a page to files, or to places in pages, that are not there."""
+    lost = []
+    for link in sorted(links(page).links):
+        path, _, place = unquote(link).partition("#")
+        file = (page.parent / path.partition("?")[0]).resolve() if path else page
+        if re.match(r"[a-z]+:", link):
+            continue
+        if not file.exists() or (place and file.suffix == ".html" and place not in links(file).places):
+            lost.append(link)
+    return lost
+
+
+def wide_pages(profile, site, pages) -> dict[str, int]:
+    """Pages that a phone's reader would have to push to and fro, with their width; none may complain on its console."""
+    wide = {}
+    with browser_page(profile, site.as_uri(), viewport={"width": 390, "height": 844}) as browser:
+        for page in pages:
+            browser.goto(page.as_uri(), wait_until="load", timeout=120_000)
+            across, room = browser.evaluate("""() => {
+                const { scrollWidth, clientWidth } = document.documentElement;
+                return [scrollWidth, clientWidth];
+            }""")
+            if across > room:
+                wide[page.relative_to(site).as_posix()] = across
+    return wide
+
+
+def test_a_lost_link_and_a_wide_page_are_told(tmp_path):
+    """The checks of the site find what they are for."""
+    text = '<a href="#there"></a><a href="#lost"></a><a href="a.html#there"></a><img src="no.png"><p id="there">'
+    for name, style in (("a", ""), ("b", 'style="width: 500px"')):
+        (tmp_path / f"{name}.html").write_text(
+            f"<!doctype html><link rel=icon href=data:,>{text}<div {style}>text</div>"
+        )
+    assert missing(tmp_path / "a.html") == ["#lost", "no.png"]
+    for name in "ab":
+        page = tmp_path / f"{name}.html"
+        page.write_text(page.read_text().replace('<img src="no.png">', ""))
+    pages = [tmp_path / "a.html", tmp_path / "b.html"]
+    assert list(wide_pages(tmp_path / "profile", tmp_path, pages)) == ["b.html"]
 
 
 def executed(path) -> bytes:
