@@ -26,7 +26,7 @@ from hrlib.datasets.fingerspelling import Fingerspelling
 from hrlib.datasets.msra import MSRA_CAMERA
 from hrlib.datasets.real_joints import RealJoints
 from hrlib.drawing.plots import grid, show_picture
-from hrlib.drawing.style import ORANGE, SKY, WIDTH_IN
+from hrlib.drawing.style import INK, ORANGE, SKY, WIDTH_IN
 from hrlib.evaluation.found import LEAST_INSIDE
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frame
@@ -160,13 +160,24 @@ def judged(name: str, frames: Sequence[Frame]) -> tuple[dict, Figure]:
         "said_to_be_right": float(np.mean(np.array(right) > 0.5)) if right else None,
         "refused": dict(reasons.most_common(5)),
     }  # fmt: skip
-    figure, axes = grid(-(-len(seen) // COLUMNS), min(COLUMNS, len(seen)), min(2.2, WIDTH_IN / min(COLUMNS, len(seen))))
+    return result, sheet(seen)
+
+
+def sheet(seen: Sequence[tuple[Float[np.ndarray, "H W 3"], str]]) -> Figure:
+    """Pictures in rows, each with a few words in its corner."""
+    columns = min(COLUMNS, len(seen))
+    rows, cell = -(-len(seen) // columns), min(2.2, WIDTH_IN / columns)
+    figure, axes = grid(rows, columns, cell)
+    tallest = min(1.25, max(picture.shape[0] / picture.shape[1] for picture, _ in seen))
+    figure.set_size_inches(cell * columns, 1.03 * cell * rows * tallest)
+    figure.subplots_adjust(top=1, bottom=0, hspace=0.04)
+    behind = {"boxstyle": "square,pad=0.15", "fc": INK, "ec": "none", "alpha": 0.7}  # readable on a near hand
     for axis in axes.flat:
         axis.axis("off")
     for axis, (picture, score) in zip(axes.flat, seen, strict=False):
         show_picture(axis, picture)
-        axis.set_title(score, pad=2)
-    return result, figure
+        axis.text(0.04, 0.95, score, color="white", va="top", transform=axis.transAxes, bbox=behind)
+    return figure
 
 
 def tinted(frame: Frame, found: Found) -> Float[np.ndarray, "H W 3"]:
