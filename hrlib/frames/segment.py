@@ -435,11 +435,11 @@ def check_mask(
     """Measure a hand mask on its depth image, to leave out frames that a model should not learn from."""
     if np.shape(mask) != np.shape(depth_mm):
         raise ValueError(f"mask must have the shape of depth_mm {np.shape(depth_mm)}, got {np.shape(mask)}")
-    mask = mask & (depth_mm > 0)
+    size, (rows, columns) = mask.shape, _window(mask, 0) if mask.any() else (slice(0), slice(0))
+    depth_mm = depth_mm[rows, columns]  # the rest of a frame only costs time
+    mask = mask[rows, columns] & (depth_mm > 0)
     if not mask.any():
         return MaskCheck(0.0, 0.0, 0.0, 0.0, "the mask is empty")
-    (rows, columns), size = _window(mask, 0), mask.shape
-    mask, depth_mm = mask[rows, columns], depth_mm[rows, columns]  # the rest of a frame only costs time
     v, u = np.nonzero(mask)
     z = depth_mm[v, u]
     points_mm = camera.unproject((u + columns.start).astype(np.float32), (v + rows.start).astype(np.float32), z)

@@ -18,7 +18,7 @@ class FirstConv(nn.Conv2d):
         super().__init__(1, channels, 11, 4, 5)
 
     def forward(self, x: Float[Tensor, "B 1 120 120"]) -> Float[Tensor, "B c 30 30"]:
-        if torch.jit.is_tracing():  # an ONNX graph wants weights that are constants
+        if torch.onnx.is_in_onnx_export():  # an ONNX graph wants weights that are constants
             return super().forward(x)
         # output i sees the rows 4i - 5 ... 4i + 5; with 5 rows before the image, these are blocks i, i + 1, i + 2
         blocks, weight = pixel_unshuffle(pad(x, (5, 3, 5, 3)), 4), pixel_unshuffle(pad(self.weight, (0, 1, 0, 1)), 4)
@@ -124,7 +124,7 @@ class Votes(nn.Module):
 
     def points(self, up: Float[Tensor, "B c 15 15"]) -> Float[Tensor, "B 21 3"]:
         """The 21 points that the places of the finest map vote for."""
-        if torch.jit.is_tracing():
+        if torch.onnx.is_in_onnx_export():
             return self._points_places_last(up)
         vote = self.vote(up.flatten(2).transpose(1, 2)).float().unflatten(2, (21, 4))  # [B, 225 places, 21, 4]
         weight = vote[..., :1].softmax(1)

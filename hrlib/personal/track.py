@@ -58,8 +58,10 @@ def tracked(
     prediction, surprised = (predict if quick else predict_turned)(net, crops), None
     if fit:
         fits = fitted_poses(hand, crops, prediction, fit if isinstance(fit, FitSettings) else FitSettings())
-        prediction, surprised = fits.prediction, fits.loss
-    joints_mm, sure = predicted_joints(prediction, hand, crops), confidence(prediction, hand, crops, surprised)
+        prediction, surprised, joints_mm = fits.prediction, fits.loss, fits.joints_mm
+    else:
+        joints_mm = predicted_joints(prediction, hand, crops)
+    sure = confidence(prediction, hand, crops, surprised)
     return Tracked(list(names), crops, prediction, joints_mm, sure)
 
 

@@ -24,6 +24,7 @@ from ..hand.posed import PosedHand, pose_hand
 from ..hand.rig import HandRig
 from ..method import wrist_position
 from ..network.model import PoseModel
+from ..network.recorded import recorded
 from ..refine.gauss_newton import FitSettings
 from ..refine.saved import NETWORK, TRAINED, load_model
 from ..support.autograd import for_every_use
@@ -202,7 +203,8 @@ class Tracker:
         self._look = first_look(self._frames, self._net, self._hand, self.given, self._of)
         self._known = self._look.told(self._net, self._hand)
         if len(self._frames) == LOOKED[-1]:
-            self._frames = None
+            self._frames, (net, hand) = None, self._known
+            self._known = recorded(net), hand  # nothing changes any more
         if self.side != before:
             self._place_mm = None  # seen in a mirror
         return self.side != before

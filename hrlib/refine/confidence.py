@@ -9,6 +9,7 @@ from ..hand.rig import HandRig
 from ..method import predicted_joints, voted_joints
 from ..network.posenet import Prediction
 from .explain import surprise
+from .gauss_newton import surprise_of
 
 # each alone lowers the confidence in a hand of the usual area to exp(-1/2) = 0.6
 UNSURE_SURPRISE = 0.15
@@ -30,7 +31,10 @@ def confidence(
 
     surprised: `surprise` of the prediction, where it is known already: `Explained.loss` of a fit.
     """
-    doubt = (surprise(hand, crops, prediction) if surprised is None else surprised) / UNSURE_SURPRISE
+    if surprised is None:
+        explained_by = surprise_of if prediction.rotations.device.type == "cpu" else surprise
+        surprised = explained_by(hand, crops, prediction)
+    doubt = surprised / UNSURE_SURPRISE
     if prediction.points is not None:
         doubt = doubt + apart_mm(prediction, hand, crops) / UNSURE_MM
     area = (crops.image > 0).float().mean((1, 2)).clamp_min(LEAST_AREA)

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -222,6 +223,22 @@ def _fit_piece(
     _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
     _judge(poses, frames, arrays, terms_of_surprise(crops.cube_mm))
     return rotations, offset, torch.from_numpy(poses.energy[: len(crops)].copy()), torch.from_numpy(joints)
+
+
+@torch.no_grad()
+def surprise_of(hand: HandRig, crops: Crops, prediction: Prediction) -> Float[Tensor, " B"]:
+    """`explain.surprise` to a thousandth, by the kernels of a fit: on the CPU alone, in half the time."""
+    require_places(crops, prediction)
+    s, arrays = FitSettings(), hand_arrays(hand, FitSettings().rim_mm)
+    losses = []
+    for first in range(0, len(crops), CHUNK):
+        some = crops[first : first + CHUNK]
+        pose = prediction[first : first + CHUNK]
+        pose = Prediction(pose.rotations.float(), pose.offset.float())
+        poses = start_poses(pose, hand, some)
+        _judge(poses, frames_of(pose, poses, some, s), arrays, terms_of_surprise(some.cube_mm))
+        losses.append(torch.from_numpy(poses.energy[: len(some)].copy()))
+    return torch.cat(losses).to(prediction.rotations)
 
 
 def _begin_again(poses: Poses, frames: Frames, best: np.ndarray) -> None:

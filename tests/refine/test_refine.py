@@ -557,7 +557,8 @@ def test_confidence_is_high_for_the_truth_and_falls_with_either_doubt(frames):
     assert (alone > 0.6).all() and (alone <= 1).all()
     torch.testing.assert_close(agreed, alone, rtol=1e-3, atol=0)
     seen = crops.image.gt(0).flatten(1).sum(1) / 120**2 / 0.12  # doubt counts by the pixels of the hand
-    torch.testing.assert_close(alone, torch.exp(-surprise(hand, crops, true) / seen / 0.15 / 2))
+    expected = torch.exp(-surprise(hand, crops, true) / seen / 0.15 / 2)
+    torch.testing.assert_close(alone, expected, rtol=1e-3, atol=0)
     # 30 mm to the side, of a hand of the usual area: exp(-1) less
     aside = confidence(replace(true, points=voted + torch.tensor([30 / crops.cube_mm, 0, 0])), hand, crops)
     torch.testing.assert_close(aside, alone * torch.exp(-1 / seen), rtol=1e-3, atol=0)

@@ -1,0 +1,59 @@
+"""A PoseNet that stays as it is, for one frame after the other."""
+
+import copy
+import warnings
+from contextlib import suppress
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..frames.crop import IMAGE_SIZE
+from .model import PoseModel
+from .posenet import PoseNet, Prediction
+
+PARTS = ("rotations", "offset", "points", "shape")
+
+
+class Recorded(nn.Module):
+    """What a PoseNet does with images in eval mode, recorded once: on a single image its numbers, in half the time.
+
+    What is left out is Python's way through the layers, and bringing weights into the order in which kernels read them.
+    Recording takes some tenths of a second. What the network learns or is told afterwards does not change it.
+    """
+
+    def __init__(self, net: PoseNet):
+        super().__init__()
+        parts, image = _Parts(net), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # shapes are checked while tracing; tracing itself is called old
+            # in a list, since a recorded network has no train() and no weights
+            self._run = [torch.jit.freeze(torch.jit.trace(parts.eval(), image, check_trace=False))]
+            self.names = parts.names
+
+    @torch.no_grad()
+    def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:
+        """See `PoseNet.forward`."""
+        return Prediction(**dict.fromkeys(PARTS) | dict(zip(self.names, self._run[0](image), strict=True)))
+
+
+class _Parts(nn.Module):
+    """A copy of a network whose prediction is a tuple."""
+
+    def __init__(self, net: PoseNet):
+        super().__init__()
+        self.net = copy.deepcopy(net).to(memory_format=torch.channels_last)  # weights that kernels read as they are
+        has = (True, net.offset is not None, net.voted, net.shape is not None)
+        self.names = [name for name, there in zip(PARTS, has, strict=True) if there]
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        prediction = self.net(image)
+        return tuple(getattr(prediction, name) for name in self.names)
+
+
+def recorded(net: PoseModel) -> PoseModel:
+    """`Recorded`, where the network is a PoseNet on the CPU in float32 and this PyTorch records; else the network itself."""
+    if type(net) is PoseNet and net.theta.weight.device.type == "cpu" and net.theta.weight.dtype == torch.float32:
+        with suppress(RuntimeError):
+            return Recorded(net)
+    return net
