@@ -101,7 +101,7 @@ def stages(hand, crops, predicted) -> dict[str, float]:
     ms["normal equations"] = steps * each(lambda t: gn._equations(t, t, *fixed, gradient[t], A[t], L[t], J[t]))
     solve = gn._conjugate_gradients, A, L, J, springs, gradient, x, s.solver_steps
     ms["solve for all frames"] = steps * timed(*solve)[1]
-    ms["end: how well each pose explains its frame"] = timed(gn._judge, poses, frames, arrays, terms)[1]
+    ms["end: how well each pose explains its frame"] = timed(gn._fit, poses, frames, arrays, terms, 0, 1)[1]
     return {name: value / B for name, value in ms.items()}
 
 

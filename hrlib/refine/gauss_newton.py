@@ -221,7 +221,7 @@ def _fit_piece(
     joints = poses.joints[best] + frames.centre[:, None]
     _begin_again(poses, frames, best)
     _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
-    _judge(poses, frames, arrays, terms_of_surprise(crops.cube_mm))
+    _fit(poses, frames, arrays, terms_of_surprise(crops.cube_mm), 0, s.solver_steps)  # only looks
     return rotations, offset, torch.from_numpy(poses.energy[: len(crops)].copy()), torch.from_numpy(joints)
 
 
@@ -236,7 +236,7 @@ def surprise_of(hand: HandRig, crops: Crops, prediction: Prediction) -> Float[Te
         pose = prediction[first : first + CHUNK]
         pose = Prediction(pose.rotations.float(), pose.offset.float())
         poses = start_poses(pose, hand, some)
-        _judge(poses, frames_of(pose, poses, some, s), arrays, terms_of_surprise(some.cube_mm))
+        _fit(poses, frames_of(pose, poses, some, s), arrays, terms_of_surprise(some.cube_mm), 0, s.solver_steps)
         losses.append(torch.from_numpy(poses.energy[: len(some)].copy()))
     return torch.cat(losses).to(prediction.rotations)
 
@@ -718,7 +718,10 @@ def _data_term(data, counts, near, terms, scratch):
     """The distance of the frame's points from the model, as far as it is more than the slack."""
     posed, slack, nobody = scratch.posed, np.float32(terms.slack_mm), np.float32(1e30)
     _sort(posed, terms.cube_mm, scratch.order, scratch.columns, scratch.sorted)
-    energy, weight = 0.0, terms.data / max(counts.sum(), 1.0)
+    energy, count = 0.0, 0.0
+    for i in range(len(data)):
+        count += counts[i]
+    weight = terms.data / max(count, 1.0)
     for i in range(len(data)):
         if counts[i] == 0:
             continue
@@ -868,8 +871,9 @@ def _frame_by_frame(L, r, z):
 def _conjugate_gradients(A, L, J, springs, gradient, x, iterations):
     """x [B, 51], of which the normal equations of all frames make the gradient; each frame's own ones are preconditioner."""
     moved, sprung = np.zeros((len(A), 21, 3)), np.zeros((len(A), 21, 3))
-    r, z, y, p = gradient.copy(), np.zeros_like(gradient), np.zeros_like(gradient), np.zeros_like(gradient)
-    x[:] = 0.0
+    r, z, y, p = np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape)
+    _mix(r, 0.0, gradient, 1.0)
+    _mix(x, 0.0, gradient, 0.0)
     last = 1.0
     for iteration in range(iterations):
         _frame_by_frame(L, r, z)
@@ -964,14 +968,6 @@ def _cut_off(frames, turn, place, wrist_mm, terms):
 
 
 @compiled()
-def _judge(poses, frames, hand, terms):
-    """The energy of the first B poses."""
-    scratch = _scratch(len(hand.cloud), terms.cube_mm)
-    for t in range(len(frames.target)):
-        _look(t, t, poses, frames, hand, terms, scratch)
-
-
-@compiled()
 def _fit(poses, frames, hand, terms, steps, solver_steps):
     """Fit the first B of 2 B poses to B frames; the others hold what a step tries. Poses that explain better are kept."""
     B = len(frames.target)
@@ -980,9 +976,10 @@ def _fit(poses, frames, hand, terms, steps, solver_steps):
     A, L = np.zeros((B, NUMBERS, NUMBERS)), np.zeros((B, NUMBERS, NUMBERS))
     joints, tried = np.zeros((B, 21, 3)), np.zeros((B, 21, 3))  # in the camera's frame
     springs, uneven, sprung = np.zeros((B, 21)), np.zeros(B), np.zeros((B, 21, 3))
-    other_springs, other_uneven, damping = np.zeros((B, 21)), np.zeros(B), np.full(B, FIRST_DAMPING)
-    now = np.arange(B)  # where each frame's pose is
+    other_springs, other_uneven, damping = np.zeros((B, 21)), np.zeros(B), np.zeros(B)
+    now = np.zeros(B, np.int64)  # where each frame's pose is
     for t in range(B):
+        now[t], damping[t] = t, FIRST_DAMPING
         _look(t, t, poses, frames, hand, terms, scratch)
         _to_camera(poses.joints[t], frames.centre[t], joints[t])
     for _ in range(steps):
@@ -1001,8 +998,10 @@ def _fit(poses, frames, hand, terms, steps, solver_steps):
         _accelerations(tried, terms, other_springs, other_uneven)
         for t in range(B):
             p, q, first, last = now[t], 2 * t + B - now[t], max(t - 1, 0), min(t + 2, B)
-            was = poses.energy[p] + uneven[first:last].mean()
-            tries = poses.energy[q] + other_uneven[first:last].mean()
+            was, tries = poses.energy[p], poses.energy[q]
+            for near in range(first, last):
+                was += uneven[near] / (last - first)
+                tries += other_uneven[near] / (last - first)
             if tries < WORSE * was:
                 now[t] = q
                 for i in range(21):

@@ -100,7 +100,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _cached(function: Callable, options: dict) -> Callable:
-    made = numba.njit(cache=True, **options)(function)
+    made = numba.njit(cache=True, no_cfunc_wrapper=True, **options)(function)  # no C code calls kernels
     made._cache._cache_file.__class__ = _Forgiving
     return made
 
