@@ -29,6 +29,7 @@ from ..refine.gauss_newton import FitSettings
 from ..refine.saved import NETWORK, TRAINED, load_model
 from ..support.autograd import for_every_use
 from ..support.checks import SIDES, require_one_of
+from ..support.decoding import time_last
 from .check import LEAST_DEPTH_MM, MOST_DEPTH_MM
 from .first_look import FirstLook, first_look
 from .track import Tracked, from_mirror, track, tracked
@@ -249,6 +250,11 @@ def _images(depth_mm: Numbers | Sequence[Numbers]) -> list[Float[np.ndarray, "H 
         single = np.ndim(depth_mm) != 3 or np.shape(depth_mm)[-1] == 1
         if not single and np.shape(depth_mm)[-1] in (3, 4):
             raise ValueError(f"depth_mm must be [H, W] or [T, H, W], got {list(np.shape(depth_mm))}: is it in colour?")
+        if not single and time_last(np.shape(depth_mm)):
+            raise ValueError(
+                f"depth_mm must be [T, H, W], got {list(np.shape(depth_mm))}, which looks like [H, W, T]: give "
+                "numpy.moveaxis(depth_mm, -1, 0)"
+            )
     return None if single else [as_depth(image) for image in depth_mm]
 
 

@@ -61,7 +61,7 @@ class FitSettings:
     solver_steps: int = 12  # of conjugate gradients in a step: how far frames know of each other
     depth: float = 10.0  # weight of Eq. 6
     data: float = 64.0  # weight of the distance from the frame's points to the model
-    votes: float = 2.0  # weight of the distance of the joints from the points that the network votes for
+    votes: float = 5.0  # weight of the distance of the joints from the points that the network votes for
     physical: float = 0.5  # weight of Eq. 8, per rad
     smooth: float = 12.0  # weight of the joints' acceleration from frame to frame; 0: the frames are no recording
     prior: float = 0.01  # weight of the squared way from the network's angles, per rad^2: what nothing else tells stays

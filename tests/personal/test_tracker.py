@@ -258,6 +258,8 @@ def test_rows_of_numbers_are_an_image_and_colours_are_none():
     assert len(module._images([np.array(rows), np.array(rows)])) == 2
     with pytest.raises(ValueError, match=r"must be \[H, W\] or \[T, H, W\], got \[4, 5, 3\]: is it in colour"):
         predict(np.full((4, 5, 3), 500.0), CAMERA)
+    with pytest.raises(ValueError, match=r"got \[240, 320, 7\], which looks like \[H, W, T\]: give numpy.moveaxis"):
+        predict(np.full((240, 320, 7), 500.0), CAMERA)
 
 
 def test_frames_of_another_size_need_another_camera():
