@@ -400,6 +400,9 @@ def live(
 COMMANDS = {f.__name__: f for f in (reproduce, claims, fetch, pretrain, refine, predict, export, record, live)}
 
 
+MENDABLE = (ValueError, OSError, MemoryError, FloatingPointError)  # the last one: a training that diverges
+
+
 def main() -> int:
     """Run a command. Errors that the user can mend are one line and status 2; HRLIB_DEBUG=1 shows the traceback."""
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter shows another, and stops nothing
@@ -410,13 +413,13 @@ def main() -> int:
             status = _run(dict(COMMANDS))
             _print_all()
             return status
-        except KeyboardInterrupt:
-            number = signals[0] if signals else signal.SIGINT
-            how = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-            print(f"hrlib: stopped by {how}", file=sys.stderr)
-            return 128 + number
-        except (ValueError, OSError, MemoryError) as error:
-            if os.environ.get("HRLIB_DEBUG") == "1":
+        except (KeyboardInterrupt, Exception) as error:
+            if signals or isinstance(error, KeyboardInterrupt):  # a library that is interrupted may raise another error
+                number = signals[0] if signals else signal.SIGINT
+                how = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+                print(f"hrlib: stopped by {how}", file=sys.stderr)
+                return 128 + number
+            if not isinstance(error, MENDABLE) or os.environ.get("HRLIB_DEBUG") == "1":
                 raise
             with suppress(OSError):
                 _print_all()

@@ -9,6 +9,9 @@ from multiprocessing import parent_process
 
 # Ctrl-C, a system that shuts down, a terminal that closes (not on Windows)
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_arrived: list[
+    int
+] = []  # signals so far, also those that waited for a step's end: the first is the command's exit status
 
 
 @contextmanager
@@ -17,14 +20,14 @@ def signals_as_ctrl_c() -> Iterator[list[int]]:
 
     Yields a list that the signal's number goes to. A signal that is ignored, as nohup asks for, stays so.
     """
-    arrived: list[int] = []
+    _arrived.clear()
 
     def stop(number, _):
-        arrived.append(number)
+        _arrived.append(number)
         raise KeyboardInterrupt
 
     with _handled(stop):
-        yield arrived
+        yield _arrived
 
 
 @contextmanager
@@ -44,7 +47,12 @@ def _handled(handler: Callable) -> Iterator[None]:
 def finish_the_step() -> Iterator[list[int]]:
     """Let Ctrl-C, SIGTERM and SIGHUP only fill the yielded list, so that a step is never left half done."""
     interrupted: list[int] = []
-    with _handled(lambda number, _: interrupted.append(number)):
+
+    def remember(number, _):
+        interrupted.append(number)
+        _arrived.append(number)
+
+    with _handled(remember):
         yield interrupted
 
 

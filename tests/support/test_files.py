@@ -106,20 +106,36 @@ def test_a_folder_has_one_run_and_is_free_when_that_was_killed(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("command", ["record", "live", "fetch"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_every_signal_stops_as_ctrl_c_does(tmp_path, number):
+def test_every_signal_stops_as_ctrl_c_does(number, command):
     code = """
 import sys, time
 from hrlib import __main__ as cli
+from hrlib.support.stops import finish_the_step
 def record():
     \"\"\"Wait.\"\"\"
     print("open", flush=True)
     time.sleep(60)
-cli.COMMANDS["record"] = record
-sys.argv = ["hrlib", "record"]
+def live():
+    \"\"\"Learn, and end after a step.\"\"\"
+    with finish_the_step() as interrupted:
+        print("open", flush=True)
+        while not interrupted:
+            time.sleep(0.01)
+    raise KeyboardInterrupt
+def fetch():
+    \"\"\"Call a library that swallows what interrupts it.\"\"\"
+    try:
+        record()
+    except KeyboardInterrupt:
+        raise RuntimeError("not compiled") from None
+cli.COMMANDS |= {"record": record, "live": live, "fetch": fetch}
+sys.argv = ["hrlib", sys.argv[1]]
 sys.exit(cli.main())
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-c", code, command]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "open\n"
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
