@@ -5,8 +5,7 @@
 
 Each command runs twice with one thread, and once with two. SHA-256 of each file that it writes are kept, and by how much the
 joints of one and two threads differ at most. Then each notebook draws its figures twice in the smoke profile: pictures and
-numbers
-are compared, without dates, seconds and commits. Files of another processor, torch or numba may differ.
+numbers are compared, without dates, seconds and commits. Files of another processor, torch or numba may differ.
 """
 
 import argparse
@@ -17,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -102,7 +102,11 @@ def drawn(notebook: str, folder: Path) -> dict[str, str]:
     words = ("reproduce", "--profile", "smoke", "--only", notebook)
     ran(words, folder, folder / f"{notebook}-{len(list(folder.iterdir()))}", 1)
     new = [path for path in made_by_smoke() if before.get(path) != path.stat().st_mtime_ns]
-    return {path.name: digest(path) if path.suffix == ".png" else numbers(path) for path in new}
+    return figure_digests(new)
+
+
+def figure_digests(made: Iterable[Path]) -> dict[str, str]:
+    return {path.name: digest(path) if path.suffix == ".png" else numbers(path) for path in made}
 
 
 def numbers(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..support import paths
 from ..support.checks import require_one_of
+from ..support.files import write_bytes_atomically
 from .profiles import PROFILE_VARIABLE, PROFILES
 from .side_by_side import MOST, Lost, cores_allowed, side_by_side
 
@@ -92,7 +93,7 @@ def _without_bars(path: Path) -> None:
             parts = (part for part in re.split(r"[\r\n]+", output.text) if part.strip() and not BAR.search(part))
             output.text = "".join(f"{part}\n" for part in parts)
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text]
-    nbformat.write(book, path)
+    write_bytes_atomically(path, nbformat.writes(book).encode())
 
 
 def reproduce(
