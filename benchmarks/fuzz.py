@@ -12,14 +12,11 @@ build/fuzz. The same seed gives the same files.
 import argparse
 import gzip
 import json
-import pickle
 import random
 import resource
-import struct
 import sys
 import time
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +24,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pygltflib
 import torch
 from PIL import Image
 from safetensors.torch import load, save
-from scipy import sparse
 from scipy.io import savemat
 from tqdm import tqdm
 
@@ -41,7 +36,6 @@ from hrlib.datasets.icvl import ICVL
 from hrlib.datasets.msra import MSRA
 from hrlib.datasets.nyu import NYU
 from hrlib.frames.folder import DepthFolder, read_depth
-from hrlib.frames.intrinsics import read_camera
 from hrlib.frames.masked import MaskedFolder
 from hrlib.hand.files import as_glb
 from hrlib.hand.gltf import load_gltf
@@ -49,7 +43,7 @@ from hrlib.hand.joints import JOINT_NAMES
 from hrlib.hand.rig import asset_tensors, load_hand
 from hrlib.network.checkpoint import load_network, save_network
 from hrlib.network.posenet import NetworkSettings, PoseNet
-from hrlib.support import inert_pickle, paths
+from hrlib.support import paths
 from hrlib.support.decoding import read_arrays, read_table
 from hrlib.support.state_files import read_state, write_state
 from hrlib.support.tensor_files import DIGEST
@@ -76,11 +70,6 @@ DEPTH = (np.add.outer(np.arange(24), np.arange(32)) * 11 + 400).astype(np.uint16
 def png(folder: Path) -> Path:
     Image.fromarray(DEPTH).save(folder / "a.png")
     return folder / "a.png"
-
-
-def tiff(folder: Path) -> Path:
-    Image.fromarray(DEPTH).save(folder / "a.tiff")
-    return folder / "a.tiff"
 
 
 def npy(folder: Path) -> Path:
@@ -122,62 +111,9 @@ def glb(folder: Path) -> Path:
     return folder / "a.glb"
 
 
-def gltf(folder: Path) -> Path:
-    """The same as text, with its numbers inside."""
-    content = pygltflib.GLTF2.load_from_bytes(as_glb(load_hand()))
-    content.convert_buffers(pygltflib.BufferFormat.DATAURI)
-    (folder / "a.gltf").write_text(json.dumps(json.loads(content.to_json()), separators=(", ", ": ")))
-    return folder / "a.gltf"
-
-
 def gltf_names() -> dict[str, str]:
     """The bones of `as_glb`'s files."""
     return {name: name for name in JOINT_NAMES}
-
-
-def read_rig(path: Path) -> object:
-    return load_gltf(path, gltf_names(), cloud_points=16)
-
-
-def sens(folder: Path) -> Path:
-    """ScanNet's, with one frame."""
-    (height, width), eye = DEPTH.shape, np.eye(4, dtype="<f4")
-    camera = np.array([[30, 0, 16, 0], [0, 30, 12, 0], [0, 0, 1, 0], [0, 0, 0, 1]], "<f4")
-    head = struct.pack("<IQ", 4, 1) + b"a" + b"".join(m.tobytes() for m in (eye, eye, camera, eye))
-    head += struct.pack("<iiIIIIfQ", 2, 1, width, height, width, height, 1000.0, 1)
-    depth = zlib.compress(DEPTH.tobytes())
-    (folder / "a.sens").write_bytes(head + eye.tobytes() + struct.pack("<QQQQ", 1, 2, 0, len(depth)) + depth)
-    return folder / "a.sens"
-
-
-def mkv(folder: Path) -> Path:
-    """Of Azure Kinect's own recorder."""
-    packed = paths.ROOT / "tests" / "recordings" / "azure_kinect.mkv.gz"
-    (folder / "a.mkv").write_bytes(gzip.decompress(packed.read_bytes()))
-    return folder / "a.mkv"
-
-
-def read_recording(path: Path) -> object:
-    return DepthFolder(path)[0]
-
-
-def camera_json(folder: Path) -> Path:
-    camera = {"camera_matrix": {"rows": 3, "cols": 3, "data": [475.0, 0, 320, 0, 475, 240, 0, 0, 1]}, "width": 640}
-    (folder / "a.json").write_text(json.dumps(camera))
-    return folder / "a.json"
-
-
-def camera_yaml(folder: Path) -> Path:
-    numbers = "[ 475., 0., 320., 0., 475., 240., 0., 0., 1. ]"
-    matrix = f"camera_matrix: !!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n   data: {numbers}\n"
-    (folder / "a.yaml").write_text("%YAML:1.0\n---\n" + matrix)
-    return folder / "a.yaml"
-
-
-def arrays_pickle(folder: Path) -> Path:
-    content = {"v_template": np.ones((20, 3)), "f": np.zeros((9, 3), np.uint32), "J_regressor": sparse.eye(16).tocsc()}
-    (folder / "a.pkl").write_bytes(pickle.dumps(content, 2))
-    return folder / "a.pkl"
 
 
 def hand(folder: Path) -> Path:
@@ -247,20 +183,13 @@ def read_msra(path: Path) -> object:
 
 KINDS = {
     "png": Kind(png, read_depth),
-    "tiff": Kind(tiff, read_depth),
     "npy": Kind(npy, read_depth),
     "npz": Kind(npz, read_arrays),
     "mask png": Kind(masks(".png"), read_mask),
     "mask jpg": Kind(masks(".jpg"), read_mask),
     "mask bmp": Kind(masks(".bmp"), read_mask),
     "table": Kind(table, read_table),
-    "glb": Kind(glb, read_rig),
-    "gltf": Kind(gltf, read_rig, text=True),
-    "pickle of arrays": Kind(arrays_pickle, inert_pickle.read_arrays),
-    "sens": Kind(sens, read_recording),
-    "mkv": Kind(mkv, read_recording),
-    "camera json": Kind(camera_json, read_camera, text=True),
-    "camera yaml": Kind(camera_yaml, read_camera, text=True),
+    "glb": Kind(glb, lambda path: load_gltf(path, gltf_names(), cloud_points=16)),
     "hand": Kind(hand, load_hand),
     "network": Kind(network, lambda path: load_network(load_hand(), path)),
     "network without digest": Kind(bare_network, lambda path: load_network(load_hand(), path)),

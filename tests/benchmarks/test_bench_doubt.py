@@ -11,7 +11,7 @@ from hrlib.synthetic.people import USERS
 
 def row(error_mm: float, confidence: float = 0.9) -> dict:
     """Of a folder that gives no reason to doubt, except where the confidence is low."""
-    evidence = Evidence(Camera(525.0, 525.0, 319.5, 239.5), (480, 640), 500.0, confidence=confidence)
+    evidence = Evidence(Camera(525.0, 525.0, 319.5, 239.5), (480, 640), confidence=confidence)
     return {"evidence": bench.plain(evidence), "found": 1.0, "error_mm": error_mm}
 
 
