@@ -6,12 +6,15 @@ import pytest
 
 from hrlib.frames.camera import Camera
 from hrlib.personal.doubt import Evidence
+from hrlib.personal.side import Sides
 from hrlib.synthetic.people import USERS
 
 
 def row(error_mm: float, confidence: float = 0.9) -> dict:
     """Of a folder that gives no reason to doubt, except where the confidence is low."""
-    evidence = Evidence(Camera(525.0, 525.0, 319.5, 239.5), (480, 640), confidence=confidence)
+    camera = Camera(525.0, 525.0, 319.5, 239.5)
+    seen = {"sides": Sides(8, confidence, confidence / 2, 0.9), "size": 1.0, "distance_mm": 500.0}
+    evidence = Evidence(camera, (480, 640), confidence=confidence, **seen)
     return {"evidence": bench.plain(evidence), "found": 1.0, "error_mm": error_mm}
 
 
