@@ -816,7 +816,9 @@ def main() -> int:
     counts["lost"] = sum(len(row["lost"]) for row in rows)
     if not arguments.only:
         made = results.provenance({}, 0, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
-        results.write_result(arguments.out, "faults", counts | {"groups": groups}, {"faults-lost": counts["lost"]}, made, "full")
+        results.write_result(
+            arguments.out, "faults", counts | {"groups": groups}, {"faults-lost": counts["lost"]}, made, "full"
+        )
     print(f"tried {counts['tried']} of {len(rows)}, survived {counts['survived']}, lost {counts['lost']}")
     return int(counts["lost"] > 0)
 

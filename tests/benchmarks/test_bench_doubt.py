@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hrlib.frames.camera import Camera
+from hrlib.hand.rig import load_hand
 from hrlib.personal.doubt import Evidence
 from hrlib.personal.side import Sides
 from hrlib.synthetic.people import USERS
@@ -27,7 +28,8 @@ def test_folders_that_are_wrong_and_good_ones_are_counted_with_what_was_told():
     assert bench.summary({})["told_share"] is None, "nothing was wrong, and no share is known"
 
 
-def test_held_out_people_are_adults_like_the_development_people_and_others_than_them(hand):
+def test_held_out_people_are_adults_like_the_development_people_and_others_than_them():
+    hand = load_hand()
     people = [bench.fresh(number, hand) for number in range(6)]
     assert people == [bench.fresh(number, hand) for number in range(6)]
     lengths = [bench.stretched_mm(user._hand(hand)) for user in people]
