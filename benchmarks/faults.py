@@ -817,7 +817,12 @@ def main() -> int:
     if not arguments.only:
         made = results.provenance({}, 0, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
         results.write_result(
-            arguments.out, "faults", counts | {"groups": groups}, {"faults-lost": counts["lost"]}, made, "full"
+            arguments.out,
+            "faults",
+            counts | {"groups": groups},
+            {"faults-survived": counts["survived"] / max(counts["tried"], 1)},
+            made,
+            "full",
         )
     print(f"tried {counts['tried']} of {len(rows)}, survived {counts['survived']}, lost {counts['lost']}")
     return int(counts["lost"] > 0)

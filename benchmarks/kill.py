@@ -330,7 +330,14 @@ def main() -> int:
     counts["lost"] = sum(len(job["lost"]) for job in jobs.values())
     parameters = {"kills": arguments.kills, "only": arguments.only}
     made = results.provenance(parameters, arguments.seed, {"hand": paths.HAND_ASSET})
-    results.write_result(arguments.out, "kill", counts | {"jobs": jobs}, {"kill-lost": counts["lost"]}, made, "full")
+    results.write_result(
+        arguments.out,
+        "kill",
+        counts | {"jobs": jobs},
+        {"kill-survived": counts["survived"] / max(counts["tried"], 1)},
+        made,
+        "full",
+    )
     print(f"tried {counts['tried']}, survived {counts['survived']}, lost {counts['lost']}")
     return int(counts["lost"] > 0)
 
