@@ -808,6 +808,8 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     numba.set_num_threads(1)  # children of a process that had threads may wait for those
+    # fits in another number of threads add up in another order
+    os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     chosen = [(group, name) for group in FAULTS for name in FAULTS[group] if arguments.only in f"{group}: {name}"]
     groups: dict[str, dict] = {group: {} for group, _ in chosen}
     for group, name, row in tqdm(outcomes(chosen, arguments.together), "faults", len(chosen)):
