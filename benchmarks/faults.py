@@ -32,6 +32,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 
 import numba
 import numpy as np
+import survival
 import torch
 from safetensors.torch import load, save
 from tqdm import tqdm
@@ -817,18 +818,10 @@ def main() -> int:
         for text in row["lost"]:
             tqdm.write(f"LOST {name}: {text}")
     rows = [row for group in groups.values() for row in group.values()]
-    counts = {key: sum(row[key] for row in rows) for key in ("tried", "survived")}
-    counts["lost"] = sum(len(row["lost"]) for row in rows)
+    counts = survival.counted(rows)
     if not arguments.only:
         made = results.provenance({}, 0, {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL})
-        results.write_result(
-            arguments.out,
-            "faults",
-            counts | {"groups": groups},
-            {"faults-survived": counts["survived"] / max(counts["tried"], 1)},
-            made,
-            "full",
-        )
+        survival.write(arguments.out, "faults", counts, {"groups": groups}, made)
     print(f"tried {counts['tried']} of {len(rows)}, survived {counts['survived']}, lost {counts['lost']}")
     return int(counts["lost"] > 0)
 

@@ -25,6 +25,7 @@ from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import survival
 import torch
 from PIL import Image
 from repeat import figure_digests, made_by_smoke
@@ -64,9 +65,8 @@ class Job:
     run: Callable[[Path], None]  # in a folder
     check: Callable[[Path], None]  # raises an error for what is lost there
     share: int  # of the kills
-    longest_s: float | None = (
-        None  # after which it is killed at the latest; None: it ends by itself, and goes on after a kill
-    )
+    # after which it is killed at the latest; None: it ends by itself, and goes on after a kill
+    longest_s: float | None = None
     outcome: Callable[[Path], dict] | None = None  # of one that ends by itself: the same after an unbroken run
 
 
@@ -326,18 +326,10 @@ def main() -> int:
         for name in arguments.only:
             if plan.count(name):
                 jobs[name] = torment(JOBS[name], plan.count(name), chance, numbers, progress)
-    counts = {key: sum(job[key] for job in jobs.values()) for key in ("tried", "survived")}
-    counts["lost"] = sum(len(job["lost"]) for job in jobs.values())
+    counts = survival.counted(jobs.values())
     parameters = {"kills": arguments.kills, "only": arguments.only}
     made = results.provenance(parameters, arguments.seed, {"hand": paths.HAND_ASSET})
-    results.write_result(
-        arguments.out,
-        "kill",
-        counts | {"jobs": jobs},
-        {"kill-survived": counts["survived"] / max(counts["tried"], 1)},
-        made,
-        "full",
-    )
+    survival.write(arguments.out, "kill", counts, {"jobs": jobs}, made)
     print(f"tried {counts['tried']}, survived {counts['survived']}, lost {counts['lost']}")
     return int(counts["lost"] > 0)
 

@@ -166,9 +166,8 @@ class Scratch(NamedTuple):
     order: np.ndarray  # [N], points by column
     columns: np.ndarray  # where each column begins in `order`
     sorted: np.ndarray  # [3, N] mm, the points in this order
-    pulled: (
-        np.ndarray
-    )  # [12, N]: of the points that pull at one bone, their places at rest and their pulls times their share
+    # [12, N]: of the points that pull at one bone, their places at rest and their pulls times their share
+    pulled: np.ndarray
 
 
 def fitted_poses(
@@ -214,15 +213,18 @@ def _fit_piece(
     frames, terms = frames_of(pose, poses, crops, s), terms_of(s, crops.cube_mm, pose.points is not None)
     best = _fit(poses, frames, arrays, terms, s.steps, s.solver_steps)
     if s.more_steps:
-        _begin_again(poses, frames, best)
-        _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
+        _begin_again(poses, frames, best, s.wrist_mm, terms)
         best = _fit(poses, frames, arrays, terms, s.more_steps, s.solver_steps)
     rotations, offset = _numbers(poses, best, hand, crops)
     joints = poses.joints[best] + frames.centre[:, None]
-    _begin_again(poses, frames, best)
-    _cut_off(frames, poses.turn, poses.place, s.wrist_mm, terms)
-    _fit(poses, frames, arrays, terms_of_surprise(crops.cube_mm), 0, s.solver_steps)  # only looks
-    return rotations, offset, torch.from_numpy(poses.energy[: len(crops)].copy()), torch.from_numpy(joints)
+    _begin_again(poses, frames, best, s.wrist_mm, terms)
+    return rotations, offset, _surprise(poses, frames, arrays, crops.cube_mm), torch.from_numpy(joints)
+
+
+def _surprise(poses: Poses, frames: Frames, arrays: Hand, cube_mm: float) -> Float[Tensor, " B"]:
+    """Of the first B poses: a fit of no steps only looks."""
+    _fit(poses, frames, arrays, terms_of_surprise(cube_mm), 0, 0)
+    return torch.from_numpy(poses.energy[: len(frames.data)].copy())
 
 
 @torch.no_grad()
@@ -236,16 +238,16 @@ def surprise_of(hand: HandRig, crops: Crops, prediction: Prediction) -> Float[Te
         pose = prediction[first : first + CHUNK]
         pose = Prediction(pose.rotations.float(), pose.offset.float())
         poses = start_poses(pose, hand, some)
-        _fit(poses, frames_of(pose, poses, some, s), arrays, terms_of_surprise(some.cube_mm), 0, s.solver_steps)
-        losses.append(torch.from_numpy(poses.energy[: len(some)].copy()))
+        losses.append(_surprise(poses, frames_of(pose, poses, some, s), arrays, some.cube_mm))
     return torch.cat(losses).to(prediction.rotations)
 
 
-def _begin_again(poses: Poses, frames: Frames, best: np.ndarray) -> None:
-    """The best poses are where the next fit begins."""
+def _begin_again(poses: Poses, frames: Frames, best: np.ndarray, wrist_mm: float, terms: Terms) -> None:
+    """The best poses are where the next fit begins, the forearms cut off behind their wrists."""
     for part in (poses.angles, poses.turn, poses.place):
         part[:] = np.concatenate([part[best]] * 2)
     frames.start[:] = poses.angles[: len(best)]
+    _cut_off(frames, poses.turn, poses.place, wrist_mm, terms)
 
 
 def hand_arrays(hand: HandRig, rim_mm: float) -> Hand:

@@ -120,7 +120,7 @@ class State:
 def frames_digest(crops: Crops) -> str:
     """SHA-256 of the frames' images and centres in their order."""
     digest = hashlib.sha256()
-    for first in range(0, len(crops), 256):
-        for values in (crops.image, crops.centre_mm):
-            digest.update(values[first : first + 256].cpu().float().reshape(-1).numpy())
+    for part in zip(crops.image.split(256), crops.centre_mm.split(256), strict=True):
+        for values in part:
+            digest.update(values.cpu().float().reshape(-1).numpy())
     return digest.hexdigest()

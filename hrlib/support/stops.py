@@ -9,9 +9,8 @@ from multiprocessing import parent_process
 
 # Ctrl-C, a system that shuts down, a terminal that closes (not on Windows)
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_arrived: list[
-    int
-] = []  # signals so far, also those that waited for a step's end: the first is the command's exit status
+# signals so far, also those that waited for a step's end: the first is the command's exit status
+_arrived: list[int] = []
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 what it holds, and without the fingers that it takes for something else.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -42,7 +43,7 @@ def found_hands(count: int, seed: int, cube_mm: float = 250.0) -> SyntheticBatch
     Left out are scenes in which it finds something else, and hands that are upside down, which the network is never shown
     (`Crops.upright`), or too small to learn from.
     """
-    parts, have, hands = [], 0, _hands(seed)
+    parts, have, hands = [], 0, _hands(seed, cube_mm)
     while have < count:
         some = list(islice(hands, TOGETHER))
         found = find_hands([View(hand.depth_mm, hand.camera) for hand in some], side=False)
@@ -57,13 +58,13 @@ def found_hands(count: int, seed: int, cube_mm: float = 250.0) -> SyntheticBatch
     return joined(*parts[:count])
 
 
-def _hands(seed: int):
+def _hands(seed: int, cube_mm: float) -> Iterator[_Hand]:
     """The main hands of random scenes, each as a right one, if they are large enough."""
     for scene, held in measured_scenes(seed):
         if held is None or not scene.hand[0]:
             continue
         depth, label, (fx, fy, cx, cy) = scene.depth_mm[0], scene.label[0], scene.intrinsics[0]
-        if fx * 250 / float(held.wrist_mm[2]) < CUBE_PX:
+        if fx * cube_mm / float(held.wrist_mm[2]) < CUBE_PX:
             continue
         if not scene.right[0]:
             depth, label, cx = depth[:, ::-1], label[:, ::-1], depth.shape[1] - 1 - cx

@@ -116,10 +116,10 @@ class _Limb:
     def mirrored(self, x_mm: float) -> "_Limb":
         """The other side's hand: mirrored in the plane at x."""
         flip = np.array([-1.0, 1.0, 1.0])
-        moved = [part * flip + [2 * x_mm, 0, 0] for part in (self.hand_mm, self.arm_mm, self.elbow_mm)]
-        faces = self.faces[:, ::-1], self.arm_faces[:, ::-1]
-        R, wrist_mm = self.R * flip[:, None], self.wrist_mm * flip + [2 * x_mm, 0, 0]
-        return _Limb(moved[0], moved[1], *faces, moved[2], self.along * flip, self.whole, R, self.fingers, wrist_mm)
+        places = ("hand_mm", "arm_mm", "elbow_mm", "wrist_mm")
+        moved = {name: getattr(self, name) * flip + [2 * x_mm, 0, 0] for name in places}
+        turned = {name: getattr(self, name)[:, ::-1] for name in ("faces", "arm_faces")}
+        return replace(self, **moved, **turned, along=self.along * flip, R=self.R * flip[:, None])
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator
 
-from ..frames.crops import Crops
 from ..support.checks import require_at_least
 from ..synthetic.frames import Synthesiser, SyntheticBatch, joined, rolled
 from ..synthetic.many_hands import ManyHands
-from .step import tensors
+from .step import tensors, without_points
 
 MAX_LANES = 32
 POOL_ROLL_DEG = 30.0  # hands in scenes are turned in the image by up to this
@@ -77,10 +76,8 @@ class Memory:
         if not have or not count:
             return new
         pick = torch.randint(have, (count,), generator=generator).to(new.rotations.device)
-        image, centre_mm, *truth = (kept[pick] for kept in self.ring)
-        none = new.crops.count.new_zeros(count)
-        crops = Crops(image.float(), image.new_empty(count, 0, 3).float(), centre_mm, none, new.crops.cube_mm)
-        old = SyntheticBatch(crops, *truth)
+        image, *others = (kept[pick] for kept in self.ring)
+        old = without_points([image.float(), *others], new.crops.cube_mm)
         if self.roll_rad:
             turn = self.roll_rad * (2 * torch.rand(count, generator=generator) - 1)
             old = rolled(old, turn.to(old.rotations.device))

@@ -2,38 +2,41 @@
 
 from pathlib import Path
 
-import torch
-from safetensors.torch import save
 from tqdm import tqdm
 
-from ..frames.crops import Crops
 from ..support.files import write_bytes_atomically
-from ..support.tensor_files import read_tensors
+from ..support.tensor_files import read_tensors, tensor_bytes
 from ..synthetic.found_hands import found_hands
 from ..synthetic.frames import SyntheticBatch, joined
+from .step import tensors, without_points
 
 SHARD = 200  # frames of a file
-TRUTH = ("rotations", "wrist_mm", "joints_mm", "bones_mm", "shape")
+PARTS = ("image", "centre_mm", "rotations", "wrist_mm", "joints_mm", "bones_mm", "shape")  # of `step.tensors`
 
 
-def found_pool(folder: Path, frames: int, seed: int, progress: bool = True) -> SyntheticBatch:
+def found_pool(
+    folder: Path, frames: int, seed: int, cube_mm: float = 250.0, begin: float = 0.0, progress: bool = True
+) -> SyntheticBatch:
     """At least `frames` of them without points, from the files in `folder`; draws and keeps those that are missing.
 
-    Their images are in float16. Raises ValueError for a damaged file, OSError if one cannot be written.
+    Their images are in float16. Several processes that begin at different shares of the files (`begin`) share the drawing.
+    Raises ValueError for a damaged file, OSError if one cannot be written.
     """
-    bar = tqdm(range(-(-frames // SHARD)), desc="hands in scenes", unit="file", disable=not progress)
-    return joined(*(_shard(folder / f"{seed}-{number:04d}.safetensors", (seed, number)) for number in bar))
+    files = [folder / f"{seed}-{number:04d}.safetensors" for number in range(-(-frames // SHARD))]
+    first = int(begin * len(files))
+    numbers = [*range(first, len(files)), *range(first)]
+    for number in tqdm(numbers, desc="hands in scenes", unit="file", disable=not progress):
+        if not files[number].exists():
+            _draw(files[number], seed * 10**5 + number, cube_mm)
+    return joined(*(_read(file, cube_mm) for file in files))
 
 
-def _shard(path: Path, seed: tuple[int, int]) -> SyntheticBatch:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        batch = found_hands(SHARD, seed[0] * 10**5 + seed[1])
-        kept = {"image": batch.crops.image.half(), "centre_mm": batch.crops.centre_mm}
-        kept |= {name: getattr(batch, name) for name in TRUTH}
-        write_bytes_atomically(path, save({name: part.contiguous() for name, part in kept.items()}))
-    _, kept = read_tensors(path)
-    image = kept["image"]
-    none = torch.zeros(len(image), dtype=torch.int64)
-    crops = Crops(image, image.new_empty(len(image), 0, 3).float(), kept["centre_mm"], none, 250.0)
-    return SyntheticBatch(crops, *(kept[name] for name in TRUTH))
+def _draw(file: Path, seed: int, cube_mm: float) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image, *others = tensors(found_hands(SHARD, seed, cube_mm))
+    write_bytes_atomically(file, tensor_bytes(dict(zip(PARTS, [image.half(), *others], strict=True)), {}))
+
+
+def _read(file: Path, cube_mm: float) -> SyntheticBatch:
+    kept = read_tensors(file)[1]
+    return without_points([kept[name] for name in PARTS], cube_mm)

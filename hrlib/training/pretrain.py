@@ -70,21 +70,23 @@ def pretrain(
     """
     settings, out = settings or PretrainSettings(), Path(out)
     _check_limits(hand, frames)
+    _check_pool(hand, settings, network)
     with workers(device) as (rank, world, device), alone_in(out):
         maker = ManyHands if network.shape else Synthesiser
         synthesiser = maker(hand.to(device if device.type == "cuda" else "cpu"), frames)
-        batches = Batches(synthesiser, settings, rank, world, _pool(hand, out, settings, network))
         torch.manual_seed(settings.seed)
         net, begun = PoseNet(network), None
         if start is not None:
             net, begun = _started(start, network, synthesiser)
         folder = RunFolder(out, {"pretrain": settings, "network": network, "frames": frames}, hand, begun, rank == 0)
+        stored, shown = folder.read(), progress and rank == 0
+        pool = _pool(out, settings, frames.cube_mm, rank / world, shown)  # after all that may be refused: it takes long
+        batches = Batches(synthesiser, settings, rank, world, pool)
         learner = Learner(net, hand, batches, rank, world, device)
-        stored = folder.read()
         if stored is not None:
             learner.restore(stored[0])
         try:
-            return _train(learner, batches, folder, stored[1] if stored else Progress(), progress and rank == 0)
+            return _train(learner, batches, folder, stored[1] if stored else Progress(), shown)
         finally:  # before the group ends: a reducer that outlives it waits for threads that wait for Python's lock
             learner.shared = None
 
@@ -183,15 +185,11 @@ def _train(learner: Learner, batches: Batches, folder: RunFolder, done: Progress
     return save()
 
 
-def _pool(hand: HandRig, out: Path, settings: PretrainSettings, network: NetworkSettings) -> SyntheticBatch | None:
+def _pool(out: Path, settings: PretrainSettings, cube_mm: float, begin: float, progress: bool) -> SyntheticBatch | None:
     """Hands in whole scenes, if any are wanted."""
     if not settings.found:
         return None
-    if not (network.shape and hand.has_fingerprint(load_hand().fingerprint)):
-        raise ValueError(
-            "found: hands in scenes are the population's with the template's rig; leave it out for other hands"
-        )
-    return found_pool(out / "found", settings.found_frames, settings.seed)
+    return found_pool(out / "found", settings.found_frames, settings.seed, cube_mm, begin, progress)
 
 
 def learning_rate(step: int, settings: PretrainSettings) -> float:
@@ -204,6 +202,13 @@ def learning_rate(step: int, settings: PretrainSettings) -> float:
 def frames_ahead(device: torch.device) -> bool:
     """Whether frames are made while the device learns; a CPU that learns has no core left for that."""
     return device.type != "cpu"
+
+
+def _check_pool(hand: HandRig, settings: PretrainSettings, network: NetworkSettings) -> None:
+    if settings.found and not (network.shape and hand.has_fingerprint(load_hand().fingerprint)):
+        raise ValueError(
+            "found: hands in scenes are the population's with the template's rig; leave it out for other hands"
+        )
 
 
 def _check_limits(hand: HandRig, frames: SyntheticSettings) -> None:

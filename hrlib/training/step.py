@@ -1,12 +1,13 @@
 """A step of supervised learning on frames whose pose is known (Sec. 4.1): the loss, the step, and its record on a GPU."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..frames.crops import Crops
 from ..hand.joints import POINT_NAMES
 from ..hand.kinematics import forward_kinematics, joint_positions, points_of_hands
 from ..hand.rig import HandRig
@@ -133,6 +134,14 @@ class Replayed:
 def tensors(batch: SyntheticBatch) -> list[Tensor]:
     """What is learnt from."""
     return [batch.crops.image, batch.crops.centre_mm, *(part for part in batch.parts()[1:] if part is not None)]
+
+
+def without_points(parts: Sequence[Tensor], cube_mm: float) -> SyntheticBatch:
+    """The frames of these `tensors`; the crops have no points, from which nothing is learnt."""
+    image, centre_mm, *truth = parts
+    none = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+    crops = Crops(image, image.new_empty(len(image), 0, 3).float(), centre_mm, none, cube_mm)
+    return SyntheticBatch(crops, *truth)
 
 
 def has_bfloat16(device: torch.device) -> bool:
