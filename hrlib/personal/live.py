@@ -135,10 +135,7 @@ def words(seen: HandSeen, rate: float, recorder: Recorder) -> Words:
 
 def picture(depth_mm: Float[np.ndarray, "H W"], camera: Camera, seen: HandSeen) -> UInt8[np.ndarray, "480 W2 3"]:
     """A frame with its joints, and the posed hand beside it: RGB."""
-    height, width = depth_mm.shape
-    scale = HIGH / height
-    left = Image.fromarray(_grey(depth_mm, seen)).resize((round(width * scale), HIGH), Image.Resampling.NEAREST)
-    left = left.convert("RGB")
+    left, scale = enlarged(_grey(depth_mm, seen)).convert("RGB"), HIGH / len(depth_mm)
     page = Image.new("RGB", (left.width + HIGH, HIGH), PANEL)
     if seen.found:
         _draw_bones(left, (camera.project(seen.joints_mm) + 0.5) * scale, seen.joints_mm[:, 2])
@@ -165,11 +162,21 @@ def _draw_bones(image: Image.Image, xy: Float[np.ndarray, "21 2"], depth_mm: Flo
 
 
 def _grey(depth_mm: np.ndarray, seen: HandSeen) -> np.ndarray:
-    """Depth as grey values: near is bright, and the contrast is spent about the hand."""
     measured = depth_mm > 0
     middle = seen.wrist_mm[2] if seen.found else (np.median(depth_mm[measured]) if measured.any() else 0.0)
-    shade = 60 + 160 * ((middle + AROUND_MM - depth_mm) / (2 * AROUND_MM)).clip(0, 1)
-    return np.where(measured, shade, 20).astype(np.uint8)
+    return grey_about(depth_mm, middle).astype(np.uint8)
+
+
+def grey_about(depth_mm: Float[np.ndarray, "H W"], middle_mm: float | np.floating) -> Float[np.ndarray, "H W"]:
+    """Depth as grey values up to 255: near is bright, and the contrast is spent about one depth."""
+    shade = 60 + 160 * ((middle_mm + AROUND_MM - depth_mm) / (2 * AROUND_MM)).clip(0, 1)
+    return np.where(depth_mm > 0, shade, 20)
+
+
+def enlarged(pixels: UInt8[np.ndarray, "H W *channels"]) -> Image.Image:
+    """A picture as high as the page shows it."""
+    height, width = pixels.shape[:2]
+    return Image.fromarray(pixels).resize((round(width * HIGH / height), HIGH), Image.Resampling.NEAREST)
 
 
 def _posed(seen: HandSeen) -> np.ndarray:

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
 
 from ..frames.camera import Camera
 from ..frames.find import LEAST_HAND
 from ..frames.finder import find_hand
-from .live import AROUND_MM, HIGH
+from .live import enlarged, grey_about
 from .live_page import Page, Words
 
 HAND = np.array([1.0, 0.75, 0.35])  # the hand's pixels are tinted so
@@ -54,7 +53,6 @@ def picture(depth_mm: Float[np.ndarray, "H W"], hand: Bool[np.ndarray, "H W"]) -
     """Depth as grey values about the hand, which is tinted: RGB."""
     measured = depth_mm > 0
     middle = np.median(depth_mm[hand if hand.any() else measured]) if measured.any() else 0.0
-    shade = np.where(measured, 60 + 160 * ((middle + AROUND_MM - depth_mm) / (2 * AROUND_MM)).clip(0, 1), 20)
+    shade = grey_about(depth_mm, middle)
     tinted = np.where(hand[..., None], shade[..., None] * HAND, shade[..., None]).astype(np.uint8)
-    width = round(depth_mm.shape[1] * HIGH / depth_mm.shape[0])
-    return np.asarray(Image.fromarray(tinted).resize((width, HIGH), Image.Resampling.NEAREST))
+    return np.asarray(enlarged(tinted))
