@@ -91,6 +91,8 @@ def _layer() -> str | None:
 
 
 def _after_fork() -> None:
+    if "torch" in sys.modules:  # its threads are not in a forked process: what waits for them waits for ever
+        sys.modules["torch"].set_num_threads(1)
     Threaded.lock = Lock()
     Threaded.forked = Threaded.forked or _layer() == "omp"
 

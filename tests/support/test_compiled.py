@@ -39,7 +39,7 @@ def test_without_a_writable_home_the_code_is_kept_in_a_temporary_folder(monkeypa
 
 
 PROGRAM = """
-import os, threading, torch
+import os, signal, threading, torch
 from hrlib import splat_depth
 
 points = torch.rand(4, 200, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([60.0, 60.0, 1.0])
@@ -51,9 +51,12 @@ def again():
 callers = [threading.Thread(target=again) for _ in range(4)]
 [caller.start() for caller in callers], [caller.join() for caller in callers]
 assert all(same) and len(same) == 80
+many = torch.ones(3_000_000)
+total = (many + 1).sum()  # by torch's own threads
 child = os.fork()
 if child == 0:
-    os._exit(0 if torch.equal(splat_depth(points, 5.0, (60, 60)), wanted) else 1)
+    signal.alarm(60)  # one that waits for threads of its parent ends
+    os._exit(0 if torch.equal(splat_depth(points, 5.0, (60, 60)), wanted) and (many + 1).sum() == total else 1)
 assert os.waitpid(child, 0)[1] == 0
 print("right")
 """
@@ -62,7 +65,7 @@ print("right")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_kernels_run_in_threads_and_after_a_fork(layer):
-    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
     if "No threading layer could be loaded" in run.stderr:
         pytest.skip(f"no {layer} here")
