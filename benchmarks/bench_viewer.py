@@ -1,13 +1,14 @@
 """What a move of a slider costs in notebook 00: the kernel's time to the new depth image, and the bytes sent to the page.
 
-And on the page without a kernel (docs/hand_page), where there is a Chromium: the time from a slider's event to the picture.
-Writes benchmarks/results/viewer.json. A minute on a core that has nothing else to do.
+And in Chromium: the time from a key pressed on a slider to the new pictures in JupyterLab, and from a slider's event to the
+picture on the page without a kernel (docs/hand_page). Writes benchmarks/results/viewer.json. Two minutes on two cores that
+have nothing else to do: browser and kernel are busy by turns.
 """
 
 import argparse
 import json
 import os
-import shutil
+import re
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,12 @@ from hrlib.companion.hand_explorer import Explorer
 from hrlib.hand.named_poses import ANGLES
 from hrlib.hand.rig import load_hand
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, ROOT
+
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "docs")]
+
+# Chromium and JupyterLab as the tests start them, and the page without a kernel
+from browser import CHROMIUM, browser_page, jupyter_lab, run_all_cells  # noqa: E402
+from hand_page.write import write_page  # noqa: E402
 
 SWEPT = ("index_base_flexion", "middle_middle_flexion", "thumb_base_deviation", "pinky_far_flexion")
 
@@ -40,10 +47,9 @@ def measure(explorer: Explorer, repeats: int) -> dict:
             for part, (widget, trait) in parts.items():
                 value = getattr(widget, trait)
                 sent[part].append(len(json.dumps(value) if isinstance(value, str) else bytes(value)))
-    deciles = statistics.quantiles(took, n=10)
     return {
         "moves": repeats,
-        "redraw_ms": {"median": statistics.median(took), "p90": deciles[-1]},
+        "redraw_ms": summary(took),
         "bytes_by_part": {part: statistics.median(sizes) for part, sizes in sent.items()},
         "bytes_of_a_move": statistics.median(sum(sizes) for sizes in zip(*sent.values(), strict=True)),
     }
@@ -68,25 +74,78 @@ PAGE_MOVES = """async (moves) => {
 }"""
 
 
-def measure_page(moves: int = 50) -> dict | None:
-    """Milliseconds from a slider's event to the picture on the page without a kernel; None without a browser."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not chromium:
-        return None
-    from playwright.sync_api import sync_playwright
+# A picture is new when the browser has handed on the frame in which mesh and depth image are both those of the key. A key that
+# leaves the depth image's 32 greys as they are (a degree near the hand's plane) sends none: `depth` is then null.
+KEY_PRESSES = """() => {
+  const canvas = document.querySelector(".hrlib-viewer canvas");
+  const splat = document.querySelector("img.hrlib-splat, .hrlib-splat img");
+  const handed_on = (done) => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = () => done(performance.now());
+    channel.port2.postMessage(0);
+  };
+  window.presses = [];
+  addEventListener("keydown", (event) => {
+    const press = { mesh: null, depth: null };
+    window.presses.push(press);
+    const drawn = new MutationObserver(() => {
+      drawn.disconnect();
+      handed_on((now) => { press.mesh = now - event.timeStamp; });
+    });
+    drawn.observe(canvas, { attributeFilter: ["data-drawn"] });
+    const loaded = () => requestAnimationFrame(() => handed_on((now) => { press.depth = now - event.timeStamp; }));
+    splat.addEventListener("load", loaded, { once: true });
+    setTimeout(() => splat.removeEventListener("load", loaded), 800);
+  }, true);
+}"""
 
-    sys.path.insert(0, str(ROOT / "docs"))
-    from hand_page.write import write_page
 
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+def measure_lab(presses: int, apart_ms: int = 900) -> dict:
+    """Milliseconds from a key pressed on a slider to the new mesh, and to mesh and depth image, in JupyterLab.
+
+    Args:
+        presses: that count, up and down over the middle of the index finger's bend.
+        apart_ms: from one key to the next, so that each finds everything at rest.
+    """
+    warm_up = 5
+    with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as profile:
+        with jupyter_lab(Path(own), "00_hand.ipynb") as lab:
+            with browser_page(Path(profile), lab, viewport={"width": 1280, "height": 720}) as page:
+                run_all_cells(page, lab, "00_hand.ipynb")
+                page.locator(".hrlib-viewer canvas").scroll_into_view_if_needed()
+                page.get_by_text(re.compile(r"ipykernel\) \| Idle")).wait_for()  # the cells below have run, too
+                page.locator(".lm-TabBar-tab", has_text=re.compile("^Index$")).click()
+                page.locator(".lm-TabPanel .noUi-handle:visible, .widget-tab .noUi-handle:visible").first.focus()
+                page.evaluate(KEY_PRESSES)
+                for press in tqdm(range(warm_up + presses), desc="key presses"):
+                    page.keyboard.press("ArrowRight" if press % 40 < 20 else "ArrowLeft")
+                    page.wait_for_timeout(apart_ms)
+                took = page.evaluate("window.presses")[warm_up:]
+    assert len(took) == presses and all(press["mesh"] for press in took), "a key that drew no mesh"
+    both = [max(press["mesh"], press["depth"]) for press in took if press["depth"]]
+    return {
+        "presses": presses,
+        "with_a_new_depth_image": len(both),
+        "mesh_ms": summary([press["mesh"] for press in took]),
+        "mesh_and_depth_ms": summary(both),
+    }
+
+
+def measure_page(moves: int = 50) -> dict:
+    """Milliseconds from a slider's event to the picture on the page without a kernel."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as profile:
         write_page(Path(folder))
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
-        page.goto((Path(folder) / "index.html").as_uri())
-        page.wait_for_selector("#slopes li")
-        took = page.evaluate(PAGE_MOVES, 10 + moves)[10:]  # until the code is compiled
-        browser.close()
-    return {"moves": moves, "median": statistics.median(took), "p90": statistics.quantiles(took, n=10)[-1]}
+        address = (Path(folder) / "index.html").as_uri()
+        with browser_page(Path(profile), address.rpartition("/")[0], viewport={"width": 1280, "height": 720}) as page:
+            page.goto(address)
+            page.wait_for_selector("#slopes li")
+            took = page.evaluate(PAGE_MOVES, 10 + moves)[10:]  # until the code is compiled
+    return {"moves": moves, **summary(took)}
+
+
+def summary(took_ms: list[float]) -> dict:
+    """Their median and ninth decile."""
+    return {"median": statistics.median(took_ms), "p90": statistics.quantiles(took_ms, n=10)[-1]}
 
 
 def main():
@@ -98,7 +157,8 @@ def main():
     explorer = Explorer(load_hand())
     explorer.target.value = "fist"  # so that there is a difference to draw
     metrics = measure(explorer, arguments.repeats)
-    metrics["page_ms"] = measure_page()
+    if CHROMIUM:
+        metrics |= {"lab": measure_lab(arguments.repeats // 4), "page_ms": measure_page()}
     metrics["load_average"] = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     values = {"viewer.time": metrics["redraw_ms"]["median"], "viewer.bytes.all": metrics["bytes_of_a_move"]}
     made = results.provenance({"repeats": arguments.repeats, "swept": SWEPT}, None, {"hand": HAND_ASSET})

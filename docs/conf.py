@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
 from latex2mathml.converter import convert
 
@@ -25,9 +26,11 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 2
 nb_execution_mode = "off"  # `make figures` ran them; the site shows those runs
 nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "the code", "the code"
 nb_ipywidgets_js = {}  # by default scripts from two CDNs; a page without a kernel shows the widgets' pictures instead
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 html_theme = "furo"
+pygments_dark_style = "github-dark"  # the theme's own underlines each imported name
 html_title = "hrlib"
 html_favicon = "static/hand.svg"
 html_static_path = ["static"]
@@ -42,13 +45,19 @@ suppress_warnings = ["mystnb.unknown_mime_type"]  # live widgets are drawn in Ju
 
 
 def copy_notebooks(app):
-    """The executed copies beside the pages; where there is none, the notebook without outputs."""
+    """The executed copies beside the pages, their code folded; where there is none, the notebook without outputs."""
     folder = Path(app.srcdir) / "notebooks"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for notebook in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         executed = paths.EXECUTED / notebook.name
-        shutil.copy(executed if executed.exists() else notebook, folder)
+        copied = nbformat.read(executed if executed.exists() else notebook, as_version=4)
+        for cell in copied.cells:
+            if cell.cell_type == "code" and (
+                cell.outputs or "import " in cell.source
+            ):  # else the code is all there is to read
+                cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        nbformat.write(copied, folder / notebook.name)
 
 
 def write_report(app):
@@ -117,7 +126,7 @@ def mathml(display):
 
     def visit(translator, node):
         text = convert(node.astext(), display="block" if display else "inline")
-        translator.body.append(f"<p>{text}</p>" if display else text)
+        translator.body.append(f'<div class="math-wrapper">{text}</div>' if display else text)
         raise nodes.SkipNode
 
     return visit, None

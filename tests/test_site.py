@@ -174,6 +174,8 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     assert {path.name for path in (tmp_path / "site" / "hand_page").iterdir()} == {*SOURCES, "hand_data.js"}
     shown = [path.read_bytes() for path in (tmp_path / "site" / "_images").glob("*.png")]
     assert picture in shown, "an executed notebook's widget is there as its picture"
+    notebook = (tmp_path / "site" / "notebooks" / "00_hand.html").read_text(encoding="utf-8")
+    assert notebook.index("<details") < notebook.index("the code</span>") < notebook.index("<img"), "code is folded"
     of_pages = [page for page in pages if "_modules" not in page.parts]  # the sources, whose places Sphinx itself links
     assert {page.name: lost for page in of_pages if (lost := missing(page))} == {}
     assert wide_pages(tmp_path / "profile", tmp_path / "site", of_pages) == {}
@@ -209,16 +211,24 @@ def missing(page) -> list[str]:
     return lost
 
 
+# How far to the right a page goes, and its room. The theme hides what is too wide, or scrolls all of its text: neither is
+# room; what scrolls by itself within the text is no part of the width.
+WIDTHS = """() => {
+  const room = document.documentElement.clientWidth, within = document.querySelector("article") ?? document.body;
+  const scrolls = (part) => part !== within && (getComputedStyle(part).overflowX !== "visible" || scrolls(part.parentElement));
+  const ends = [...within.querySelectorAll("*")].filter((part) => part.clientWidth && !scrolls(part))
+    .map((part) => part.getBoundingClientRect().left + Math.max(part.scrollWidth, part.offsetWidth ?? 0));
+  return [Math.max(document.documentElement.scrollWidth, ...ends.map(Math.floor)), room];
+}"""
+
+
 def wide_pages(profile, site, pages) -> dict[str, int]:
     """Pages that a phone's reader would have to push to and fro, with their width; none may complain on its console."""
     wide = {}
     with browser_page(profile, site.as_uri(), viewport={"width": 390, "height": 844}) as browser:
         for page in pages:
             browser.goto(page.as_uri(), wait_until="load", timeout=120_000)
-            across, room = browser.evaluate("""() => {
-                const { scrollWidth, clientWidth } = document.documentElement;
-                return [scrollWidth, clientWidth];
-            }""")
+            across, room = browser.evaluate(WIDTHS)
             if across > room:
                 wide[page.relative_to(site).as_posix()] = across
     return wide
@@ -227,16 +237,17 @@ def wide_pages(profile, site, pages) -> dict[str, int]:
 def test_a_lost_link_and_a_wide_page_are_told(tmp_path):
     """The checks of the site find what they are for."""
     text = '<a href="#there"></a><a href="#lost"></a><a href="a.html#there"></a><img src="no.png"><p id="there">'
-    for name, style in (("a", ""), ("b", 'style="width: 500px"')):
+    scrolls = 'class="content" style="overflow-x: auto"><article><p style="width: 500px"'
+    for name, style in (("a", ""), ("b", 'style="width: 500px"'), ("c", scrolls)):
         (tmp_path / f"{name}.html").write_text(
             f"<!doctype html><link rel=icon href=data:,>{text}<div {style}>text</div>"
         )
     assert missing(tmp_path / "a.html") == ["#lost", "no.png"]
-    for name in "ab":
+    for name in "abc":
         page = tmp_path / f"{name}.html"
         page.write_text(page.read_text().replace('<img src="no.png">', ""))
-    pages = [tmp_path / "a.html", tmp_path / "b.html"]
-    assert list(wide_pages(tmp_path / "profile", tmp_path, pages)) == ["b.html"]
+    pages = [tmp_path / f"{name}.html" for name in "abc"]
+    assert list(wide_pages(tmp_path / "profile", tmp_path, pages)) == ["b.html", "c.html"]
 
 
 def executed(path) -> bytes:

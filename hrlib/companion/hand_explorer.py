@@ -31,7 +31,7 @@ from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
 from ..method import Step, evaluate_step, to_crop
 from ..network.posenet import Prediction
-from .hand_view import HandView
+from .hand_view import HandView, with_picture
 
 # of `HandShape`, in its order
 SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness", "wrist")
@@ -138,13 +138,13 @@ depth = look(load_hand(), rotations).depth  # [120, 120]
 
 class Explorer(widgets.HBox):
     """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
-    target's, with the three losses. Two poses, A and B, can be kept and played into each other. `redraw_ms`: how long the last
-    move took.
+    target's, with the three losses. Dragging the hand turns it in all pictures. Two poses, A and B, can be kept and played into
+    each other. `redraw_ms`: how long the last move took.
 
     What goes wrong while it redraws is shown under the sliders, and raised.
     """
 
-    def __init__(self, hand: HandRig, size: int = 270):
+    def __init__(self, hand: HandRig, size: int = 330):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
         self._targets = {"nothing": None}
@@ -184,18 +184,24 @@ class Explorer(widgets.HBox):
 
     def _make_pictures(self):
         frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
-        frame |= dict.fromkeys(("width", "height"), f"{self._size // 2 - 4}px")
+        frame |= dict.fromkeys(("width", "height"), f"{self._size // 3 - 6}px")
         first = look(self._hand, pose({}), self._size).step.T_cam_joint
-        self.hand_view = HandView(self._hand, self._size, lambda: png(self._look.mesh), first, shown=SHOWN_FIRST)
-        self.depth, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(2))
-        for image in (self.depth, self.difference):
+        self.hand_view = HandView(self._hand, self._size, None, first, shown=SHOWN_FIRST, turned_by_kernel=True)
+        self.hand_view.on_msg(self._turn)
+        self.depth, self.wanted, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(3))
+        for image in (self.depth, self.wanted, self.difference):
             image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
         self.numbers, self.error = widgets.HTML(), widgets.HTML()
+        self.numbers.add_class("hrlib-numbers")
 
     def _make_buttons(self):
         does = {name: lambda _, name=name: self.set(self._poses[name]) for name in self._poses}
         does |= {"keep as A": lambda _: self._keep("A"), "keep as B": lambda _: self._keep("B")}
-        does |= {"copy as Python": lambda _: self._copy(), "reset": lambda _: self.reset()}
+        does |= {
+            "copy as Python": lambda _: self._copy(),
+            "save picture": lambda _: self.hand_view.send({"do": "save"}),
+        }
+        does |= {"reset": lambda _: self.reset()}
         self.buttons = {name: widgets.Button(description=name, layout=AS_WIDE_AS_ITS_WORDS) for name in does}
         for name, button in self.buttons.items():
             button.on_click(does[name])
@@ -205,9 +211,9 @@ class Explorer(widgets.HBox):
         self._ends = dict(FIRST_ENDS)
 
     def _pictures(self) -> widgets.Widget:
-        images = {"splat, Eq. 3 to 5": self.depth, "off the target": self.difference}
-        pair = widgets.HBox([widgets.VBox([widgets.HTML(f"<b>{t}</b>"), image]) for t, image in images.items()])
-        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, pair]
+        images = {"splat, Eq. 3-5": self.depth, "target": self.wanted, "difference": self.difference}
+        images = widgets.HBox([widgets.VBox([widgets.HTML(f"<b>{t}</b>"), image]) for t, image in images.items()])
+        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, images]
         return widgets.VBox(parts, layout={"width": f"{self._size + 12}px"})
 
     def _controls(self) -> widgets.Widget:
@@ -217,9 +223,10 @@ class Explorer(widgets.HBox):
         self.tabs = widgets.Tab([widgets.VBox(panel) for panel in panels], titles=titles)
         poses = row(*(self.buttons[name] for name in self._poses))
         ends = widgets.HBox([self.buttons["keep as A"], self.blend, self.buttons["keep as B"], self.play])
-        options = row(self.target, self.beyond, self.buttons["copy as Python"], self.buttons["reset"])
+        last = (self.buttons[name] for name in ("copy as Python", "save picture", "reset"))
+        options = row(self.target, self.beyond, *last)
         parts = [poses, ends, self.tabs, options, self.numbers, self.error, self.code]
-        return widgets.VBox(parts, layout={"flex": "1 1 520px", "min_width": "420px"})
+        return widgets.VBox(parts, layout={"flex": "1 1 480px", "min_width": "420px"})
 
     # -- what they do
 
@@ -283,6 +290,17 @@ class Explorer(widgets.HBox):
                 more = BEYOND_DEG * change["new"]
                 slider.min, slider.max = ANGLES[name].low - more, ANGLES[name].high + more
 
+    def _turn(self, _, message: Mapping, buffers):
+        """The hand was dragged: the sliders of the view follow, and with them all pictures."""
+        yaw, pitch = self.view["yaw"], self.view["pitch"]
+        with self._at_once():
+            if message["do"] == "front":
+                for slider in self.view.values():
+                    slider.value = 0
+            elif message["do"] == "turn":  # what is near the camera goes the way of the pointer
+                yaw.value = (yaw.value - round(message["right_deg"]) + 180) % 360 - 180
+                pitch.value = min(max(pitch.value + round(message["down_deg"]), pitch.min), pitch.max)
+
     def _copy(self):
         """Show the pose's code, and put it on the clipboard where the browser lets us."""
         self.code.value = pose_code(self.angles_deg(), {name: slider.value for name, slider in self.view.items()})
@@ -296,9 +314,12 @@ class Explorer(widgets.HBox):
         view_deg, nothing = {name: slider.value for name, slider in self.view.items()}, self.target.value == "nothing"
         with reported(self.error, self.numbers):
             rotations = pose(self.angles_deg(), view_deg, not self.beyond.value)
-            seen = self._look = look(self._hand, rotations, self._size, self._target_image())
+            target = self._target_image()
+            seen = self._look = look(self._hand, rotations, self._size, target)
             self.hand_view.pose(seen.step.T_cam_joint)
-            self.depth.value, self.difference.value = png(seen.depth), png(seen.difference * (not nothing))
+            self.depth.value = png(seen.depth)  # each picture leaves as soon as it is there
+            self.difference.value = png(seen.difference * (not nothing))
+            self.wanted.value = png(0 * seen.depth if nothing else target.numpy())
         self.redraw_ms = 1000 * (time.perf_counter() - started)
         self._mark()
         terms = {"depth (Eq. 6)": "-" if nothing else f"{seen.terms['depth']:.4f}"}
@@ -322,6 +343,13 @@ class Explorer(widgets.HBox):
         if name not in self._targets:
             self._targets[name] = look(self._template, pose((PRESETS | LETTERS)[name])).step.rendered[0]
         return self._targets[name]
+
+    def _repr_mimebundle_(self, **kwargs):
+        """With the hand and its depth image as a picture, for pages without a kernel."""
+        bundle = super()._repr_mimebundle_(**kwargs)
+        depth = (self._look.depth / BRIGHTEST * 255).clip(0, 255).astype(np.uint8)
+        depth = Image.fromarray(depth).convert("RGB").resize((self._size, self._size), Image.Resampling.NEAREST)
+        return with_picture(bundle, png(np.hstack([self._look.mesh, np.asarray(depth)])))
 
     def _reshape(self, change=None):
         factors = torch.tensor([slider.value / 100 for slider in self.shape.values()]).log()

@@ -41,6 +41,8 @@ class HandView(anywidget.AnyWidget):
     cloud, cloud_weights = (traitlets.Bytes().tag(sync=True) for _ in range(2))
     points, point_weights, bones_of_points = (traitlets.Bytes().tag(sync=True) for _ in range(3))
     shown = traitlets.List(traitlets.Enum(SHOWN), ["mesh"]).tag(sync=True)
+    # dragging and arrow keys then turn no camera, but send messages: do "turn" with right_deg and down_deg, do "front"
+    turned_by_kernel = traitlets.Bool(False).tag(sync=True)
     size = traitlets.Int(360).tag(sync=True)  # of the canvas, px
     label = traitlets.Unicode("the posed hand in three dimensions").tag(sync=True)
 

@@ -1,5 +1,6 @@
 """The hand explorer: angles to pictures and numbers, and the widget that calls it."""
 
+import base64
 import io
 
 import ipywidgets as widgets
@@ -29,6 +30,10 @@ def explorer() -> Explorer:
 
 def shown(explorer: Explorer) -> tuple[bytes, bytes]:
     return explorer.hand_view.bones, explorer.depth.value
+
+
+def picture(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 # ---- the function
@@ -264,6 +269,51 @@ def test_a_target_is_compared_with_and_reached_by_its_own_pose(explorer):
     assert "depth (Eq. 6): <b>0.0" in explorer.numbers.value and "<b>0.0000</b>" not in explorer.numbers.value
     explorer.buttons["fist"].click()
     assert "depth (Eq. 6): <b>0.0000</b>" in explorer.numbers.value and explorer.difference.value != apart
+
+
+def test_the_target_is_shown_beside_the_splat(explorer):
+    assert not picture(explorer.wanted.value).any()
+    explorer.target.value = "fist"
+    assert explorer.wanted.value == png(look(template(), pose(PRESETS["fist"])).depth)
+    explorer.buttons["fist"].click()
+    assert explorer.wanted.value == explorer.depth.value
+    explorer.target.value = "nothing"
+    assert not picture(explorer.wanted.value).any()
+
+
+def test_dragging_turns_hand_and_splat_together(explorer):
+    def drag(**message):
+        explorer.hand_view._handle_custom_msg(message, [])
+
+    before = shown(explorer)
+    drag(do="turn", right_deg=30, down_deg=0)
+    assert explorer.view["yaw"].value == -30 and shown(explorer)[0] != before[0] and shown(explorer)[1] != before[1]
+    drag(do="turn", right_deg=160, down_deg=95)
+    assert (explorer.view["yaw"].value, explorer.view["pitch"].value) == (170, 90), "round, and not over the top"
+    drag(do="front")
+    assert shown(explorer) == before
+
+
+def test_what_is_near_goes_with_the_pointer():
+    """The thumb's tip is nearer to the camera than the middle of the picture."""
+    tip = POINT_NAMES.index("thumb_tip")
+    at = [look(template(), pose({}, view)).step.joints_mm[0, tip] for view in ({}, {"yaw": -5}, {"pitch": 5})]
+    assert at[0][2] < 0 and at[1][0] > at[0][0] and at[2][1] > at[0][1], "camera: x right, y down, z forward"
+
+
+def test_a_page_without_a_kernel_has_mesh_and_splat_as_a_picture(explorer):
+    bundle = explorer._repr_mimebundle_()
+    data = bundle[0] if isinstance(bundle, tuple) else bundle
+    seen = picture(base64.b64decode(data["image/png"]))
+    assert seen.shape == (SIZE, 2 * SIZE, 3) and "application/vnd.jupyter.widget-view+json" in data
+    assert (seen[:, :SIZE] == look(template(), pose({}), SIZE).mesh).all() and seen[:, SIZE:].any()
+
+
+def test_the_picture_is_saved_by_the_browser(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer.hand_view, "send", sent.append)
+    explorer.buttons["save picture"].click()
+    assert sent == [{"do": "save"}]
 
 
 def test_shape_sliders_change_the_hand_and_leave_the_pose(explorer):

@@ -154,9 +154,33 @@ function render({ model, el }) {
     controls.update();
     draw();
   };
+
+  // Where the kernel turns the hand itself, so that all pictures of it turn together: whole degrees to the right and down, and
+  // the next ones only after the hand has moved or, at the end of its range, has had its time to.
+  const byKernel = model.get("turned_by_kernel");
+  let right = 0, down = 0, waiting = null;
+  const send = () => {
+    const whole = [Math.trunc(right), Math.trunc(down)];
+    if (waiting !== null || !(whole[0] || whole[1])) return;
+    right -= whole[0]; down -= whole[1];
+    model.send({ do: "turn", right_deg: whole[0], down_deg: whole[1] });
+    waiting = setTimeout(answered, 150);
+  };
+  const answered = () => { clearTimeout(waiting); waiting = null; send(); };
+  const ask = (moreRight, moreDown) => { right += moreRight; down += moreDown; send(); };
+  if (byKernel) {
+    controls.enableRotate = false;
+    model.on("change:bones", answered);
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons & 1) ask((180 / size) * event.movementX, (180 / size) * event.movementY);
+    });
+  }
+
+  const arrow = (sideways, upwards) => byKernel ? ask(-60 * sideways, -60 * upwards) : turn(sideways, upwards);
+  const front = () => { home(); draw(); if (byKernel) model.send({ do: "front" }); };
   const keys = {
-    ArrowLeft: () => turn(0.1, 0), ArrowRight: () => turn(-0.1, 0), ArrowUp: () => turn(0, 0.1),
-    ArrowDown: () => turn(0, -0.1), "+": () => nearer(0.9), "-": () => nearer(1.1), 0: () => { home(); draw(); },
+    ArrowLeft: () => arrow(0.1, 0), ArrowRight: () => arrow(-0.1, 0), ArrowUp: () => arrow(0, 0.1),
+    ArrowDown: () => arrow(0, -0.1), "+": () => nearer(0.9), "-": () => nearer(1.1), 0: front,
   };
   canvas.addEventListener("keydown", (event) => {
     const act = keys[event.key];
@@ -194,7 +218,14 @@ function render({ model, el }) {
   model.on("change:bones", pose);
   model.on("change:vertices", reshape);
   model.on("change:shown", show);
+  const save = () => {
+    const link = document.createElement("a");
+    link.href = canvas.toDataURL("image/png");
+    link.download = "hand.png";
+    link.click();
+  };
   const messages = {
+    save,
     home: () => { home(); draw(); },
     copy: ({ text }) => navigator.clipboard?.writeText(text).catch(() => {}), // the text also stands in the page
   };
