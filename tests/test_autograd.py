@@ -15,6 +15,7 @@ from hrlib.frames.camera import Camera
 from hrlib.frames.crop import crop_batch, crop_hand
 from hrlib.frames.finder import find_hand
 from hrlib.hand.kinematics import forward_kinematics, joint_positions, points_of_hands
+from hrlib.hand.posed import pose_hand
 from hrlib.hand.rig import load_hand
 from hrlib.hand.shape import HandShape, shaped
 from hrlib.hand.skinning import skin, skinning_transforms
@@ -479,6 +480,30 @@ def test_default_dtype_changes_nothing():
         assert done.returncode == 0, done.stderr
         found.add(done.stdout)
     assert len(found) == 1 and found.pop().startswith("{torch.float32} ")
+
+
+def test_another_default_device_changes_nothing():
+    """As torch.set_default_device("cuda"); "meta" is one that every computer has."""
+    q, dots = quaternions(), points().float()
+    torch.set_default_device("meta")
+    try:
+        hand = load_hand()
+        seen = (
+            pose_hand(hand, q, (0, 0, 500)),
+            pose_hand(hand, q.tolist(), (0, 0, 500)),
+            image(dots),
+            skin(
+                hand.cloud_mm,
+                hand.cloud_weights,
+                skinning_transforms(hand, torch.eye(4, device="cpu").expand(2, 16, 4, 4)),
+            ),
+        )
+        (gradient,) = torch.autograd.grad(joints(q.requires_grad_()).sum(), q)
+        weights = load_network(hand)[0].theta.weight
+    finally:
+        torch.set_default_device(None)
+    np.testing.assert_allclose(seen[0].joints_mm.detach(), seen[1].joints_mm, atol=1e-3)
+    assert {x.device.type for x in (hand.vertices_mm, seen[0].cloud_mm, *seen[2:], gradient, weights)} == {"cpu"}
 
 
 def test_numbers_in_another_default_dtype_still_follow_their_inputs():

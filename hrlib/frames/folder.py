@@ -17,7 +17,7 @@ from .camera import Camera
 from .encodings import ENCODINGS, PACKED, refuse_colours, unpacked
 from .frame import Frame
 from .listing import DEPTH_ENDINGS, endings_below, frames_at, in_order
-from .quality import FARTHEST_MM, measurements, without_gaps
+from .quality import FARTHEST_MM, measurements, only_negative, without_gaps
 from .recordings import recording_at
 from .recordings.recording import Recording
 
@@ -53,8 +53,8 @@ class DepthFolder(Sequence):
         self.folder, self.encoding, self.side = Path(folder), encoding, side
         if camera is not None and not isinstance(camera, Camera) and len(camera) != 2:
             raise ValueError(f"camera must be a Camera or (fx, fy) in px, got {camera!r}")
-        if unit_mm is not None and not unit_mm > 0:
-            raise ValueError(f"unit_mm must be a number > 0 (millimetres per count), got {unit_mm!r}")
+        if unit_mm is not None and not 0 < unit_mm < np.inf:
+            raise ValueError(f"unit_mm must be a finite number > 0 (millimetres per count), got {unit_mm!r}")
         require_one_of(ENCODINGS, encoding=encoding)
         require_one_of(SIDES, side=side)
         if not self.folder.exists():
@@ -174,6 +174,8 @@ def in_mm(
         raise ValueError(
             f"{path}: 8-bit: depth was probably lost when it was exported; export it as 16-bit PNG or .npy"
         )
+    if counts.dtype.kind in "if" and only_negative(counts):
+        raise ValueError(f"{path}: all depths are negative, as along an axis towards the viewer; save -depth")
     with np.errstate(over="ignore"):
         depth_mm = np.multiply(counts, np.float32(unit_mm), dtype=np.float32, casting="unsafe")
     if counts.dtype.kind == "u" and counts.max(initial=0) < most and depth_mm.max(initial=0) < FARTHEST_MM:

@@ -1,6 +1,7 @@
 """A camera's numbers in the forms in which libraries and SDKs hand them out: tuples, matrices, dictionaries, files of these."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +15,8 @@ FORMS = "FX FY, FX FY CX CY, or the matrix [3, 3] that has them"
 # keys, in small letters without _ and -, below which a matrix stands: of ROS, OpenCV, Open3D, OAK-D, Record3D and data sets
 MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "intrinsics", "intrinsic", "mtx", "kdepth", "depthintrinsics")
 MATRICES += ("projectionmatrix",)
-# keys of the four numbers, likewise: RealSense has ppx and ppy
-NUMBERS = (("fx", "focalx"), ("fy", "focaly"), ("cx", "ppx", "u0"), ("cy", "ppy", "v0"))
+# keys of the four numbers, likewise: RealSense has ppx and ppy, and one focal length stands for two
+NUMBERS = (("fx", "focalx", "flx", "f"), ("fy", "focaly", "fly", "f"), ("cx", "ppx", "u0"), ("cy", "ppy", "v0"))
 MOST_BYTES = 2**20  # of a text file with a camera's numbers
 LEAST_PX = 1.0  # of a matrix's focal lengths
 SKEW = 0.01  # of the focal length: more than any lens has
@@ -25,12 +26,14 @@ def camera_numbers(given: object) -> tuple[float, ...]:
     """(fx, fy) or (fx, fy, cx, cy), px, from what another library says of its camera.
 
     Args:
-        given: 2 or 4 numbers; the matrix [3, 3], [3, 4] or [4, 4], its 9, 12 or 16 numbers, by rows or by columns; or a mapping
-            that has them (keys fx, fy, cx or ppx, cy or ppy; K, camera_matrix, intrinsic_matrix, ...), at any depth.
+        given: 2 or 4 numbers; the matrix [3, 3], [3, 4] or [4, 4], its 9, 12 or 16 numbers, by rows or by columns; a mapping
+            that has them (keys fx, fy, cx or ppx, cy or ppy; K, camera_matrix, intrinsic_matrix, ...), at any depth; or an
+            object that has them as attributes (pyrealsense2's intrinsics, Open3D's PinholeCameraIntrinsic, ROS's CameraInfo).
 
     Raises:
         ValueError: there are no such numbers in it, or those of several cameras.
     """
+    given = _attributes(given) or given
     found = dict.fromkeys(_found(given)) if isinstance(given, Mapping) else {_of_array(given): None}
     if len(found) != 1:
         several = " and ".join(" ".join(f"{x:g}" for x in numbers) for numbers in found)
@@ -55,9 +58,9 @@ def read_camera(path: str | Path) -> tuple[float, ...]:
 def _content(path: Path) -> object:
     if path.suffix.lower() in (".npy", ".npz"):
         return read_array(path) if path.suffix.lower() == ".npy" else read_arrays(path)
-    text = read_whole(path, MOST_BYTES).decode("utf-8", errors="replace")
+    text = read_whole(path, MOST_BYTES).decode("utf-8-sig", errors="replace")
     try:
-        return np.array(text.replace(",", " ").split(), float)
+        return np.array(re.sub("#.*", "", text).replace(",", " ").split(), float)
     except ValueError:
         pass
     if path.suffix.lower() == ".json":
@@ -82,6 +85,18 @@ def _matrix_node(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict:
 _Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _matrix_node)
 
 
+def _attributes(given: object) -> dict[str, object]:
+    """The parts of another library's object that have a camera's names; nothing of numbers, arrays and mappings."""
+    if given is None or hasattr(given, "__len__") or hasattr(given, "__array__"):
+        return {}
+    known = {*MATRICES, *(key for keys in NUMBERS for key in keys)}
+    return {name: getattr(given, name) for name in dir(given) if _key(name) in known}
+
+
+def _key(name: object) -> str:
+    return str(name).lower().replace("_", "").replace("-", "")
+
+
 def _found(given: object) -> Iterator[tuple[float, ...]]:
     """The numbers of each camera in a mapping; of a part named after depth alone if there is one."""
     if isinstance(given, list | tuple):
@@ -89,7 +104,7 @@ def _found(given: object) -> Iterator[tuple[float, ...]]:
             yield from _found(part)
     if not isinstance(given, Mapping):
         return
-    by_key = {str(key).lower().replace("_", "").replace("-", ""): value for key, value in given.items()}
+    by_key = {_key(key): value for key, value in given.items()}
     numbers = [next((by_key[key] for key in keys if key in by_key), None) for keys in NUMBERS]
     if None not in numbers[:2]:
         yield _of_array(numbers if None not in numbers else numbers[:2])

@@ -12,7 +12,8 @@ from ..support.decoding import PIXELS, count_pages
 
 DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".exr", ".npy", ".npz")
 # words in names that say what an image shows
-SHOWN = r"(?<![^\W\d_])(?:depth|masks?|seg|segmentation|segmented|labels?|hand|colou?r|rgb|image|img)(?![^\W\d_])"
+WORDS = "depth|masks?|seg|segmentation|segmented|segmask|labels?|labelids?|annotations?|semantic|sem|instance|gt|alpha|matte|bw"
+SHOWN = rf"(?<![^\W\d_])(?:{WORDS}|hand|colou?r|rgb|image|img|aligned|to)(?![^\W\d_])"
 # what systems put beside images: an archive's second half, thumbnails, things thrown away
 NOT_THE_USERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -181,5 +182,7 @@ def _alike(stem: str) -> str:
 
 def _bare(stem: str) -> str:
     """The stem without words that say what its image shows, and without a second ending: all that tells frames apart."""
-    folders = [re.sub(SHOWN, "", part).strip("_-. ") for part in _alike(stem_of(stem)).split("/")]
+    folders = [
+        re.sub(r"[_\-. ]+", "_", re.sub(SHOWN, "", part)).strip("_") for part in _alike(stem_of(stem)).split("/")
+    ]
     return "/".join(part for part in folders if part)

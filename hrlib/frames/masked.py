@@ -16,6 +16,7 @@ from .wristband import mask_at_wristband
 
 LABELS = 32  # a mask of smaller whole numbers has labels, as 0 and 1: those that are not 0 are hand
 FEW = 4  # values of such a mask where they are larger
+SAME = 4  # times as much as their brightness, colours differ that are equally bright
 BORDER = 0.5  # share of the image's border from which a mask is inverted: no hand touches so much of it
 
 
@@ -72,11 +73,11 @@ def hand_in(pixels: Shaped[np.ndarray, "H W *channels"], path: Path) -> Bool[np.
         path: of the mask. JPEG has no labels: what is dark in it is noise.
 
     Raises:
-        ValueError: the mask is inverted.
+        ValueError: the mask is inverted, or its colours are equally bright.
     """
     if pixels.ndim == 3:
         alpha = pixels[..., 3:]
-        pixels = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else pixels[..., :3].max(-1)
+        pixels = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else _brightest(pixels[..., :3], path)
     pixels = np.nan_to_num(pixels)
     values = np.unique(pixels).astype(float)
     least, most = values[0], values[-1]
@@ -84,13 +85,22 @@ def hand_in(pixels: Shaped[np.ndarray, "H W *channels"], path: Path) -> Bool[np.
     few = most < LABELS or (len(values) <= FEW and (most <= whole / 2 or 255 < most < 65535))
     labels = few and whole > 1 and path.suffix.lower() not in (".jpg", ".jpeg")
     half = (least + whole) / 2 if most > least > whole / 2 else whole / 2  # the background may be grey
-    hand = pixels > (0 if labels else half)
+    # labels without 0 have the background as the least one
+    hand = pixels > ((least if 0 < least < most else 0) if labels else half)
     border = np.concatenate([hand[0], hand[-1], hand[1:-1, 0], hand[1:-1, -1]])
     if border.mean() > BORDER and not hand.all():
         raise ValueError(
             f"{path}: marks the image's border as hand: it is inverted; save it with the hand bright, or not 0"
         )
     return hand
+
+
+def _brightest(colours, path: Path):
+    """The brightest channel of each pixel, unless it tells far less than the colours do: blue on white is bright everywhere."""
+    brightest = colours.max(-1)
+    if SAME * float(np.ptp(brightest)) < np.ptp(colours, (0, 1)).max():
+        raise ValueError(f"{path}: its colours are equally bright; save a mask with the hand white and the rest black")
+    return brightest
 
 
 def _rgb(pixels, path: Path) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,7 +1,7 @@
 """What was done to a depth image before it came here: put onto a larger image, or saved with 8 bits."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from scipy import ndimage
 
 # Depth images have neighbours: 95 % and more of the pixels of real sensors do (all frames that we have)
@@ -25,6 +25,12 @@ def measurements(depth_mm: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]
     measured = (depth_mm > 0) & np.isfinite(depth_mm)
     near = measured & (depth_mm < FARTHEST_MM)
     return np.where(near if near.any() else measured, depth_mm, np.float32(0))
+
+
+def only_negative(depth: Shaped[np.ndarray, "H W"]) -> bool:
+    """Whether nothing is measured before the camera, but more than a mark behind it: z points to the viewer, as in OpenGL."""
+    behind = depth[np.isfinite(depth) & (depth < 0)]
+    return bool(behind.size and behind.min() < behind.max() and not (depth > 0).any())
 
 
 def without_gaps(depth_mm: Float[np.ndarray, "H W"]) -> tuple[Float[np.ndarray, "H W"], float]:

@@ -48,11 +48,13 @@ FINGER_WORDS = {"thumb": "thumb", "index": "index", "middle": "middle", "ring": 
 PARTS = ("base", "middle", "far", "tip")
 # words of anatomy in the order of a finger's bones; bones without any are told by their numbers
 PART_WORDS = ("meta|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end")
+NUMBERED = 3.5  # rank of bones without such a word: before the tip, which SteamVR's names call "end" behind 0, 1 and 2
 
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
 COMPONENTS = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 Place = Accessor | AccessorSparseIndices | AccessorSparseValues  # what says where numbers lie
+MAGIC = b"glTF"  # with which a .glb begins
 ARM = 16  # in place of a joint: bones before the wrist
 EVEN = 1.02  # factor by which scales may differ and still be rounded
 TIP_REACH = 0.5  # of the bone before: skin beyond a fourth bone that reaches less far makes it a finger's tip
@@ -98,7 +100,7 @@ def bones_by_name(
         if finger != "thumb":
             palm += [name for name in ordered if _place_along_finger(name)[0] == 0]
             ordered = [name for name in ordered if name not in palm]
-        numbered = _place_along_finger(ordered[-1])[0] == len(PART_WORDS) if ordered else False
+        numbered = _place_along_finger(ordered[-1])[0] == NUMBERED if ordered else False
         if len(ordered) == 4 and numbered and tips is not None and ordered[3] not in tips:
             palm.append(ordered.pop(0))
         if len(ordered) not in (3, 4):
@@ -121,11 +123,11 @@ def _of_side(name: str, side: str) -> bool:
     return bool(marked or re.search(rf"(?:^|[._ -])[{initial}{initial.upper()}](?=[A-Z][a-z])", name))
 
 
-def _place_along_finger(name: str) -> tuple[int, int]:
-    """Rank of a bone among its finger's: by its word of anatomy, then by the last number in its name."""
+def _place_along_finger(name: str) -> tuple[float, int, str]:
+    """Rank of a bone among its finger's: by its word of anatomy, by the last number in its name, then by letters."""
     words = [place for place, word in enumerate(PART_WORDS) if re.search(word, name.lower())]
     numbers = re.findall(r"\d+", name)
-    return words[0] if words else len(PART_WORDS), int(numbers[-1]) if numbers else 0
+    return words[0] if words else NUMBERED, int(numbers[-1]) if numbers else 0, name
 
 
 def load_gltf(
@@ -181,15 +183,23 @@ def load_gltf(
 
 def _hand_of(gltf: GLTF2, path: Path, bones: Mapping[str, tuple[str, ...]]) -> tuple[SkinnedMesh, bool]:
     """The hand as its bones move it, in the file's unit, and whether the armature mirrors it."""
-    meshes, skin = _skinned_meshes(gltf, path, [bone for named in bones.values() for bone in named])
-    vertices, faces, bone_weights = _read_meshes(gltf, path, meshes, len(skin.joints))
-    inverse = _inverse_binds(gltf, path, skin)
     named = {bone for several in bones.values() for bone in several}
+    parts = _skinned_meshes(gltf, path, [bone for several in bones.values() for bone in several])
+    (skin, _), read, first = parts[0], [], 0
+    inverse = _inverse_binds(gltf, path, skin)
     scale, mirrored = _scale_of_scene(gltf, path, skin, inverse, named)
-    joint_of = _joint_of_each_bone(gltf, skin, bones)
-    weights = bone_weights @ np.eye(ARM + 1)[joint_of]
-    vertices, faces, weights = _without_arm(path, vertices, faces, weights)
     names, heads = [gltf.nodes[node].name for node in skin.joints], np.linalg.inv(inverse)[:, :3, 3]
+    wrist = bones["wrist"][0]
+    for other, meshes in parts:
+        vertices, faces, weights = _read_meshes(gltf, path, meshes, len(other.joints))
+        at = [gltf.nodes[node].name for node in other.joints].index(wrist)
+        # each skin has a frame of its own, in which its meshes were bound to the same bones
+        moved = np.linalg.inv(inverse[names.index(wrist)]) @ _inverse_binds(gltf, path, other)[at]
+        if other is not skin:
+            vertices = vertices @ moved[:3, :3].T + moved[:3, 3]
+        read.append((vertices, faces + first, weights @ np.eye(ARM + 1)[_joint_of_each_bone(gltf, other, bones)]))
+        first += len(vertices)
+    vertices, faces, weights = _without_arm(path, *map(np.concatenate, zip(*read, strict=True)))
     ends = {point: scale * heads[names.index(several[0])] for point, several in bones.items()}
     return SkinnedMesh(path.stem, scale * vertices, faces, weights, ends), mirrored
 
@@ -215,19 +225,26 @@ def _open(path: Path) -> GLTF2:
     if not path.is_file():
         raise FileNotFoundError(f"no glTF file at {path}")
     try:
-        gltf = GLTF2().load(str(path))
+        with path.open("rb") as file:  # programs give one kind the other's ending
+            binary = file.read(len(MAGIC)) == MAGIC
+        gltf = (GLTF2.load_binary if binary else GLTF2.load_json)(str(path))
         if not (gltf and gltf.asset and gltf.buffers):
             raise ValueError("it holds no asset or no data")
     except Exception as error:  # pygltflib passes on whatever its parsers stumble over
-        raise ValueError(f"{path} is not a readable glTF 2.0 file ({error!r}); export it again as .glb") from error
+        raise ValueError(
+            f"{path} is not a readable glTF 2.0 file ({type(error).__name__}: {error}); export it again as .glb"
+        ) from error
     unknown = [name for name in gltf.extensionsRequired or () if not name.startswith(HARMLESS)]
     if unknown:
         raise ValueError(f"{path} requires {', '.join(unknown)}, which is not read here; export it without")
     return gltf
 
 
-def _skinned_meshes(gltf: GLTF2, path: Path, wanted: list[str]) -> tuple[list[Mesh], Skin]:
-    """The skin whose bones have all the wanted names, and all meshes that hang on it; a file may hold several skins."""
+def _skinned_meshes(gltf: GLTF2, path: Path, wanted: list[str]) -> list[tuple[Skin, list[Mesh]]]:
+    """The skins of the bones that have all the wanted names, each with the meshes that hang on it.
+
+    A file may hold several skeletons, of which one is taken. Some programs write a skin for each mesh of a skeleton.
+    """
     skinned = [node for node in gltf.nodes if node.mesh is not None and node.skin is not None]
     if not skinned:
         raise ValueError(NO_SKIN.format(path))
@@ -237,8 +254,31 @@ def _skinned_meshes(gltf: GLTF2, path: Path, wanted: list[str]) -> tuple[list[Me
     best = min(range(len(skins)), key=lambda i: len(missing[i]))
     if missing[best]:
         raise ValueError(f"{path} lacks the bones {missing[best]} of the map; it has {sorted(map(str, bones[best]))}")
-    meshes = sorted({node.mesh for node in skinned if node.skin == skins[best]})
-    return [gltf.meshes[mesh] for mesh in meshes], gltf.skins[skins[best]]
+    skeleton = _bones_of(gltf, gltf.skins[skins[best]], wanted)
+    same = [skin for skin in skins if _bones_of(gltf, gltf.skins[skin], wanted) == skeleton]
+    skin_of = {node.mesh: node.skin for node in reversed(skinned) if node.skin in same}  # the first of a mesh's nodes
+    meshes = {skin: sorted(mesh for mesh, own in skin_of.items() if own == skin) for skin in same}
+    return [(gltf.skins[skin], [gltf.meshes[mesh] for mesh in own]) for skin, own in meshes.items() if own]
+
+
+def _bones_of(gltf: GLTF2, skin: Skin, wanted: list[str]) -> list[int | None]:
+    """The nodes of the bones that have the wanted names; None where the skin lacks one."""
+    nodes = {gltf.nodes[node].name: node for node in reversed(skin.joints)}
+    return [nodes.get(name) for name in wanted]
+
+
+def _parents(gltf: GLTF2) -> dict[int, int]:
+    """The parent of each node that has one. Raises ValueError where nodes hang in a circle."""
+    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    for node in parent:
+        above = node
+        for _ in parent:
+            above = parent.get(above)
+            if above is None:
+                break
+        else:
+            raise ValueError(f"node {node} ({gltf.nodes[node].name}) is below itself; export it again")
+    return parent
 
 
 def _read_meshes(
@@ -288,7 +328,7 @@ def _scale_of_scene(
 
     A Blender file in centimetres hangs below a node of scale 0.01. Raises ValueError for bones of uneven scale.
     """
-    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    parent = _parents(gltf)
     scales, signs = {}, []
     for joint, matrix in zip(skin.joints, inverse, strict=True):
         name, linear = gltf.nodes[joint].name, matrix[:3, :3]
@@ -376,7 +416,7 @@ def _joint_of_each_bone(gltf: GLTF2, skin: Skin, bones: Mapping[str, tuple[str, 
     joint_of = {}
     for point, joint in zip((*JOINT_NAMES, *TIP_NAMES), (*range(16), *TIP_PARENTS), strict=True):
         joint_of |= dict.fromkeys(bones.get(point, ()), joint)
-    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    parent = _parents(gltf)
 
     def ancestors(node: int | None) -> Iterator[int]:
         while node is not None:
@@ -432,7 +472,7 @@ def _tip_bones(gltf: GLTF2, skin: Skin, mesh: tuple, inverse: np.ndarray) -> set
     """
     vertices, _, weights = mesh
     heads, owner = np.linalg.inv(inverse)[:, :3, 3], weights.argmax(1)
-    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    parent = _parents(gltf)
     if not any(node in parent and parent[node] in skin.joints for node in skin.joints):
         return None
     tips = set()

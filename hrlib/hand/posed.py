@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..support.autograd import unwrapped
@@ -16,6 +17,7 @@ from .rig import HandRig
 from .skinning import skin, skinning_transforms
 
 UNIT = 1e-2  # of a quaternion's length: more is no rounding
+METRES = 5.0  # wrists so near the camera, and not in it, are in metres
 BENT_RAD = 2.1  # no joint of a finger bends so far
 
 
@@ -30,7 +32,7 @@ class PosedHand:
 
 def pose_hand(
     hand: HandRig,
-    rotations: Float[Tensor | np.ndarray, "*batch 16 4"] | Sequence,
+    rotations: Float[Tensor | np.ndarray, "*batch 16 4"] | Sequence | Rotation,
     wrist_mm: Float[Tensor | np.ndarray, "*wrist 3"] | Sequence[float],
     side: str = "right",
 ) -> PosedHand:
@@ -43,7 +45,8 @@ def pose_hand(
 
     Args:
         hand: any rig, of which `load_hand` gives the template.
-        rotations: unit quaternions xyzw, each joint's in its own neutral frame; of one hand or of a batch.
+        rotations: unit quaternions xyzw, each joint's in its own neutral frame; of one hand or of a batch; or scipy's Rotation
+            of 16.
         wrist_mm: where the wrist is in the camera frame.
         side: "left" poses the rig's mirror image. Rotations are then those of the right hand that a mirror shows.
 
@@ -53,20 +56,22 @@ def pose_hand(
     Raises:
         ValueError: wrong shapes, or quaternions that are no rotations.
 
-    Warns if most joints of the fingers are turned farther than fingers bend, as quaternions wxyz are.
+    Warns if most joints of the fingers are turned farther than fingers bend, as quaternions wxyz are, and of a wrist in metres.
     """
     require_one_of(SIDES, side=side)
     if not isinstance(hand, HandRig):
         raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
     given = not isinstance(rotations, Tensor)
-    q = torch.as_tensor(np.asarray(rotations, float), dtype=hand.vertices_mm.dtype) if given else rotations
+    if given:
+        rotations = rotations.as_quat() if isinstance(rotations, Rotation) else np.asarray(rotations, float)
+    q = torch.as_tensor(rotations, dtype=hand.vertices_mm.dtype, device=hand.vertices_mm.device) if given else rotations
     if q.shape[-2:] != (16, 4) or q.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             "rotations must be quaternions [16, 4] or [B, 16, 4] (xyzw) of float32 or float64, got "
             f"{list(q.shape)} of {q.dtype}"
         )
-    wrist = torch.as_tensor(wrist_mm).to(q)
-    if wrist.shape[-1:] != (3,) or wrist.ndim >= q.ndim:
+    wrist = (wrist_mm if isinstance(wrist_mm, Tensor) else torch.as_tensor(wrist_mm, device=q.device)).to(q)
+    if wrist.shape[-1:] != (3,) or not _broadcasts(wrist.shape[:-1], q.shape[:-2]):
         raise ValueError(f"wrist_mm must be [3] or [B, 3] beside rotations {list(q.shape)}, got {list(wrist.shape)}")
     _check_numbers(unwrapped(q), unwrapped(wrist))
     if hand.vertices_mm.dtype != q.dtype or hand.vertices_mm.device != q.device:
@@ -83,12 +88,21 @@ def pose_hand(
     return PosedHand(*(part.detach().numpy() if given else part for part in parts))
 
 
+def _broadcasts(some: torch.Size, batch: torch.Size) -> bool:
+    ends = zip(reversed(some), reversed(batch), strict=False)
+    return len(some) <= len(batch) and all(side in (1, whole) for side, whole in ends)
+
+
 def _check_numbers(q: Tensor, wrist_mm: Tensor) -> None:
     length = q.norm(dim=-1)
     if not ((length - 1).abs() < UNIT).all():  # NaN is not
         raise ValueError(f"rotations must be unit quaternions, got lengths {length.min():g} to {length.max():g}")
     if not wrist_mm.isfinite().all():
         raise ValueError("wrist_mm holds NaN or infinite numbers; has a hand been found?")
+    if 0 < (farthest := wrist_mm.abs().amax().item() if wrist_mm.numel() else 0.0) < METRES:
+        warnings.warn(
+            f"wrist_mm looks like metres: no coordinate is beyond {farthest:.3g}; give wrist_mm * 1000", stacklevel=3
+        )
     far = 2 * torch.acos(q[..., 1:, 3].abs().clamp(max=1)) > BENT_RAD
     if far.numel() and far.double().mean() > 0.5:
         warnings.warn(

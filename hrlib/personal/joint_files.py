@@ -13,7 +13,10 @@ from torch import Tensor
 
 from .. import __version__
 from ..hand.joints import POINT_NAMES, POINT_PARENTS
+from ..support.decoding import PIXELS
 from ..support.files import naming, whole_files
+
+FRAMES = (*PIXELS, ".bag", ".db3", ".mcap", ".mkv", ".r3d", ".sens")  # endings of what results must not replace
 
 CSV_COLUMNS = ("frame", "joint", "x_mm", "y_mm", "z_mm", "confidence")
 JSON_HEAD = {
@@ -43,13 +46,18 @@ def joint_files(
         facts: plain JSON of all frames, such as their side.
 
     Raises:
-        ValueError: both are to go to one file.
+        ValueError: both are to go to one file, or one to what may be a frame.
         OSError: a file cannot be written; the message names it.
     """
     paths = [path if path is None else Path(path) for path in (csv_path, json_path)]
     wanted = [path for path in paths if path is not None]
     if len({path.resolve() for path in wanted}) < len(wanted):
         raise ValueError(f"CSV and JSON cannot both go to {wanted[0]}; give them two names")
+    for path in wanted:
+        if path.suffix.lower() in FRAMES:
+            raise ValueError(
+                f"{path} has the ending of images or recordings, and joints would replace it; end it in .csv, .json"
+            )
     with whole_files(*wanted) as opened:
         writer = JointWriter(*paths, dict(zip(wanted, opened, strict=True)), facts or {})
         yield writer

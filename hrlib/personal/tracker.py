@@ -17,7 +17,7 @@ from ..frames.find import GAP, JUMP_MM, crop_frame, crop_where
 from ..frames.folder import camera_for, mirrored
 from ..frames.frame import Frame
 from ..frames.intrinsics import camera_numbers, read_camera
-from ..frames.quality import measurements, without_gaps
+from ..frames.quality import measurements, only_negative, without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
 from ..hand.posed import PosedHand, pose_hand
@@ -232,6 +232,8 @@ def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
         raise ValueError(
             "depth_mm is of 8 bits, which hold no hand's depth in mm: take depth as the camera measures it"
         )
+    if only_negative(image):
+        raise ValueError("depth_mm is negative everywhere, as along an axis towards the viewer; give -depth_mm")
     most = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else np.inf
     image = measurements(np.where(image < most, image, 0).astype(np.float32))  # the largest number is a mark
     if 0 < (farthest := image.max()) < METRES:

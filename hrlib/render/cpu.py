@@ -39,7 +39,7 @@ class _Splat(torch.autograd.Function):
     def forward(ctx, points, radius, height, width):
         ctx.radius, points, given = radius, points.detach().contiguous(), points
         depth = points.new_empty(len(points), height, width)
-        winners = torch.empty(depth.shape, dtype=torch.int32)
+        winners = torch.empty_like(depth, dtype=torch.int32)
         # torch's thread setting is the only one: it says into how many parts the work is cut.
         _forward(points.numpy(), radius, depth.numpy(), winners.numpy(), torch.get_num_threads())
         ctx.save_for_backward(given, winners)

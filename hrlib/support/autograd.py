@@ -124,7 +124,10 @@ def no_autocast() -> Iterator[None]:
 
 @contextmanager
 def for_every_use() -> Iterator[None]:
-    """For tensors that are made once and kept: who asks first may be in autocast, inference mode or a transform, others not."""
+    """For tensors that are made once and kept: who asks first may be in autocast, inference mode or a transform, others not.
+
+    What names no device is made on the CPU, whatever `torch.set_default_device` says: numpy and numba are to read it.
+    """
     if torch.compiler.is_compiling():  # nothing is kept of what a graph records
         yield
         return
@@ -133,6 +136,8 @@ def for_every_use() -> Iterator[None]:
             outside.enter_context(temporarily_clear_interpreter_stack())
         outside.enter_context(torch.inference_mode(False))
         outside.enter_context(no_autocast())
+        if torch.get_default_device().type != "cpu":
+            outside.enter_context(torch.device("cpu"))
         yield
 
 

@@ -33,6 +33,15 @@ CAMERA_SIZES = (
 )
 CAMERA_SIZES += " 960x720 1024x768 1024x1024 1280x720 1280x800 1280x960 1920x1080"
 CAMERA_SIZES = {tuple(map(int, size.split("x"))) for size in CAMERA_SIZES.split()}
+# how files begin, and the endings that say so
+STARTS = {
+    b"\x89PNG": (".png",),
+    b"II*\0": (".tif", ".tiff"),
+    b"MM\0*": (".tif", ".tiff"),
+    b"\xff\xd8\xff": (".jpg", ".jpeg"),
+}
+STARTS |= {b"GIF8": (".gif",), b"P5": (".pgm", ".ppm"), b"P6": (".ppm",)}
+STARTS |= {b"\x93NUMPY": (".npy",), b"PK\3\4": (".npz",), b"\x76\x2f\x31\x01": (".exr",), b"\x1f\x8b": (".gz",)}
 LEAST_SIDE = 32  # px of a depth image
 MOST_TABLE_BYTES = 2**30  # of a table, unpacked
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -289,7 +298,23 @@ def readable(path: Path, kind: str, remedy: str) -> Iterator[None]:
     except Exception as error:  # decoders pass on whatever they stumble over
         if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):  # it says all that already
             raise
-        raise ValueError(f"{path}: cannot be read as {kind} ({error or type(error).__name__}); {remedy}") from error
+        why = ("" if isinstance(error, KeyError) else str(error)) or type(
+            error
+        ).__name__  # of a key, nobody knows what it is
+        mended = _wrong_ending(path) or f"cannot be read as {kind} ({why}); {remedy}"
+        raise ValueError(f"{path}: {mended}") from error
+
+
+def _wrong_ending(path: Path) -> str | None:
+    """What to say of a file that is not of the kind that its ending says."""
+    with suppress(OSError), open(path, "rb") as file:
+        start = file.read(8)
+        endings = next((endings for bytes_, endings in STARTS.items() if start.startswith(bytes_)), None)
+        if not start:
+            return "is empty; copy it again, or remove it"
+        if endings is not None and _ending(path) in PIXELS and _ending(path) not in endings:
+            return f"ends in {path.suffix}, but its content is that of a {endings[0]}; rename it"
+    return None
 
 
 def _check_size(size: tuple[int, ...]) -> None:

@@ -154,6 +154,17 @@ def test_a_stack_is_a_folder(tmp_path):
         DepthFolder(tmp_path, CAMERA)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_depth_along_an_axis_towards_the_viewer_is_told(tmp_path, dtype):
+    depth = np.zeros((60, 80), dtype)
+    depth[10:50, 20:60] = -500 - np.arange(40)
+    np.save(tmp_path / "1.npy", depth)
+    with pytest.raises(ValueError, match="1.npy: all depths are negative, .*; save -depth"):
+        read_depth(tmp_path / "1.npy")
+    np.save(tmp_path / "2.npy", np.full((60, 80), -1, dtype))  # a mark of what was not measured
+    assert not read_depth(tmp_path / "2.npy").any()
+
+
 def test_far_marks_are_no_measurements(tmp_path):
     counts, nothing = ramp(), np.zeros((30, 40), bool)
     nothing[3:9, 5:20] = True
@@ -267,7 +278,8 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
     "options, message",
     [
         ({"camera": (500.0,)}, r"camera must be a Camera or \(fx, fy\) in px"),
-        ({"camera": CAMERA, "unit_mm": 0}, "unit_mm must be a number > 0"),
+        ({"camera": CAMERA, "unit_mm": 0}, "unit_mm must be a finite number > 0"),
+        ({"camera": CAMERA, "unit_mm": np.inf}, "unit_mm must be a finite number > 0"),
         ({"camera": CAMERA, "encoding": "rgb"}, r"encoding must be 'depth', .*, got 'rgb'"),
         ({"camera": CAMERA, "side": "both"}, "side must be 'right' or 'left', got 'both'"),
     ],

@@ -1,6 +1,7 @@
 """A camera's numbers as libraries and SDKs hand them out."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_numbers_matrices_and_dictionaries(given):
     assert np.allclose(camera_numbers(given), FOUR)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"fx": FX, "fy": FY, "ppx": CX, "ppy": CY, "coeffs": [0.0] * 5},  # pyrealsense2's intrinsics
+        {"intrinsic_matrix": K, "width": 640},  # Open3D's PinholeCameraIntrinsic
+        {"k": K.ravel(), "d": [], "distortion_model": "plumb_bob"},  # ROS 2's CameraInfo
+    ],
+)
+def test_objects_of_other_libraries(parts):
+    assert np.allclose(camera_numbers(SimpleNamespace(**parts)), FOUR)
+
+
+def test_one_focal_length_of_two():
+    assert camera_numbers({"f": FX, "cx": CX, "cy": CY}) == (FX, FX, CX, CY)
+
+
 def test_focal_lengths_alone():
     assert camera_numbers((FX, FY)) == camera_numbers({"fx": FX, "fy": FY}) == (FX, FY)
 
@@ -88,6 +105,9 @@ def test_focal_lengths_alone():
         ("metadata", json.dumps({"K": K.T.ravel().tolist(), "w": 640, "h": 480})),
         ("intrinsic_depth.txt", "\n".join(" ".join(map(str, row)) for row in K_4X4)),
         ("four.txt", f"{FX}, {FY}, {CX}, {CY}\n"),
+        ("tum.txt", f"# fx fy cx cy\n{FX} {FY} {CX} {CY}\n"),
+        ("notepad.json", "\ufeff" + json.dumps({"fx": FX, "fy": FY, "cx": CX, "cy": CY})),
+        ("transforms.json", json.dumps({"fl_x": FX, "fl_y": FY, "cx": CX, "cy": CY, "w": 640})),
     ],
 )
 def test_files_of_several_libraries(tmp_path, name, text):

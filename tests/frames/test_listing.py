@@ -85,6 +85,10 @@ def test_a_companion_has_the_stem_in_any_case_with_any_ending(tmp_path, frame, m
         ("40.png", "40.png.png"),
         ("take/depth/40.png", "take/Masks/40.png"),
         ("depth_1_0000040.png", "rgb_1_0000040.png"),
+        ("aligned_depth_to_color_000040.png", "labels_000040.npz"),  # DexYCB
+        ("take_depth_aligned_40.png", "take_gt_40.png"),
+        ("40.png", "40_segmask.png"),
+        ("40.png", "40_alpha.png"),
     ],
 )
 def test_words_that_say_what_an_image_shows_do_not_count(tmp_path, frame, mask):

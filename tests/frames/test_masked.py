@@ -110,6 +110,9 @@ def on(pixels, alpha):
         "16",
         "depth",
         "grey",
+        "dark grey",
+        "labels from 1",
+        "logits",
     ],
 )
 def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
@@ -130,9 +133,12 @@ def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
         "16": hand.astype(np.uint16) * 65535,
         "depth": hand * (4000 + np.arange(80, dtype=np.uint16)),
         "grey": np.where(hand, 255, 130).astype(np.uint8),
+        "dark grey": np.where(hand, 100, 30).astype(np.uint8),
+        "labels from 1": hand * np.uint8(1) + np.uint8(1),
+        "logits": np.where(hand, np.float32(7.5), np.float32(-9.2)),
     }.get(kind, white)
-    path = tmp_path / {"jpeg": "1.jpg", "float": "1.npy"}.get(kind, "1.png")
-    image = Image.fromarray(pixels) if kind != "float" else None
+    path = tmp_path / {"jpeg": "1.jpg", "float": "1.npy", "logits": "1.npy"}.get(kind, "1.png")
+    image = Image.fromarray(pixels) if path.suffix != ".npy" else None
     if kind == "palette":
         image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
     np.save(path, pixels) if image is None else image.save(path, **({"quality": 60} if kind == "jpeg" else {}))
@@ -155,6 +161,14 @@ def test_an_empty_jpeg_is_an_empty_mask_and_an_inverted_one_is_named(tmp_path):
         ):
             hand_in(inverted, tmp_path / "a.png")
     assert hand_in(hand * 0 + 255, tmp_path / "a.png").all(), "all of it: the frames show nothing but the hand"
+
+
+@pytest.mark.parametrize("colours", [((0, 0, 255), (255, 255, 255)), ((220, 0, 0), (0, 220, 0))])
+def test_colours_that_are_equally_bright_tell_nothing(tmp_path, colours):
+    pixels = np.full((60, 80, 3), colours[1], np.uint8)
+    pixels[10:50, 20:60] = colours[0]
+    with pytest.raises(ValueError, match="a.png: its colours are equally bright; save a mask with the hand white"):
+        hand_in(pixels, tmp_path / "a.png")
 
 
 def test_times_as_names_and_a_stray_mask(seen, tmp_path):

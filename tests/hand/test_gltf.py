@@ -273,6 +273,56 @@ def test_a_required_extension_that_is_not_known_is_refused(tmp_path):
     load_stick(write_stick_glb(tmp_path / "unlit.glb", change=require("KHR_materials_unlit")))
 
 
+def test_nodes_in_a_circle_are_refused(tmp_path):
+    """Or else the way up to the root never ends."""
+
+    def circle(tree, data):
+        tree["nodes"][2]["children"] = [1]
+        return data
+
+    with pytest.raises(ValueError, match="is below itself; export it again"):
+        load_stick(write_stick_glb(tmp_path / "circle.glb", change=circle))
+
+
+@pytest.mark.parametrize("away_mm", [0.0, 40.0])
+def test_a_skin_for_each_mesh_is_one_hand(tmp_path, away_mm):
+    """As FBX2glTF writes them; the second mesh was bound elsewhere."""
+
+    def two_skins(tree, data):
+        whole, faces = tree["meshes"][0]["primitives"][0], tree["accessors"][3]
+        half = faces["count"] // 6 * 3
+        tree["accessors"].append(faces | {"count": faces["count"] - half, "byteOffset": 2 * half})
+        faces["count"] = half
+        tree["meshes"].append({"primitives": [whole | {"indices": len(tree["accessors"]) - 1}]})
+        tree["nodes"].append({"mesh": 1, "skin": 1})
+        at, count = tree["bufferViews"][4]["byteOffset"], tree["accessors"][4]["count"]
+        inverse = np.frombuffer(data, np.float32, 16 * count, at).reshape(count, 4, 4).copy()
+        inverse[:, 3, 0] -= away_mm / 1000  # by columns
+        vertices = np.frombuffer(data, np.float32, 3 * tree["accessors"][0]["count"]).reshape(-1, 3).copy()
+        vertices[:, 0] += away_mm / 1000
+        for number, array in ((0, vertices), (4, inverse.reshape(-1, 16))):
+            tree["bufferViews"].append({"buffer": 0, "byteOffset": len(data), "byteLength": array.nbytes})
+            tree["accessors"].append(tree["accessors"][number] | {"bufferView": len(tree["bufferViews"]) - 1})
+            data += array.tobytes()
+        attributes = whole["attributes"] | {"POSITION": len(tree["accessors"]) - 2}
+        tree["meshes"][1]["primitives"][0]["attributes"] = attributes
+        tree["skins"].append(tree["skins"][0] | {"inverseBindMatrices": len(tree["accessors"]) - 1})
+        tree["buffers"][0]["byteLength"] = len(data)
+        return data
+
+    one, two = (load_stick(write_stick_glb(tmp_path / "stick.glb", change=change)) for change in (None, two_skins))
+    assert len(one.faces) == len(two.faces)
+    torch.testing.assert_close(two.joints_mm, one.joints_mm, rtol=0, atol=1e-4)
+    corners = [hand.vertices_mm[hand.faces].flatten(1).sort(0).values for hand in (one, two)]
+    torch.testing.assert_close(corners[1], corners[0], rtol=0, atol=1e-3)
+
+
+def test_the_content_tells_text_from_binary(tmp_path):
+    path = write_stick_glb(tmp_path / "stick.glb")
+    hand = load_stick(path.rename(tmp_path / "stick.gltf"))
+    assert hand.joints_mm.shape == (16, 3)
+
+
 @pytest.mark.parametrize("uri", ["data:application/gltf-buffer;base64,", "a%20hand%27s.bin"])
 def test_data_beside_the_file_or_within_its_text(tmp_path, uri):
     path = write_stick_glb(tmp_path / "stick.glb")
@@ -470,6 +520,23 @@ def test_bones_are_found_by_the_names_of_several_programs():
     found = bones_by_name(["RightHand", *unity, *thumb, "RightIndexMetacarpal"])
     assert found["thumb_base"] == "RightThumbMetacarpal" and found["thumb_far"] == "RightThumbDistal"
     assert found["pinky_far"] == "RightLittleDistal" and found["wrist"] == ("RightHand", "RightIndexMetacarpal")
+
+
+def test_numbers_and_letters_come_before_the_end():
+    """SteamVR's names, and Ultraleap's."""
+    fingers = [finger.lower() for finger in FINGER_NAMES]
+    valve = [f"finger_{finger}_{part}_r" for finger in fingers for part in (0, 1, 2)]
+    valve += [f"finger_{finger}_r_end" for finger in fingers] + [f"finger_{finger}_meta_r" for finger in fingers[1:]]
+    found = bones_by_name(["wrist_r", *valve])
+    assert [found[f"index_{part}"] for part in ("base", "far", "tip")] == [
+        f"finger_index_{part}" for part in ("0_r", "2_r", "r_end")
+    ]
+    assert found["wrist"][1] == "finger_index_meta_r" and len(found) == 21
+    leap = [f"R_{finger}_{part}" for finger in fingers for part in ("end", "b", "a", "meta")]
+    found = bones_by_name(["R_Wrist", *leap, *(f"R_{finger}_c" for finger in fingers[1:])])
+    assert (
+        found["thumb_base"] == "R_thumb_meta" and found["ring_base"] == "R_ring_a" and found["ring_tip"] == "R_ring_end"
+    )
 
 
 def test_bones_that_names_do_not_tell_are_asked_for():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from core_fixtures import posed, random_rotations, template
+from scipy.spatial.transform import Rotation
 
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.posed import pose_hand
@@ -62,6 +63,11 @@ def test_a_left_hand_is_the_mirror_image_at_its_own_wrist():
         (torch.full((16, 4), torch.nan), WRIST, "must be unit quaternions, got lengths nan"),
         (torch.tensor([0.0, 0, 0, 1]).expand(16, 4), torch.zeros(4), r"wrist_mm must be \[3\] or \[B, 3\]"),
         (torch.tensor([0.0, 0, 0, 1]).expand(16, 4), torch.zeros(2, 3), r"wrist_mm must be \[3\] or \[B, 3\]"),
+        (
+            torch.tensor([0.0, 0, 0, 1]).expand(3, 16, 4),
+            torch.zeros(2, 3),
+            r"beside rotations \[3, 16, 4\], got \[2, 3\]",
+        ),
     ],
 )
 def test_what_is_no_pose(rotations, wrist, message):
@@ -90,6 +96,23 @@ def test_quaternions_with_w_first_are_noticed():
         warnings.simplefilter("error")
         pose_hand(template(), identity, WRIST)
         pose_hand(template(), template().rest_rotations, WRIST)
+
+
+def test_rotations_of_scipy():
+    q = random_rotations(1, 1)[0].numpy()
+    ours = pose_hand(template(), Rotation.from_quat(q), WRIST)
+    np.testing.assert_allclose(ours.joints_mm, pose_hand(template(), q, WRIST).joints_mm, rtol=0, atol=1e-3)
+
+
+def test_a_wrist_in_metres_is_noticed():
+    rest = template().rest_rotations
+    with pytest.warns(
+        UserWarning, match=r"wrist_mm looks like metres: no coordinate is beyond 0.4; give wrist_mm \* 1000"
+    ):
+        pose_hand(template(), rest, WRIST / 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pose_hand(template(), rest, (0, 0, 0))
 
 
 def test_a_batch_by_vmap():

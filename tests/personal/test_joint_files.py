@@ -64,6 +64,12 @@ def test_what_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match="cannot both go to"):
         with joint_files(tmp_path / "a", tmp_path / "a"):
             raise AssertionError("the block must not start")
+    for name in ("40.png", "seq.NPY", "take.bag"):  # a frame that was typed twice
+        with pytest.raises(
+            ValueError, match=f"{name} has the ending of images or recordings, .*; end it in .csv, .json"
+        ):
+            with joint_files(tmp_path / name):
+                raise AssertionError("the block must not start")
     with pytest.raises(ValueError, match=r"joints_mm must be \[1, 21, 3\], got \[2, 21, 3\]"):
         with joint_files(tmp_path / "a.csv") as files:
             files.add(["one"], JOINTS, torch.ones(1))

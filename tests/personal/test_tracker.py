@@ -84,6 +84,7 @@ def test_what_counts_as_a_depth_image():
     [
         (np.full((60, 80), 0.6), "looks like metres: nothing is farther away than 0.6; give depth_mm \\* 1000"),
         (np.full((60, 80), 0.6, np.float16), "looks like metres"),
+        (-np.arange(4800.0).reshape(60, 80), "depth_mm is negative everywhere, .*give -depth_mm"),
         (torch.full((60, 80), 4.2, dtype=torch.bfloat16), "looks like metres"),
         (np.full((60, 80), 0.6), r"give depth_mm \* 1000; is it a picture of depth, as a crop is"),
         (np.zeros(5), r"must be an image \[H, W\] of numbers, got \[5\]"),

@@ -48,11 +48,25 @@ def test_headers_cannot_ask_for_memory(tmp_path):
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "JPEG", "PPM"])
 def test_another_format_behind_the_ending_is_not_decoded(tmp_path, kind):
     Image.new("L", (8, 8)).save(tmp_path / "a.png", kind)
-    with pytest.raises(ValueError, match="a.png: cannot be read as a PNG"):
+    with pytest.raises(ValueError, match=r"a.png: ends in .png, but its content is that of a \.\w+; rename it"):
         read_depth(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
     with pytest.raises(ValueError, match="b.png: cannot be read as a PNG"):
         read_depth(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".npy", ".npz", ".pgm"])
+def test_an_empty_file_is_told_as_such(tmp_path, ending):
+    (tmp_path / f"a{ending}").write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty; copy it again, or remove it"):
+        read_depth(tmp_path / f"a{ending}")
+
+
+def test_a_tiff_that_ends_before_its_directory_is_told_in_words(tmp_path):
+    Image.fromarray(np.arange(9600, dtype=np.uint16).reshape(80, 120)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"a.tif: cannot be read as a TIFF \([^)]*[a-zA-Z]{4,}.*; copy it again"):
+        read_depth(tmp_path / "a.tif")
 
 
 def test_a_table_with_a_damaged_stream_is_named(tmp_path):
@@ -106,7 +120,7 @@ def test_damaged_frames_are_left_out_with_their_reasons(tmp_path):
     for path in tmp_path.iterdir():
         path.unlink()
         path.write_bytes(b"")
-    assert "0.png: cannot be read as a PNG" in looked_through(tmp_path, lambda: None)[2]
+    assert "0.png: is empty; copy it again" in looked_through(tmp_path, lambda: None)[2]
 
 
 def test_odd_names_are_read_and_shown_without_effect(tmp_path):

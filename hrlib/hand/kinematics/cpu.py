@@ -38,7 +38,7 @@ class _Kinematics(torch.autograd.Function):
         inputs = ctx.saved_tensors
         if not gradient_alone(grad_T):
             return gradients_of_reference(reference.forward_kinematics, inputs, ctx.needs_input_grad, grad_T)
-        grad_rotations, grad_wrist_mm = (torch.empty(x.shape, dtype=x.dtype) for x in inputs[1:])
+        grad_rotations, grad_wrist_mm = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in inputs[1:])
         _backward(*_arrays(*inputs), BEFORE, *_arrays(grad_T), grad_rotations.numpy(), grad_wrist_mm.numpy())
         return None, grad_rotations, grad_wrist_mm
 
