@@ -66,7 +66,7 @@ def read_image(path: Path, page: int = 0) -> Image.Image:
                 raise ValueError(
                     f"{path}: has {bits} bits a pixel; save it with 32: image.astype('float32')"
                 ) from error
-            raise
+            raise ValueError("it is cut short, or something else") from error
 
 
 def decoded(content: bytes | io.BytesIO | Path, kind: str, page: int = 0) -> Image.Image:
@@ -245,11 +245,12 @@ def _tiff_shape(path: Path) -> tuple[int, ...]:
 
 
 def _tiff_bits(path: Path) -> int:
+    """Bits a pixel by a TIFF's directory; 0 where there is none."""
     with open(path, "rb") as file:
         tags = ImageFileDirectory_v2(file.read(8))
         file.seek(tags.next)
         tags.load(file)
-        return max(tags[BITSPERSAMPLE])
+        return max(tags[BITSPERSAMPLE]) if BITSPERSAMPLE in tags else 0
 
 
 DEPTH_KEY = "depth"  # of an .npz with several arrays
@@ -298,10 +299,7 @@ def readable(path: Path, kind: str, remedy: str) -> Iterator[None]:
     except Exception as error:  # decoders pass on whatever they stumble over
         if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):  # it says all that already
             raise
-        why = ("" if isinstance(error, KeyError) else str(error)) or type(
-            error
-        ).__name__  # of a key, nobody knows what it is
-        mended = _wrong_ending(path) or f"cannot be read as {kind} ({why}); {remedy}"
+        mended = _wrong_ending(path) or f"cannot be read as {kind} ({error or type(error).__name__}); {remedy}"
         raise ValueError(f"{path}: {mended}") from error
 
 

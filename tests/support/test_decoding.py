@@ -64,8 +64,8 @@ def test_an_empty_file_is_told_as_such(tmp_path, ending):
 
 def test_a_tiff_that_ends_before_its_directory_is_told_in_words(tmp_path):
     Image.fromarray(np.arange(9600, dtype=np.uint16).reshape(80, 120)).save(tmp_path / "a.tif", compression="tiff_lzw")
-    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"a.tif: cannot be read as a TIFF \([^)]*[a-zA-Z]{4,}.*; copy it again"):
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-90])
+    with pytest.raises(ValueError, match="a.tif: cannot be read as a TIFF .it is cut short, or something else"):
         read_depth(tmp_path / "a.tif")
 
 
