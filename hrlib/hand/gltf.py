@@ -47,7 +47,7 @@ for _finger in FINGERS[1:]:
 FINGER_WORDS = {"thumb": "thumb", "index": "index", "middle": "middle", "ring": "ring", "pinky": "pinky|little"}
 PARTS = ("base", "middle", "far", "tip")
 # words of anatomy in the order of a finger's bones; bones without any are told by their numbers
-PART_WORDS = ("meta|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end")
+PART_WORDS = ("meta|palm|carpal", "proximal", "intermediate|medial", "distal", "tip|end|null|nub")
 NUMBERED = 3.5  # rank of bones without such a word: before the tip, which SteamVR's names call "end" behind 0, 1 and 2
 
 # glTF 2.0, section 3.6.2.2: accessor component types and element sizes
@@ -82,7 +82,7 @@ def bones_by_name(
         ValueError: a finger has too few or too many bones, or there is no hand or wrist; names what there is.
     """
     other, everything = "left" if side == "right" else "right", list(names)
-    names = [name for name in everything if not _of_side(name, other)]
+    names = [name for name in everything if not _of_side(name, other) and "marker" not in name.lower()]
     if set(JOINT_NAMES) <= set(names):
         return {point: point for point in (*JOINT_NAMES, *TIP_NAMES) if point in names}
     wanted = {bone for named in WEBXR_BONES.values() for bone in ((named,) if isinstance(named, str) else named)}
@@ -102,6 +102,8 @@ def bones_by_name(
             ordered = [name for name in ordered if name not in palm]
         numbered = _place_along_finger(ordered[-1])[0] == NUMBERED if ordered else False
         if len(ordered) == 4 and numbered and tips is not None and ordered[3] not in tips:
+            palm.append(ordered.pop(0))
+        if len(ordered) == 5 and not numbered:  # four and a tip: Oculus's thumb and little finger begin in the palm
             palm.append(ordered.pop(0))
         if len(ordered) not in (3, 4):
             if not ordered and any(re.search(FINGER_WORDS[finger], name.lower()) for name in everything):

@@ -539,6 +539,17 @@ def test_numbers_and_letters_come_before_the_end():
     )
 
 
+def test_markers_are_no_bones_and_a_null_is_a_tip():
+    """The names of Oculus's hands, whose thumb and little finger have a bone in the palm."""
+    counts = {"thumb": 4, "index": 3, "middle": 3, "ring": 3, "pinky": 4}
+    names = [f"b_r_{f}{number}" for f, count in counts.items() for number in range(4 - count, 4)]
+    names += [f"b_r_{f}_null" for f in counts] + [f"r_{f}_finger_tip_marker" for f in counts]
+    found = bones_by_name(["b_r_wrist", "r_thumb_fingernail_marker", *sorted(names, reverse=True)])
+    assert found["wrist"] == ("b_r_wrist", "b_r_thumb0", "b_r_pinky0") and len(found) == 21
+    assert [found[f"{f}_base"] for f in counts] == [f"b_r_{f}1" for f in counts]
+    assert found["index_tip"] == "b_r_index_null" and found["thumb_far"] == "b_r_thumb3"
+
+
 def test_bones_that_names_do_not_tell_are_asked_for():
     with pytest.raises(
         ValueError, match=r"the ring must have three bones and maybe a tip, got \['.*Ring1'\] .*--bones"
