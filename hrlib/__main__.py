@@ -5,7 +5,6 @@ Its signature and docstring are its options and help (tyro). Imports stay inside
 
 import io
 import os
-import signal
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,7 +16,7 @@ import tyro
 
 from .personal.folder import CameraNumbers, UserFolder, camera_as_one_word
 from .support.files import printable
-from .support.stops import signals_as_ctrl_c
+from .support.stops import signals_as_ctrl_c, stopped_by
 
 Flat = tyro.conf.OmitArgPrefixes  # --camera, not --source.camera
 
@@ -415,10 +414,9 @@ def main() -> int:
             return status
         except (KeyboardInterrupt, Exception) as error:
             if signals or isinstance(error, KeyboardInterrupt):  # a library that is interrupted may raise another error
-                number = signals[0] if signals else signal.SIGINT
-                how = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+                status, how = stopped_by()
                 print(f"hrlib: stopped by {how}", file=sys.stderr)
-                return 128 + number
+                return status
             if not isinstance(error, MENDABLE) or os.environ.get("HRLIB_DEBUG") == "1":
                 raise
             with suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any
 from ..support import paths
 from ..support.checks import require_one_of
 from ..support.files import write_bytes_atomically
+from ..support.stops import stopped_by
 from .profiles import PROFILE_VARIABLE, PROFILES
 from .side_by_side import MOST, Lost, cores_allowed, side_by_side
 
@@ -110,7 +111,7 @@ def reproduce(
         data: folders of data sets, {"nyu": ..., "icvl": ...}, for the notebooks that have such a parameter; None: not there.
 
     Returns:
-        The exit status: 0; 1 if a notebook failed; 130 if Ctrl-C stopped the run.
+        The exit status: 0; 1 if a notebook failed; 128 and the signal's number if one stopped the run, 130 for Ctrl-C.
     """
     from tqdm import tqdm
 
@@ -123,7 +124,7 @@ def reproduce(
     if not notebooks:
         print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
         return 0
-    outcomes, stopped = {}, False
+    outcomes, stopped = {}, None
     with _without_profile_variable(), tqdm(total=len(notebooks), unit="notebook", disable=None) as bar:
         try:
             for done in _outcomes(notebooks, profile, folders):
@@ -135,8 +136,8 @@ def reproduce(
                 if done.error:
                     bar.write(done.error + "\n", file=sys.stderr)
         except KeyboardInterrupt:
-            stopped = True
-            bar.write(f"stopped by Ctrl-C after {len(outcomes)} of {len(notebooks)} notebooks", file=sys.stderr)
+            stopped, how = stopped_by()
+            bar.write(f"stopped by {how} after {len(outcomes)} of {len(notebooks)} notebooks", file=sys.stderr)
     page = write_page(paths.figures(profile), paths.BUILD / "figures.html")
     _print_table(outcomes, notebooks)
     print(f"figures of all runs on one page: {page}" if page else "no figures yet")
@@ -144,7 +145,7 @@ def reproduce(
     failed = [outcome.notebook for outcome in outcomes.values() if outcome.error]
     if failed:
         print(f"FAILED: {', '.join(sorted(failed))}; executed copies up to the failing cell in {paths.EXECUTED}")
-    return 130 if stopped else int(bool(failed))
+    return stopped or int(bool(failed))
 
 
 def _folders(data: Mapping[str, Path | None]) -> dict[str, str]:

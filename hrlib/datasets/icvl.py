@@ -12,7 +12,7 @@ from jaxtyping import Float
 from ..frames.folder import read_depth
 from ..support.checks import require_one_of
 from ..support.files import read_whole
-from .labelled import LabelledFrames, label_of
+from .labelled import LabelledFrames, label_of, of_size
 from .published import ICVL_CAMERA
 
 LISTS = {"train": ("Training", ("labels.txt",)), "test": ("Testing", ("test_seq_1.txt", "test_seq_2.txt"))}
@@ -47,4 +47,4 @@ class ICVL(LabelledFrames):
         self.left_out = left_out
 
     def read(self, path: Path) -> Float[np.ndarray, "240 320"]:
-        return read_depth(path)
+        return of_size(read_depth(path), (240, 320), path)

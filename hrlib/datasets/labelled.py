@@ -126,6 +126,15 @@ def within(frame: Frame, low_mm: Float[np.ndarray, " 3"], high_mm: Float[np.ndar
     return (frame.depth_mm > 0) & ((points >= low_mm) & (points <= high_mm)).all(-1)
 
 
+def of_size(depth_mm: Float[np.ndarray, "h w"], size: tuple[int, int], path: Path) -> Float[np.ndarray, "H W"]:
+    """A depth image as it is. Raises ValueError that names `path` if it is not of the data set's `size` (H, W)."""
+    if depth_mm.shape != size:
+        raise ValueError(
+            f"{path}: {depth_mm.shape[1]}x{depth_mm.shape[0]} px, wanted {size[1]}x{size[0]}; unpack it again"
+        )
+    return depth_mm
+
+
 def label_of(words: list[str], joints: int) -> Float[np.ndarray, "J 3"] | None:
     """The joints that a line of a label file lists; None if it has another number of numbers, or not finite ones."""
     try:

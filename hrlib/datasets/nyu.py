@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ..frames.folder import read_depth
 from ..support.checks import SPLITS, require_one_of
 from ..support.files import printable
-from .labelled import LabelledFrames
+from .labelled import LabelledFrames, of_size
 from .published import NYU_CAMERA
 
 # in a process of its own: a damaged file makes scipy end the process that reads it
@@ -48,7 +48,7 @@ class NYU(LabelledFrames):
         self.left_out = dict.fromkeys(sorted(files - set(names)), reason)
 
     def read(self, path: Path) -> Float[np.ndarray, "480 640"]:
-        return read_depth(path, encoding="nyu")
+        return of_size(read_depth(path, encoding="nyu"), (480, 640), path)
 
 
 def _joint_uvd(path: Path) -> np.ndarray:

@@ -127,7 +127,7 @@ def _matrix_in(value: object) -> object | None:
 def _of_array(given: object) -> tuple[float, ...]:
     try:
         numbers = np.asarray(given, float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"camera must be {FORMS}, got {given!r}") from error
     if numbers.shape in ((2,), (4,)):
         return tuple(numbers.tolist())

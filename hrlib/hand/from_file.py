@@ -60,8 +60,13 @@ def hand_from_file(
             return rig_of(mesh.mirrored() if side == "left" else mesh, unit_mm).to(torch.float32)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    named = named_bones(path, side) if bones is None else _map_of(bones)
-    return load_gltf(path, named, unit_mm, side=side)
+    if bones is None:
+        return load_gltf(path, named_bones(path, side), unit_mm, side=side)
+    try:
+        return load_gltf(path, _map_of(bones), unit_mm, side=side)
+    except ValueError as error:
+        named = any(str(file) in str(error) for file in (path, bones))
+        raise error if named else ValueError(f"{bones}: {error}") from error
 
 
 def _map_of(bones: str | Path) -> dict[str, str | tuple[str, ...]]:

@@ -7,6 +7,7 @@ Any hand with bones can be used once a map says which bone is which joint. The m
 import base64
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -27,6 +28,7 @@ from pygltflib import (
 from scipy.spatial.transform import Rotation
 
 from ..support.checks import SIDES, require_one_of
+from ..support.files import read_whole
 from .joints import FINGERS, JOINT_NAMES, TIP_NAMES, TIP_PARENTS
 from .mesh_rig import MAINLY, SkinnedMesh, rig_of
 from .rig import HandRig
@@ -58,6 +60,7 @@ MAGIC = b"glTF"  # with which a .glb begins
 ARM = 16  # in place of a joint: bones before the wrist
 EVEN = 1.02  # factor by which scales may differ and still be rounded
 TIP_REACH = 0.5  # of the bone before: skin beyond a fourth bone that reaches less far makes it a finger's tip
+MOST_ROWS = 2**24  # of an array that a file does not hold itself
 NO_SKIN = "{} has no skin: no mesh in it hangs on bones; export the hand together with its armature"
 # what a file may require: kinds of extensions that change colours alone, and whole numbers as coordinates, which are read
 HARMLESS = ("KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_", "KHR_mesh_quantization")
@@ -168,19 +171,24 @@ def load_gltf(
         )
     bones = {point: (named,) if isinstance(named, str) else tuple(named) for point, named in bones.items()}
     gltf = _open(path)
-    try:
+    with _told_of(path):
         mesh, mirrored = _hand_of(gltf, path, bones)
-        hand = rig_of(mesh.mirrored() if (side == "left") != mirrored else mesh, unit_mm, cloud_points)
-    except Exception as error:  # a damaged file's indices and numbers lead anywhere
+        return rig_of(mesh.mirrored() if (side == "left") != mirrored else mesh, unit_mm, cloud_points).to(dtype)
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Around what reads a file's parts, whose indices and numbers lead anywhere: errors become ValueErrors that name it."""
+    try:
+        yield
+    except Exception as error:
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
-        text = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f"{path}: no hand can be made of it: {text}"
+            f"{path}: no hand can be made of it: {error}"
             if isinstance(error, ValueError)
-            else f"{path}: no hand can be made of its parts ({text}); export it again"
+            else f"{path}: no hand can be made of its parts ({error!r}); export it again"
         ) from error
-    return hand.to(dtype)
 
 
 def _hand_of(gltf: GLTF2, path: Path, bones: Mapping[str, tuple[str, ...]]) -> tuple[SkinnedMesh, bool]:
@@ -356,6 +364,19 @@ def _scale_of_scene(
     return (1.0 if abs(scale - 1) < 1e-3 else scale), signs[0]  # bones that only turn, rounded
 
 
+def _parents(gltf: GLTF2) -> dict[int, int]:
+    """The parent of each node that has one. Raises ValueError where a node is below itself."""
+    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
+    for node in parent:
+        above = node
+        for _ in gltf.nodes:
+            if (above := parent.get(above)) is None:
+                break
+        else:
+            raise ValueError(f"node {node} is among its own children")
+    return parent
+
+
 def _linear(node: Node) -> Float[np.ndarray, "3 3"]:
     """Rotation and scale of a node."""
     if node.matrix is not None:
@@ -376,7 +397,7 @@ def _buffer(gltf: GLTF2, path: Path, index: int) -> bytes:
         return base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
     if not (file := path.parent / unquote(uri)).is_file():
         raise ValueError(f"{path} lacks the file {unquote(uri)}, which belongs beside it; copy both, or export a .glb")
-    return file.read_bytes()
+    return read_whole(file)
 
 
 def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
@@ -389,6 +410,10 @@ def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
     if accessor.bufferView is None and sparse is None:
         raise ValueError(f"{path} holds compressed data, which is not read here; export it uncompressed")
     if accessor.bufferView is None:
+        if accessor.count > MOST_ROWS:
+            raise ValueError(
+                f"{path}: an array of {accessor.count:,} rows in it, more than any hand has; export it again"
+            )
         array = np.zeros((accessor.count, columns), dtype)
     else:
         array = _rows(gltf, path, accessor, (accessor.count, columns), dtype)
@@ -452,19 +477,20 @@ def named_bones(path: str | Path, side: str = "right") -> dict[str, str | tuple[
     gltf = _open(path)
     if not gltf.skins:
         raise ValueError(NO_SKIN.format(path))
-    number = max(range(len(gltf.skins)), key=lambda i: len(gltf.skins[i].joints))
-    skin = gltf.skins[number]
-    names = [str(gltf.nodes[i].name) for i in skin.joints]
-    if not any(gltf.nodes[i].name for i in skin.joints):
-        raise ValueError(
-            f"{path}: its bones have no names, which tell one from the other; name them and export it again"
-        )
-    try:
-        meshes = [gltf.meshes[n.mesh] for n in gltf.nodes if n.mesh is not None and n.skin == number]
-        tips = _tip_bones(gltf, skin, _read_meshes(gltf, path, meshes, len(names)), _inverse_binds(gltf, path, skin))
-    except (ValueError, IndexError, TypeError, KeyError, AttributeError):  # `load_gltf` will say what is wrong
+    with _told_of(path):
+        number = max(range(len(gltf.skins)), key=lambda i: len(gltf.skins[i].joints))
+        skin = gltf.skins[number]
+        names = [str(gltf.nodes[i].name) for i in skin.joints]
+        if not any(gltf.nodes[i].name for i in skin.joints):
+            raise ValueError(
+                f"{path}: its bones have no names, which tell one from the other; name them and export it again"
+            )
         tips = None
-    return bones_by_name(names, side, tips)
+        with suppress(Exception):  # `load_gltf` will say what is wrong
+            meshes = [gltf.meshes[n.mesh] for n in gltf.nodes if n.mesh is not None and n.skin == number]
+            mesh, inverse = _read_meshes(gltf, path, meshes, len(names)), _inverse_binds(gltf, path, skin)
+            tips = _tip_bones(gltf, skin, mesh, inverse)
+        return bones_by_name(names, side, tips)
 
 
 def _tip_bones(gltf: GLTF2, skin: Skin, mesh: tuple, inverse: np.ndarray) -> set[str] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import sparse
 
+from ..support import decoding
 from ..support.inert_pickle import read_arrays
 from .joints import JOINT_NAMES
 from .mesh_rig import SkinnedMesh
@@ -64,9 +65,8 @@ def read_mano(path: str | Path) -> SkinnedMesh:
 
 def _arrays_of_npz(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile's and numpy's
+        return decoding.read_arrays(path)
+    except ValueError as error:
         raise ValueError(
             f"{path} is no file of plain arrays ({error}); save it anew by numpy.savez, J_regressor dense"
         ) from error

@@ -240,7 +240,7 @@ def _camera_size(shape: tuple[int, ...]) -> bool:
 
 def _tiff_shape(path: Path) -> tuple[int, ...]:
     check_regular(path)
-    with Image.open(path, formats=("TIFF",)) as image:
+    with readable(path, "a TIFF", "export it again"), Image.open(path, formats=("TIFF",)) as image:
         return (image.n_frames, *image.size[::-1]) if image.n_frames > 1 else image.size[::-1]
 
 

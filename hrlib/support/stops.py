@@ -55,6 +55,12 @@ def finish_the_step() -> Iterator[list[int]]:
         yield interrupted
 
 
+def stopped_by() -> tuple[int, str]:
+    """Exit status and name of what asked this program to stop: the first signal that arrived, else Ctrl-C."""
+    number = _arrived[0] if _arrived else signal.SIGINT
+    return 128 + number, "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
 def end_with_parent() -> None:
     """Wait for the process that began this one, and end with it: a first process that was killed cannot stop the others."""
     parent_process().join()

@@ -113,8 +113,18 @@ def test_a_failing_notebook_is_loud_and_the_others_still_run(folders, capfd, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_ctrl_c_stops_all_that_run_and_says_what_was_finished(folders, at_once):
+@pytest.mark.parametrize(
+    "at_once, sent, how",
+    [
+        (1, signal.SIGINT, "Ctrl-C"),
+        (2, signal.SIGINT, "Ctrl-C"),
+        (1, signal.SIGTERM, "SIGTERM"),
+        (1, getattr(signal, "SIGHUP", None), "SIGHUP"),
+    ],
+)
+def test_a_signal_stops_all_that_run_and_the_command_says_what_was_finished(folders, at_once, sent, how):
+    if sent is None:
+        pytest.skip("this system has no such signal")
     notebook(folders, "20_quick", "pass")
     for number in range(at_once):
         begun = f"import os, time; print(os.getpid(), file=open({str(folders / f'begun{number}')!r}, 'w'))"
@@ -123,11 +133,13 @@ def test_ctrl_c_stops_all_that_run_and_says_what_was_finished(folders, at_once):
     code = f"""
 import sys
 from pathlib import Path
-from hrlib.companion import reproduce
+from hrlib import __main__ as cli
 from hrlib.support import paths
+paths.NOTEBOOKS = Path({str(folders / "notebooks")!r})
 paths.BUILD = Path({str(folders / "build")!r}); paths.EXECUTED = paths.BUILD / "notebooks"
 if __name__ == "__main__":
-    sys.exit(reproduce.reproduce("smoke", folder=Path({str(folders / "notebooks")!r})))
+    sys.argv = ["hrlib", "reproduce", "--profile", "smoke"]
+    sys.exit(cli.main())
 """
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -142,10 +154,10 @@ if __name__ == "__main__":
     while not all(file.exists() and file.read_text().strip() for file in begun) and process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, out + err
-    assert f"stopped by Ctrl-C after 1 of {2 + at_once} notebooks" in err and "Traceback" not in err
+    assert process.returncode == 128 + sent, out + err
+    assert f"stopped by {how} after 1 of {2 + at_once} notebooks" in err and "Traceback" not in err
     names = [line.split()[0] for line in out.splitlines() if "not run to the end" in line]
     assert names == ["21_long", "22_long"][:at_once] + ["24_never"]
     for file in begun:

@@ -6,6 +6,7 @@ import weakref
 import miniatures
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from hrlib.datasets import labelled
@@ -137,6 +138,16 @@ def test_damaged_icvl_files_are_named_and_the_others_used(tmp_path):
     (folder / "Training" / "labels.txt").write_text("nothing here\n")
     with pytest.raises(ValueError, match=r"no label in labels.txt can be read; unpack it again"):
         ICVL(folder, "train")
+
+
+@pytest.mark.parametrize("name", ["nyu", "icvl"])
+def test_an_image_of_another_size_is_named(tmp_path, folders, name):
+    frames = READERS[name](folders[name])
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8) if name == "nyu" else np.ones((24, 32), np.uint16)).save(
+        tmp_path / "a.png"
+    )
+    with pytest.raises(ValueError, match="a.png: 32x24 px, wanted .*; unpack it again"):
+        frames.read(tmp_path / "a.png")
 
 
 def test_damaged_msra_files_are_named_and_the_others_used(tmp_path):

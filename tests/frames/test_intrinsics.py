@@ -155,7 +155,7 @@ def test_what_is_no_camera(given, message):
         camera_numbers(given)
 
 
-@pytest.mark.parametrize("text", ["a: &a [1, 2]\nb: *a", "{", "[" * 5000, "just words"])
+@pytest.mark.parametrize("text", ["a: &a [1, 2]\nb: *a", "{", "[" * 5000, "just words", "fx: 1\nfy: 1" + 400 * "0"])
 def test_files_that_hold_none_are_named(tmp_path, text):
     (tmp_path / "camera.yml").write_text(text)
     with pytest.raises(ValueError, match="camera.yml"):

@@ -23,6 +23,7 @@ from hrlib.personal.inputs import file_doubts
 
 REAL = Path(__file__).parent.parent / "recordings"
 CAMERA = Camera(60.0, 61.0, 31.0, 24.0)
+UNIT = r"\.json: the unit of depth must be a number > 0, got .* say --unit-mm"
 
 
 def image(number=0, height=48, width=64):
@@ -420,6 +421,11 @@ def test_descriptions_of_others_change_nothing(tmp_path):
             r"intrinsic_depth.txt: wanted a matrix of 3x3 or 4x4 numbers, got 3",
         ),
         (scannet_cpp, "_info.txt", "m_calibrationDepthIntrinsic = 1 2", "_info.txt: wanted a matrix"),
+        *(
+            (hrlib_record, "camera.json", json.dumps({"camera": vars(CAMERA), "unit_mm": unit}), UNIT)
+            for unit in ("x", [], 0, 10**400)
+        ),
+        (open3d, "intrinsic.json", json.dumps({"intrinsic_matrix": [1] * 9, "depth_scale": 0}), UNIT),
         (open3d, "intrinsic.json", '{"intrinsic_matrix": [0,0,0,0,0,0,0,0,0]}', "intrinsic.json: camera fx must be"),
         (
             oak,

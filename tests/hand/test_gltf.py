@@ -237,6 +237,37 @@ def test_arrays_without_data_are_refused(tmp_path):
         load_stick(write_stick_glb(tmp_path / "stick.glb", change=emptied))
 
 
+def test_a_bone_below_itself_is_refused(tmp_path):
+    """Else who asks for its ancestors asks for ever."""
+
+    def ring(tree, data):
+        tree["nodes"][3]["children"] = [1]
+        return data
+
+    with pytest.raises(ValueError, match="stick.glb: .* node [123] is among its own children"):
+        load_stick(write_stick_glb(tmp_path / "stick.glb", change=ring))
+
+
+def test_an_array_of_nothing_may_not_be_endless(tmp_path):
+    def endless(tree, data):
+        view = tree["accessors"][0].pop("bufferView")
+        parts = {"indices": {"bufferView": view, "componentType": 5123}, "values": {"bufferView": view}}
+        tree["accessors"][0] |= {"count": 10**9, "sparse": {"count": 1} | parts}
+        return data
+
+    with pytest.raises(ValueError, match="stick.glb: an array of 1,000,000,000 rows in it"):
+        load_stick(write_stick_glb(tmp_path / "stick.glb", change=endless))
+
+
+def test_damaged_bones_name_the_file(tmp_path):
+    def missing_skin(tree, data):
+        tree["skins"][0]["joints"][0] = 999
+        return data
+
+    with pytest.raises(ValueError, match="stick.glb: no hand can be made of its parts .*IndexError"):
+        hand_from_file(write_stick_glb(tmp_path / "stick.glb", change=missing_skin))
+
+
 def test_a_scale_of_the_armature_counts(tmp_path):
     def centimetres(tree, data):
         """As Blender writes them: the mesh and the bones below a node of scale 0.01."""
@@ -599,6 +630,9 @@ def test_a_hand_comes_from_any_file_of_one(tmp_path):
     assert hand.fingerprint == load_gltf(path, STICK_JOINTS | STICK_TIPS).fingerprint
     save_hand(tmp_path / "hand.safetensors", hand, "a test")
     assert hand_from_file(tmp_path / "hand.safetensors").fingerprint == hand.fingerprint
+    map_file.write_text(json.dumps({"wrist": "bone wrist"}))
+    with pytest.raises(ValueError, match="bones.json: bones must name a bone for each joint"):
+        hand_from_file(path, map_file)
     map_file.write_text("wrist: Hand_R")
     with pytest.raises(ValueError, match="bones.json is no map of bones"):
         hand_from_file(path, map_file)

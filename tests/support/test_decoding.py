@@ -168,6 +168,18 @@ def test_time_behind_the_images_of_a_tiff_is_told_too(tmp_path):
         frames[0]
 
 
+def test_a_stack_that_lost_a_page_s_size_is_named(tmp_path):
+    pages = [Image.fromarray(np.ones((48, 64), np.float32)) for _ in range(3)]
+    pages[0].save(path := tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    content = path.read_bytes()
+    first = int.from_bytes(content[4:8], "little")  # of how many tags, in two bytes, and the tags, 12 bytes each
+    follows = first + 2 + 12 * int.from_bytes(content[first : first + 2], "little")
+    at = int.from_bytes(content[follows : follows + 4], "little")  # the second page, whose first tag is its width
+    path.write_bytes(content[: at + 2] + b"\xff\xff" + content[at + 4 :])
+    with pytest.raises(ValueError, match="a.tif: cannot be read as a TIFF .*; export it again"):
+        read_depth(path)
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_a_tiff_of_64_bits_is_told_with_its_remedy(tmp_path, order):
     image, name = np.full((6, 8), 500.0, f"{order}f8"), {"<": b"II", ">": b"MM"}[order]

@@ -6,13 +6,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
-from ...support.decoding import CAMERA_SIZES, MOST_IMAGE_BYTES, PIXELS, read_pixels, read_table
+from ...support.decoding import CAMERA_SIZES, MOST_IMAGE_BYTES, PIXELS, read_image, read_pixels, read_table
 from ...support.files import read_whole
 from ..camera import Camera
 from ..listing import Place, frames_at
-from .recording import Recording, as_object, camera_of, numbers_in, read_text
+from .recording import Recording, as_object, camera_of, numbers_in, read_text, unit_of
 
 
 def recorded(folder: Path) -> Recording | None:
@@ -25,6 +24,7 @@ def recorded(folder: Path) -> Recording | None:
     if not isinstance(numbers, dict) or not {"fx", "fy", "cx", "cy"} <= numbers.keys():
         return None  # somebody else's file
     camera = camera_of([numbers[name] for name in ("fx", "fy", "cx", "cy")], path)
+    unit_mm = None if unit_mm is None else unit_of(unit_mm, path)
     return Recording("a folder of hrlib record", frames_at(folder), camera, unit_mm, path.name)
 
 
@@ -70,7 +70,7 @@ def open3d(root: Path) -> Recording | None:
             if isinstance(matrix, list) and len(matrix) == 9:  # by columns
                 camera = camera_of([matrix[i] for i in (0, 4, 6, 7)], path)
                 scale = told.get("depth_scale", 1000.0)  # counts a metre
-                unit_mm = 1000.0 / scale if isinstance(scale, int | float) and scale > 0 else None
+                unit_mm = 1000.0 / unit_of(scale, path) if isinstance(scale, int | float) else None
                 return Recording("an Open3D recording", frames_at(root / "depth"), camera, unit_mm, path.name)
     return None
 
@@ -131,12 +131,11 @@ def realsense_converted(folder: Path) -> Recording | None:
             read = read_rows if ending == "csv" else partial(read_bare, dtype="<f4" if ending == "bin" else "<u2")
             return Recording("an rs-convert folder", kinds[ending], None, unit_mm, read=read)
     for place in list(kinds.get("png", {}).values())[:1]:
-        with Image.open(place.path, formats=("PNG",)) as image:
-            if image.mode in ("RGB", "RGBA"):
-                raise ValueError(
-                    f"{place.path}: rs-convert's PNGs of depth are coloured pictures; name the .bag itself, or convert it "
-                    "with -v (CSV)"
-                )
+        if read_image(place.path).mode in ("RGB", "RGBA"):
+            raise ValueError(
+                f"{place.path}: rs-convert's PNGs of depth are coloured pictures; name the .bag itself, or convert it "
+                "with -v (CSV)"
+            )
     return None
 
 

@@ -1,6 +1,7 @@
 """A recording: the depth images that a recorder left, and what its own files tell of their camera."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,20 @@ def camera_of(numbers: Sequence[float], path: Path) -> Camera:
     """The camera of fx, fy, cx, cy as they stand in a file. Raises ValueError that names `path`."""
     try:
         return Camera(*map(float, numbers))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}; mend it, or say --camera FX FY CX CY and --unit-mm") from error
+
+
+def unit_of(number: float, path: Path) -> float:
+    """The unit of depth that a file tells. Raises ValueError that names `path`."""
+    try:
+        if 0 < float(number) < math.inf:
+            return float(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"{path}: the unit of depth must be a number > 0, got {number!r}; mend it, or take it out and say --unit-mm"
+    )
 
 
 def numbers_in(text: str) -> list[float]:

@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 from ...support.decoding import MOST_PIXELS, decoded, needed, readable
 from ..camera import Camera
 from ..listing import stack
-from .recording import Recording, camera_of
+from .recording import Recording, camera_of, unit_of
 
 ENDINGS = (".bag", ".db3", ".mcap")
 REMEDY = "record it again, or copy it again"
@@ -49,7 +49,7 @@ def bag(path: Path) -> Recording:
         opened = _opened(path, path.stat().st_mtime_ns, os.getpid())
         topic = opened.depth.topic
         first = read_bag(path, 0)
-        camera, unit_mm = _camera(opened, path), _unit_mm(opened, first.dtype)
+        camera, unit_mm = _camera(opened, path), unit_of(_unit_mm(opened, first.dtype), path)
     kind = "a RealSense recording" if topic.startswith("/device_") else f"a ROS bag ({topic})"
     places = stack(path, path.stem, len(opened.times))
     return Recording(kind, places, camera, unit_mm, "its camera_info", read_bag)
