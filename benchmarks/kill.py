@@ -41,7 +41,7 @@ from hrlib.refine import PaperSettings, refine
 from hrlib.support import paths
 from hrlib.support.files import write_together
 from hrlib.support.state_files import read_state, write_state
-from hrlib.support.stops import STOPS, signals_as_ctrl_c
+from hrlib.support.stops import STOPS, signals_as_ctrl_c, stopped_by
 from hrlib.support.tensor_files import read_tensors
 from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
 from hrlib.training.pretrain import PretrainSettings, pretrain
@@ -140,7 +140,7 @@ def check_refinement(folder: Path) -> None:
 
 def draw(folder: Path) -> None:
     status = reproduce("smoke", (NOTEBOOK,))
-    if status == 130:
+    if status > 128:
         raise KeyboardInterrupt  # as it was stopped, and told so
     assert status == 0, f"status {status}"
 
@@ -185,7 +185,7 @@ def begin(job: Job, folder: Path) -> int:
     if child:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         return child
-    status, arrived = 1, []
+    status = 1
     try:
         with open(said(folder), "wb") as file:
             os.dup2(file.fileno(), 1)
@@ -193,12 +193,12 @@ def begin(job: Job, folder: Path) -> int:
         for number in STOPS:  # a shell's background job ignores some
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.environ[MARK] = str(ORIGIN)
-        with signals_as_ctrl_c() as arrived:
+        with signals_as_ctrl_c():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             job.run(folder)
         status = 0
     except KeyboardInterrupt:
-        status = 128 + (arrived or [signal.SIGINT])[0]
+        status = stopped_by()[0]
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
