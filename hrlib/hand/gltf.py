@@ -364,19 +364,6 @@ def _scale_of_scene(
     return (1.0 if abs(scale - 1) < 1e-3 else scale), signs[0]  # bones that only turn, rounded
 
 
-def _parents(gltf: GLTF2) -> dict[int, int]:
-    """The parent of each node that has one. Raises ValueError where a node is below itself."""
-    parent = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or ()}
-    for node in parent:
-        above = node
-        for _ in gltf.nodes:
-            if (above := parent.get(above)) is None:
-                break
-        else:
-            raise ValueError(f"node {node} is among its own children")
-    return parent
-
-
 def _linear(node: Node) -> Float[np.ndarray, "3 3"]:
     """Rotation and scale of a node."""
     if node.matrix is not None:
