@@ -3,6 +3,7 @@
 The paper's words and numbers are read from docs/paper_facts.toml, ours from result files; none is typed in.
 """
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,8 +14,14 @@ from .reproduction import UNITS, Report
 from .sources import NotMeasured, relative, written
 
 SIGNS = {True: "&#10003;", False: "&#10007;", None: "?"}
-HEAD = ("the paper says", "we found", "why")
+HEAD = {"the paper says": 32, "we found": 40, "why": 28}  # and per cent of the width
 STYLE = "text-align:left; vertical-align:top; white-space:normal"
+
+
+def quoted(text: str) -> str:
+    """The paper's words as HTML, in which ^{above} and _below are raised and lowered as they are in print."""
+    text = re.sub(r"\^\{([^}]*)\}", r"<sup>\1</sup>", escape(text))
+    return re.sub(r"_(\w)\b", r"<sub>\1</sub>", text)
 
 
 class Findings(Report):
@@ -38,7 +45,7 @@ class Findings(Report):
             except NotMeasured:
                 holds = None
             found.append(f"{SIGNS[holds]} {escape(order['says'])}")
-        return f"“{escape(made['quote'])}” ({made['place']})", "<br>".join(found), " ".join(filter(None, why))
+        return f"“{quoted(made['quote'])}” ({made['place']})", "<br>".join(found), " ".join(filter(None, why))
 
     def of_claim(self, name: str) -> tuple[str, str, str]:
         """A row for a claim: the target instead of the paper's words."""
@@ -60,7 +67,7 @@ class Findings(Report):
             ours = self.number(*found)
         else:
             ours = written(found) if isinstance(found, int | float) else escape(str(found))
-        return f"<b>{written(fact['value'])}</b>: “{escape(fact['quote'])}” ({fact['place']})", f"<b>{ours}</b>", why
+        return f"<b>{written(fact['value'])}</b>: “{quoted(fact['quote'])}” ({fact['place']})", f"<b>{ours}</b>", why
 
 
 def findings(*rows: str | Sequence) -> HTML:
@@ -81,6 +88,6 @@ def findings(*rows: str | Sequence) -> HTML:
         else:
             made.append(report.of_statement(row) if row in report.statements else report.of_claim(row))
     cells = ["".join(f'<td style="{STYLE}">{cell}</td>' for cell in cells) for cells in made]
-    head = "".join(f'<th style="{STYLE}">{title}</th>' for title in HEAD)
+    head = "".join(f'<th style="{STYLE}; width:{share}%">{title}</th>' for title, share in HEAD.items())
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return HTML(f"<table><tr>{head}</tr>{body}</table>")
+    return HTML(f'<table style="width:100%"><tr>{head}</tr>{body}</table>')

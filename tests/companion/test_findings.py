@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from hrlib.companion.findings import findings
+from hrlib.companion.findings import findings, quoted
 from hrlib.companion.reproduction import Report
 
 
@@ -33,6 +33,13 @@ def test_a_fact_stands_beside_ours_and_a_claim_beside_its_target():
     assert fact[0].startswith("10^-5: “The complete network") and fact[1:] == ["2e-05", "faster"]
     assert read[0].startswith("70: “We take images") and read[1] == "70"
     assert claim[0] == "nothing; we ask for >= 0.10"
+
+
+def test_what_is_raised_and_lowered_in_print_is_here():
+    assert quoted("θ ∈ R^{16×4}, P = [p_1, …, p_n] < 1") == (
+        "θ ∈ R<sup>16×4</sup>, P = [p<sub>1</sub>, …, p<sub>n</sub>] &lt; 1"
+    )
+    assert "L<sup>coll</sup>(θ)" in findings(("weights", 1, "")).data
 
 
 def test_unknown_names_are_refused():
