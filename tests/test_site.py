@@ -175,7 +175,7 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     shown = [path.read_bytes() for path in (tmp_path / "site" / "_images").glob("*.png")]
     assert picture in shown, "an executed notebook's widget is there as its picture"
     notebook = (tmp_path / "site" / "notebooks" / "00_hand.html").read_text(encoding="utf-8")
-    assert notebook.index("<details") < notebook.index("the code</span>") < notebook.index("<img"), "code is folded"
+    assert notebook.index('<details class="admonition hide') < notebook.index("<img"), "code is folded"
     of_pages = [page for page in pages if "_modules" not in page.parts]  # the sources, whose places Sphinx itself links
     assert {page.name: lost for page in of_pages if (lost := missing(page))} == {}
     assert wide_pages(tmp_path / "profile", tmp_path / "site", of_pages) == {}
