@@ -18,7 +18,7 @@ import json
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -73,11 +73,12 @@ HAND_SHARE = 0.75  # of the close-ups of scenes with a hand, that show it
 # standard deviation of a close-up's middle from the hand's, along each axis; of half of them, since one that has seen hands
 # in the middle alone takes a wrist there for one
 OFF_MM, FAR_OFF_MM = 20.0, 50.0
+SEGMENTED_SHARE = 0.7  # of the upright hands, cut out by the segmenter instead of the truth
 FEW_CELLS = 60  # of a hand: fewer neither count as a hand nor as none
 
 BATCH = 16
 RATE, WARM = 3e-3, 300  # greatest learning rate, and the steps up to it
-GENTLE = 0.15  # of these rates, where a training goes on from the weights in the package (--further)
+GENTLE = 0.3  # of these rates, where a training goes on from the weights in the package (--further)
 SIDES, SIDE_RATE = 64, 1e-3  # batch and rate of what tells sides
 CURVE_EVERY, MEASURE_EVERY = 400, 10  # steps
 SAVE_SECONDS = 60.0
@@ -208,20 +209,31 @@ def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> E
     cells, of = (classes == HAND).sum(), (s.label == HAND).sum() / step**2
     near = off_mm > OFF_MM or (classes[CLOSE // 4 : -CLOSE // 4, CLOSE // 4 : -CLOSE // 4] == HAND).sum() > 0.5 * cells
     hand = 0 if cells == 0 or not s.hand else 1 if near and cells >= max(FEW_CELLS, WHOLE_SHARE * of) else -1
-    x = None if always else inputs(z, focal_of(s.camera) / step, CLOSE, CLOSE, z_mm)
+    x = inputs(z, focal_of(s.camera) / step, CLOSE, CLOSE, z_mm)
     return Example(x, classes, hand, int(s.right != mirrored) if hand == 1 and s.shows_side else -1, z)
 
 
 def to_side(s: Scene, random: np.random.Generator) -> Example:
-    """An upright hand of a scene."""
-    close = to_segment(s, random, always=True)
-    if close.right < 0:
-        return close
-    z, forearm = close.z, close.classes == FOREARM
-    if random.random() < 0.15:
-        forearm = np.zeros_like(forearm)
-    x = upright(z, close.classes == HAND, forearm)
-    return Example(x, close.classes, close.hand, close.right, z)
+    """A close-up whose hand `uprights` cuts out."""
+    return to_segment(s, random, always=True)
+
+
+@torch.no_grad()
+def uprights(close: list[Example], random: np.random.Generator) -> list[Example]:
+    """Their upright hands: most often as the segmenter leaves them, as it does in frames."""
+    x = torch.from_numpy(np.stack([one.x for one in close])).permute(0, 3, 1, 2)
+    made = []
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = networks()[1](x)[0].float()
+    for one, shares in zip(close, logits.softmax(1).numpy(), strict=True):
+        masks = np.stack([one.classes == HAND, one.classes == FOREARM])
+        if random.random() < SEGMENTED_SHARE:
+            masks = (shares[[HAND, FOREARM]] > 0.5) & (one.z > 0)
+        if random.random() < 0.15:
+            masks[1] = False
+        x = upright(one.z, *masks)
+        made += [] if x is None else [replace(one, x=x)]
+    return made
 
 
 def _turn(random) -> float:
@@ -306,6 +318,7 @@ def train(part: str, images: int, out: Path, further: bool = False) -> None:
     optimiser = torch.optim.AdamW(net.parameters(), rate, weight_decay=1e-2)
     size = SIDES if part == "side" else BATCH
     steps, step, curve, seconds = images // size, 0, [], 0.0
+    before = seen_before(part) if further else 0
     state_file = out / f"{part}.pt"
     if state_file.exists():
         state = read_state(state_file, "a training of the finder")
@@ -318,9 +331,9 @@ def train(part: str, images: int, out: Path, further: bool = False) -> None:
         for group in optimiser.param_groups:
             group["lr"] = rate * min((step + 1) / WARM, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         if part == "side":
-            recent.append(side_step(net, optimiser, batch(part, step)))
+            recent.append(side_step(net, optimiser, batch(part, before + step)))
         else:
-            done = train_step(net, optimiser, batch(part, step))
+            done = train_step(net, optimiser, batch(part, before + step))
             recent += [measured(*done)] if step % MEASURE_EVERY == 0 else []
         step += 1
         seconds += time.monotonic() - started
@@ -361,6 +374,14 @@ def assemble(out: Path) -> None:
     write_json(FIGURES, made)
 
 
+def seen_before(part: str) -> int:
+    """Steps of the weights in the package, so that a training that goes on sees other images."""
+    images, made = 0, json.loads(FIGURES.read_text())[part]
+    while made:
+        images, made = images + made["images"], made.get("start")
+    return images // (SIDES if part == "side" else BATCH)
+
+
 def packaged(part: str) -> dict[str, torch.Tensor]:
     """The weights of a network in the package."""
     return dict(zip(PARTS, networks(), strict=True))[part].state_dict()
@@ -385,6 +406,8 @@ def batch(part: str, step: int) -> list[torch.Tensor]:
         if part != "side" or one.shows_side:
             example = PARTS[part][1](one, random)
             made += [example] if part != "side" or example.right >= 0 else []
+    if part == "side":
+        made = uprights(made, random)
     x = torch.from_numpy(np.stack([one.x for one in made]))
     x = x if part == "side" else x.permute(0, 3, 1, 2)
     return [x, *(torch.from_numpy(np.array([getattr(e, name) for e in made])) for name in ("classes", "hand", "right"))]
