@@ -80,7 +80,7 @@ hand: $(STAMP)  ## the hand with its sliders as a page for any browser: build/ha
 site: $(STAMP)  ## the documentation as build/site/index.html, with the notebooks that `make figures` has executed
 	@$(BIN)/python -m sphinx -b html -q -j auto docs build/site && echo "the site: build/site/index.html"
 
-wheel: $(STAMP)  ## build the wheel, install it into a fresh environment without extras, and predict with it from another folder
+wheel: $(STAMP)  ## build the wheel, install it into a fresh environment without extras, and run the docs' Python and commands with it elsewhere
 	@$(BIN)/python tests/check_wheel.py
 
 bench: $(STAMP)  ## measure speed again (benchmarks/results, then the figure of notebook 08); a machine with nothing else to do

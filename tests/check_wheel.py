@@ -1,4 +1,4 @@
-"""The wheel in a fresh environment, without any extra and away from the repository: the library and `hrlib predict` work.
+"""The wheel in a fresh environment, without any extra and away from the repository: the Python and commands of the docs work.
 
 `make wheel` runs this; it installs from the package index, so it is no part of the test suite. With HRLIB_DATA_MIRROR it
 predicts real SR305 frames, else simulated ones.
@@ -6,6 +6,7 @@ predicts real SR305 frames, else simulated ones.
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,23 +14,17 @@ import tempfile
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from snippets import NEED_MORE, ROOT, as_script, pages
+
 UNWANTED = ("jupyterlab", "papermill", "ipywidgets", "imageio-ffmpeg", "onnx", "pytest")
-USE = """
-import torch, hrlib
-hand = hrlib.load_hand()
-image = hrlib.splat_depth(torch.rand(1, 50, 3) * torch.tensor([60.0, 60.0, 1.0]), 5.0, (60, 60))
-assert hand.vertices_mm.shape[1] == 3 and image.shape == (1, 60, 60) and image.max() > 0
-assert "site-packages" in hrlib.__file__, hrlib.__file__
-"""
+INSTALLED = "import hrlib; assert 'site-packages' in hrlib.__file__, hrlib.__file__"
 SIMULATED = """
 import sys
-import numpy as np
-from pathlib import Path
 import hrlib
+from hrlib.frames.folder import write_folder
 from hrlib.synthetic.people import USERS
-for i, frame in enumerate(USERS["A"].frames(hrlib.load_hand(), 6, "test")):
-    np.save(Path(sys.argv[1]) / f"{i}.npy", frame.depth_mm)
+frames = USERS["A"].frames(hrlib.load_hand(), 6, "test")
+write_folder(frames, sys.argv[1], frames[0].camera, frames[0].depth_mm.shape, unit_mm=0.125)
 """
 
 
@@ -69,16 +64,26 @@ def installed(wheel: Path, folder: Path) -> Path:
     return programs
 
 
-def frames_of(folder: Path, programs: Path) -> tuple[Path, list[str]]:
+def frames_of(elsewhere: Path) -> tuple[Path, list[str]]:
     """Depth frames to predict, and the options that describe them."""
     mirror = os.environ.get("HRLIB_DATA_MIRROR")
     if mirror:
         camera = ["476.007", "476.007", "313.683", "242.755"]
         return Path(mirror) / "sr305", ["--camera", *camera, "--unit-mm", "0.125"]
-    made = folder / "frames"
-    made.mkdir()
-    run(programs / "python", "-c", SIMULATED, made, cwd=folder)
-    return made, ["--camera", "525", "525", "--unit-mm", "1"]
+    return elsewhere / "my_frames", ["--camera", "525", "525", "--unit-mm", "0.125"]
+
+
+def run_pages(programs: Path, elsewhere: Path, environment: dict[str, str]) -> int:
+    """Run the blocks of each page in a process of its own, beside README's folder of frames; how many pages that were."""
+    run(programs / "python", "-c", SIMULATED, elsewhere / "my_frames", cwd=elsewhere, env=environment)
+    alone = [page for page in pages() if page.name not in NEED_MORE]
+    for page in alone:
+        script = elsewhere / page.name
+        script.write_text(as_script(page), encoding="utf-8")
+        said = run(programs / "python", script, cwd=elsewhere, env=environment)
+        if page.name == "README.md" and len(re.findall(r"^\d+\.png ", said, flags=re.M)) != 6:
+            raise SystemExit(f"README's Python does not name six frames:\n{said}")
+    return len(alone)
 
 
 def main():
@@ -93,8 +98,9 @@ def main():
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         elsewhere = folder / "elsewhere"
         elsewhere.mkdir()
-        run(programs / "python", "-c", USE, cwd=elsewhere, env=environment)
-        frames, described = frames_of(folder, programs)
+        run(programs / "python", "-c", INSTALLED, cwd=elsewhere, env=environment)
+        print(f"wheel: the Python of {run_pages(programs, elsewhere, environment)} pages runs", flush=True)
+        frames, described = frames_of(elsewhere)
         print(f"wheel: predicting {frames.name} from another folder", flush=True)
         said = run(
             programs / "hrlib", "predict", frames, *described, "--out", "joints.csv", cwd=elsewhere, env=environment

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from snippets import blocks
 
 import hrlib
 from hrlib import __main__ as cli
@@ -177,7 +178,7 @@ def test_what_readme_calls_not_reproduced_is_just_that():
 
 @pytest.mark.mirror
 def test_the_python_of_readme_runs(capsys):
-    (code,) = re.findall(r"^```python\n(.*?)^```", text("README.md"), flags=re.S | re.M)
+    (code,) = blocks(paths.ROOT / "README.md")
     assert sum(map(bool, code.splitlines())) <= 6
     folder = dataset_folder("sr305") / "20210326-230536"
     exec(compile(code.replace("my_frames", str(folder)), "README.md", "exec"), {})

@@ -18,6 +18,7 @@ import tyro
 from browser import browser_page
 from hand_page.write import SOURCES
 from PIL import Image
+from snippets import NEED_MORE, as_script, blocks, pages
 
 import hrlib
 from hrlib.companion.reproduction import HIDDEN, Report, markdown
@@ -29,13 +30,26 @@ CAMERA = (DOCS / "camera.md").read_text(encoding="utf-8")
 NEEDED = re.compile(r'(?:src|href)="(https?://[^"]+)"')
 
 
-def blocks(name: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(encoding="utf-8"), flags=re.S | re.M)
+def test_pages_with_code_run_with_the_wheel_alone_or_say_why_not():
+    """`make wheel` runs them; a page that comes anew is found, and one that is gone is not listed."""
+    assert {"README.md", "extend.md", "teaching.md"} <= {page.name for page in pages()} - NEED_MORE.keys()
+    assert NEED_MORE.keys() <= {page.name for page in pages()} and all(NEED_MORE.values())
+
+
+def test_a_page_as_a_script_keeps_its_lines(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n\n```python\na = 1\n```\n\n```sh\nls\n```\n\n```python\nb = a\nraise ValueError\n```\n")
+    lines = as_script(page).splitlines()
+    assert {number: line for number, line in enumerate(lines, 1) if line} == {
+        4: "a = 1",
+        12: "b = a",
+        13: "raise ValueError",
+    }
 
 
 def test_solutions_of_the_exercises_run():
     names: dict = {}
-    found = blocks("teaching.md")
+    found = blocks(DOCS / "teaching.md")
     assert len(found) == 7 and all("assert" in code for code in found[1:])
     for code in found:
         exec(compile(code, "teaching.md", "exec"), names)
@@ -43,7 +57,7 @@ def test_solutions_of_the_exercises_run():
 
 def test_examples_of_own_parts_run():
     names: dict = {"__name__": "extend"}
-    text, found = (DOCS / "extend.md").read_text(encoding="utf-8"), blocks("extend.md")
+    text, found = (DOCS / "extend.md").read_text(encoding="utf-8"), blocks(DOCS / "extend.md")
     parts = re.findall(r"^## Your own (.*)", text, flags=re.M)
     assert parts == ["network", "loss", "sensor", "data set", "hand"] and all("assert" in code for code in found[1:])
     for code in found:
