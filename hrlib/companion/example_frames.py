@@ -31,6 +31,11 @@ from ..synthetic.poses import read_tracked_poses
 
 ASL, ASL_SOURCE = "asl_fingerspelling", "ASL Finger Spelling A, Kinect v1, one user"
 ASL_TEST_FRAMES = 12  # in a row of each letter
+# other cameras' real frames: data set, and how `DepthFolder` reads it
+SENSORS = {
+    "SR305": ("sr305", {"camera": Camera(476.007, 476.007, 313.683, 242.755), "unit_mm": 0.125}),
+    "NYU": ("nyu_frame", {"camera": Camera(588.03, 587.07, 320, 240), "encoding": "nyu"}),
+}
 
 
 @dataclass(frozen=True)
@@ -133,14 +138,20 @@ def available_tracked_poses() -> Float[Tensor, "K 16 4"] | None:
     return folder and read_tracked_poses(folder / "animbank.pose.gz", folder / "model_hand.json")
 
 
+def sensor_frames(sensor: str) -> DepthFolder:
+    """Real frames of another camera, one of `SENSORS`, read by the general reader.
+
+    Raises:
+        FileNotFoundError: they are not on this computer; says what to do.
+    """
+    name, options = SENSORS[sensor]
+    return DepthFolder(dataset_folder(name), **options)
+
+
 def available_sensors() -> dict[str, DepthFolder]:
-    """Folders of real frames of other cameras, read by the general reader; empty where they are not on this computer."""
-    readers = {
-        "SR305": ("sr305", {"camera": Camera(476.007, 476.007, 313.683, 242.755), "unit_mm": 0.125}),
-        "NYU": ("nyu_frame", {"camera": Camera(588.03, 587.07, 320, 240), "encoding": "nyu"}),
-    }
-    folders = {sensor: _folder(name, f"without {sensor} frames") for sensor, (name, _) in readers.items()}
-    return {sensor: DepthFolder(folder, **readers[sensor][1]) for sensor, folder in folders.items() if folder}
+    """The `sensor_frames` of those that are on this computer; a line for each that is not."""
+    folders = {sensor: _folder(name, f"without {sensor} frames") for sensor, (name, _) in SENSORS.items()}
+    return {sensor: sensor_frames(sensor) for sensor, folder in folders.items() if folder}
 
 
 def real_joints_if_any() -> dict[str, RealJoints] | None:

@@ -8,10 +8,10 @@ import io
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import ipywidgets as widgets
 import numba
@@ -25,23 +25,40 @@ from ..drawing import mesh
 from ..drawing.style import ACCENT
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
+from ..frames.frame import Frame
 from ..hand.joints import FINGERS
 from ..hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, pose, rest_angles
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
-from ..method import Step, evaluate_step, to_crop
+from ..method import Step, evaluate_step, splat_target, to_crop
 from ..network.posenet import Prediction
+from .explorer_target import (
+    CUBE_MM,
+    EXAMPLES,
+    PLACE_MM,
+    Curve,
+    drawn,
+    empty_cube,
+    example_target,
+    fit_steps,
+    frame_target,
+    loss_along,
+    pose_target,
+    predicted,
+    prediction_of,
+    read_target,
+    values_of,
+)
 from .hand_view import HandView, with_picture
 
 # of `HandShape`, in its order
 SHAPE_PARTS = ("size", *(f"{finger} length" for finger in FINGERS), "thickness", "wrist")
-CUBE_MM = 250.0
 BRIGHTEST = 0.9  # depth value drawn white, as in plots.show_depth
 BEYOND_DEG = 40  # how far sliders go past the limits, if asked
 LEG = 20  # pictures from pose A to pose B
 FIRST_ENDS = {"A": PRESETS["open"], "B": PRESETS["fist"]}
 SHOWN_FIRST = ["mesh", "skeleton"]
-WIDE, AS_WIDE_AS_ITS_WORDS = {"width": "100%"}, {"width": "auto", "flex": "0 0 auto"}
+WIDE, FILLED, AS_WIDE_AS_ITS_WORDS = {"width": "100%"}, {"width": "auto"}, {"width": "auto", "flex": "0 0 auto"}
 
 
 @dataclass(frozen=True)
@@ -69,30 +86,32 @@ class Look:
     def mesh(self) -> UInt8[np.ndarray, "S S 3"]:
         """The mesh, shaded, with the skeleton over it."""
         with _single_thread():
-            picture = mesh.shaded_hands(self.hand, self.step.T_cam_joint, _cube(), self.size)[0]
-        return mesh.with_skeleton(picture, to_crop(self.step.joints_mm, _cube())[0].numpy())
+            picture = mesh.shaded_hands(self.hand, self.step.T_cam_joint, empty_cube(), self.size)[0]
+        return mesh.with_skeleton(picture, to_crop(self.step.joints_mm, empty_cube())[0].numpy())
 
 
 @torch.no_grad()
 def look(
-    hand: HandRig, rotations: Float[Tensor, "1 16 4"], size: int = 320, target: Float[Tensor, "H W"] | None = None
+    hand: HandRig,
+    rotations: Float[Tensor, "1 16 4"],
+    size: int = 320,
+    target: Float[Tensor, "H W"] | None = None,
+    place_mm: Sequence[float] = (0, 0, 0),
 ) -> Look:
     """A pose in a cube of 250 mm around the middle finger's base: its pictures and the terms of its loss.
 
     Args:
         size: of the mesh's picture, pixels.
         target: the image that Eq. 6 compares with; None: an empty one, of which the depth term says nothing.
+        place_mm: of the middle finger's base, from the cube's middle; x right, y down, z away.
     """
     target = torch.zeros(IMAGE_SIZE, IMAGE_SIZE) if target is None else target
     with _single_thread():
-        step = evaluate_step(Prediction(rotations.to(hand.vertices_mm), None), hand, _cube(), target=target[None])
+        rotations = rotations.to(hand.vertices_mm)
+        prediction = Prediction(rotations, rotations.new_tensor([list(place_mm)]) / CUBE_MM)
+        step = evaluate_step(prediction, hand, empty_cube(), target=target[None])
     terms = {name: value.item() for name, value in step.terms.items()}
     return Look(step.rendered[0].numpy(), (step.rendered[0] - target).abs().numpy(), terms, step, hand, size)
-
-
-def _cube() -> Crops:
-    """A cube around the origin of the camera's frame, in which nothing was measured."""
-    return mesh.empty_cube(torch.zeros(1, 3), CUBE_MM)
 
 
 @contextmanager
@@ -117,13 +136,16 @@ def png(picture: UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W"]) -> bytes
     return buffer.getvalue()
 
 
-def pose_code(angles_deg: Mapping[str, float], view_deg: Mapping[str, float]) -> str:
+def pose_code(
+    angles_deg: Mapping[str, float], view_deg: Mapping[str, float], place_mm: Sequence[float] = (0, 0, 0)
+) -> str:
     """Python that makes this pose and its depth image. Angles of zero are left out, others have 0.01 degrees."""
 
     def listed(values: Mapping[str, float]) -> str:
         texts = {name: f"{round(value, 2):g}" for name, value in values.items()}
         return "{" + ", ".join(f'"{name}": {text}' for name, text in texts.items() if text not in ("0", "-0")) + "}"
 
+    place = f", place_mm={tuple(place_mm)}" if any(place_mm) else ""
     beyond = any(not ANGLES[name].low <= value <= ANGLES[name].high for name, value in angles_deg.items())
     return f"""\
 from hrlib.companion.hand_explorer import look
@@ -132,22 +154,30 @@ from hrlib.hand.rig import load_hand
 
 angles_deg = {listed(angles_deg)}
 rotations = pose(angles_deg, {listed(view_deg)}{", within_limits=False" if beyond else ""})  # [1, 16, 4], xyzw
-depth = look(load_hand(), rotations).depth  # [120, 120]
+depth = look(load_hand(), rotations{place}).depth  # [120, 120]
 """
 
 
 class Explorer(widgets.HBox):
-    """Sliders over all angles, the view and the hand's shape; the hand in 3D, its splat image, and how far that is from a
-    target's, with the three losses. Dragging the hand turns it in all pictures. Two poses, A and B, can be kept and played into
-    each other. `redraw_ms`: how long the last move took.
+    """Sliders over all angles, view, place and shape; the hand in 3D, its splat image and a target's, with the three losses.
+
+    Dragging the hand turns it in all pictures. Two poses, A and B, can be kept and played into each other.
+    The loss along the slider that moved last is a curve. The target may be a depth frame, to which the pose is fitted.
+    `redraw_ms`: how long the last move took.
 
     What goes wrong while it redraws is shown under the sliders, and raised.
+
+    Args:
+        hand: template of all shapes.
+        size: of the 3D picture, px.
+        target: a frame, or a crop of one hand, to begin with.
     """
 
-    def __init__(self, hand: HandRig, size: int = 330):
+    def __init__(self, hand: HandRig, size: int = 316, target: Frame | Crops | None = None):
         self._template = self._hand = hand
         self._size, self._quiet, self._look, self.redraw_ms = size, False, None, math.nan
-        self._targets = {"nothing": None}
+        self._targets, self._images = {"nothing": None}, {}
+        self._moved_last, self._curve, self._curve_of, self._note = None, None, None, ""
         self._poses = {"neutral": {}, "as modelled": rest_angles(hand)} | PRESETS | LETTERS
         self._make_sliders()
         self._make_pictures()
@@ -155,6 +185,8 @@ class Explorer(widgets.HBox):
         super().__init__([self._pictures(), self._controls()], layout=widgets.Layout(flex_flow="row wrap"))
         self.add_class("hrlib-explorer")
         self._redraw()
+        if target is not None:
+            self.load("yours", frame_target(target))
 
     # -- the parts
 
@@ -166,6 +198,10 @@ class Explorer(widgets.HBox):
         self.view = {
             name: slider(plain, -most, most, 0, f"{name}, degrees", WIDE) for name, (plain, most) in VIEW_DEG.items()
         }
+        self.place = {
+            name: slider(plain, -most, most, 0, f"{name}, mm", WIDE) for name, (plain, most) in PLACE_MM.items()
+        }
+        self._free = self.sliders | self.view | self.place  # all that is fitted
         self.shape = {name: slider(name, 75, 130, 100, f"{name}, per cent", WIDE) for name in SHAPE_PARTS}
         self.blend = slider("", 0, 100, 0, "from pose A to pose B, per cent", WIDE)
         self.beyond = widgets.Checkbox(description="beyond the limits", indent=False, layout={"width": "auto"})
@@ -175,8 +211,9 @@ class Explorer(widgets.HBox):
             style={"description_width": "92px"},
             layout={"width": "200px"},
         )
-        for control in (*self.sliders.values(), *self.view.values(), self.target):
-            control.observe(self._redraw, "value")
+        self.target.observe(self._redraw, "value")
+        for name, control in self._free.items():
+            control.observe(partial(self._moved, name), "value")
         for control in self.shape.values():
             control.observe(self._reshape, "value")
         self.blend.observe(self._blended, "value")
@@ -191,7 +228,11 @@ class Explorer(widgets.HBox):
         self.depth, self.wanted, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(3))
         for image in (self.depth, self.wanted, self.difference):
             image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
-        self.numbers, self.error = widgets.HTML(), widgets.HTML()
+        self.numbers, self.error, self.curve = (
+            widgets.HTML(),
+            widgets.HTML(),
+            widgets.HTML(layout={"height": "76px", "margin": "0"}),
+        )
         self.numbers.add_class("hrlib-numbers")
 
     def _make_buttons(self):
@@ -201,30 +242,42 @@ class Explorer(widgets.HBox):
             "copy as Python": lambda _: self._copy(),
             "save picture": lambda _: self.hand_view.send({"do": "save"}),
         }
-        does |= {"reset": lambda _: self.reset()}
+        does |= {"reset": lambda _: self.reset(), "load": lambda _: self._load_typed()}
+        does |= {"predict": lambda _: self.predict(), "fit": lambda _: self.fit()}
+        does |= {name: lambda _, name=name: self._load_example(name) for name in EXAMPLES}
         self.buttons = {name: widgets.Button(description=name, layout=AS_WIDE_AS_ITS_WORDS) for name in does}
         for name, button in self.buttons.items():
             button.on_click(does[name])
         self.play = widgets.Play(min=0, max=2 * LEG, interval=80, repeat=True, tooltip="from A to B and back")
         self.play.observe(self._played, "value")
+        self.typed = {
+            "path": widgets.Text(placeholder="a depth image, or a folder of them", description="path", layout=FILLED),
+            "focal_px": widgets.Text(
+                placeholder="as the recorder says, e.g. 476 476", description="fx fy, px", layout=FILLED
+            ),
+            "unit_mm": widgets.Text(placeholder="as the recorder says, or 1", description="mm a count", layout=FILLED),
+            "number": widgets.BoundedIntText(0, 0, 10**6, description="image", layout={"width": "180px"}),
+        }
         self.code = widgets.Textarea(rows=8, layout={"width": "100%", "display": "none"})
         self._ends = dict(FIRST_ENDS)
 
     def _pictures(self) -> widgets.Widget:
         images = {"splat, Eq. 3-5": self.depth, "target": self.wanted, "difference": self.difference}
         images = widgets.HBox([widgets.VBox([widgets.HTML(f"<b>{t}</b>"), image]) for t, image in images.items()])
-        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, images]
+        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, images, self.curve]
         return widgets.VBox(parts, layout={"width": f"{self._size + 12}px"})
 
     def _controls(self) -> widgets.Widget:
         panels = [[self.sliders[a.name] for a in ANGLES.values() if a.finger == finger] for finger in FINGERS]
-        panels += [[*self.view.values()], [*self.shape.values()]]
-        titles = [*(finger.capitalize() for finger in FINGERS), "View", "Shape"]
+        examples = row(widgets.HTML("a hand from a frame of:"), *(self.buttons[name] for name in EXAMPLES))
+        target = [examples, *self.typed.values(), row(self.buttons["load"])]
+        panels += [[*self.view.values(), *self.place.values()], [*self.shape.values()], target]
+        titles = [*(finger.capitalize() for finger in FINGERS), "View", "Shape", "Target"]
         self.tabs = widgets.Tab([widgets.VBox(panel) for panel in panels], titles=titles)
         poses = row(*(self.buttons[name] for name in self._poses))
         ends = widgets.HBox([self.buttons["keep as A"], self.blend, self.buttons["keep as B"], self.play])
         last = (self.buttons[name] for name in ("copy as Python", "save picture", "reset"))
-        options = row(self.target, self.beyond, *last)
+        options = row(self.target, self.buttons["predict"], self.buttons["fit"], self.beyond, *last)
         parts = [poses, ends, self.tabs, options, self.numbers, self.error, self.code]
         return widgets.VBox(parts, layout={"flex": "1 1 480px", "min_width": "420px"})
 
@@ -233,6 +286,10 @@ class Explorer(widgets.HBox):
     def angles_deg(self) -> dict[str, int]:
         """The sliders' angles by name, in degrees."""
         return {name: slider.value for name, slider in self.sliders.items()}
+
+    def values(self) -> dict[str, int]:
+        """What all sliders but those of the shape say: degrees by the names of angles and view, mm by those of the place."""
+        return {name: slider.value for name, slider in self._free.items()}
 
     def set(self, angles_deg: Mapping[str, float], view_deg: Mapping[str, float] | None = None):
         """Move all sliders, to whole degrees, and redraw once. What is not named goes to zero; the view stays unless given."""
@@ -248,7 +305,7 @@ class Explorer(widgets.HBox):
         with self._at_once():
             self._ends = dict(FIRST_ENDS)
             self.beyond.value, self.target.value, self.play.value, self.blend.value = False, "nothing", 0, 0
-            for slider in (*self.sliders.values(), *self.view.values()):
+            for slider in self._free.values():
                 slider.value = 0
             for slider in self.shape.values():
                 slider.value = 100
@@ -260,7 +317,7 @@ class Explorer(widgets.HBox):
     @contextmanager
     def _at_once(self):
         """Many changes, one redraw."""
-        before, self._quiet = self._quiet, True
+        before, self._quiet, self._moved_last = self._quiet, True, None
         try:
             yield
         finally:
@@ -275,10 +332,14 @@ class Explorer(widgets.HBox):
             return
         share, (a, b) = change["new"] / 100, self._ends.values()
         between = {name: (1 - share) * a.get(name, 0) + share * b.get(name, 0) for name in ANGLES}
-        # poses that were kept beyond the limits end at the sliders' ends
-        self.set(
-            {name: min(max(value, self.sliders[name].min), self.sliders[name].max) for name, value in between.items()}
-        )
+        with self._at_once():
+            self._slide(between)
+
+    def _slide(self, values: Mapping[str, float]):
+        """The sliders as near to the values as whole numbers and the sliders' ends let them."""
+        for name, value in values.items():
+            slider = self._free[name]
+            slider.value = round(min(max(value, slider.min), slider.max))
 
     def _played(self, change):
         self.blend.value = round(100 * (1 - abs(change["new"] - LEG) / LEG))
@@ -303,32 +364,118 @@ class Explorer(widgets.HBox):
 
     def _copy(self):
         """Show the pose's code, and put it on the clipboard where the browser lets us."""
-        self.code.value = pose_code(self.angles_deg(), {name: slider.value for name, slider in self.view.items()})
+        values = self.values()
+        view, place = {name: values[name] for name in self.view}, [values[name] for name in self.place]
+        self.code.value = pose_code(self.angles_deg(), view, place)
         self.code.layout.display = ""
         self.hand_view.send({"do": "copy", "text": self.code.value})
+
+    # -- the target and the fit
+
+    def load(self, name: str, target: Crops):
+        """Compare with a hand from a depth frame, as `explorer_target.frame_target` gives it."""
+        self._targets[name] = target
+        self._images.pop(name, None)
+        with self._at_once():
+            if name not in self.target.options:
+                self.target.options = (*self.target.options, name)
+            self.target.value = name
+
+    def _load_example(self, name: str):
+        with self._told():
+            self.load(name, example_target(name, self._template))
+
+    def _load_typed(self):
+        with self._told():
+            self.load("yours", read_target(**{name: field.value for name, field in self.typed.items()}))
+
+    @contextmanager
+    def _told(self):
+        """What a user can mend is a sentence under the sliders, not an error."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.error.value = f'<p role="alert" style="color: #d02020">{html.escape(str(error))}</p>'
+
+    def predict(self):
+        """The pose that the base model sees in the target: where a fit may begin."""
+        with self._told(), self._at_once():
+            self._slide(values_of(predicted(self._template, self._wanted_target())))
+
+    def fit(self):
+        """Gauss-Newton from the pose on the sliders towards the target; each step is shown, in whole degrees and mm."""
+        with self._told():
+            target, start, losses = self._wanted_target(), prediction_of(self.values()), [self._loss()]
+            for number, found in fit_steps(self._hand, target, start):
+                self._note = f"fit, step {number}"
+                with self._at_once():
+                    self._slide(values_of(found))
+                losses.append(self._loss())
+                curve = Curve("step", torch.arange(float(len(losses))), torch.tensor(losses))
+                self.curve.value = drawn(curve, number, "the steps of the fit", self._size)
+            self._note = ""
+
+    def _wanted_target(self) -> Crops:
+        if (target := self._target()) is None:
+            raise ValueError("choose what to compare with, or load a frame in the tab Target")
+        return target
+
+    def _loss(self) -> float:
+        """Eq. 1 of what is shown."""
+        return self._look.step.loss.item()
+
+    def _moved(self, name: str, change):
+        if not self._quiet:
+            self._moved_last = name
+            self._redraw()
 
     def _redraw(self, change=None):
         if self._quiet:
             return
-        started = time.perf_counter()
-        view_deg, nothing = {name: slider.value for name, slider in self.view.items()}, self.target.value == "nothing"
+        started, values = time.perf_counter(), self.values()
         with reported(self.error, self.numbers):
-            rotations = pose(self.angles_deg(), view_deg, not self.beyond.value)
             target = self._target_image()
-            seen = self._look = look(self._hand, rotations, self._size, target)
+            place = [values[name] for name in self.place]
+            seen = self._look = look(self._hand, self._rotations(), self._size, target, place)
             self.hand_view.pose(seen.step.T_cam_joint)
             self.depth.value = png(seen.depth)  # each picture leaves as soon as it is there
-            self.difference.value = png(seen.difference * (not nothing))
-            self.wanted.value = png(0 * seen.depth if nothing else target.numpy())
+            self.difference.value = png(seen.difference * (target is not None))
+            self.wanted.value = png(0 * seen.depth if target is None else target.numpy())
         self.redraw_ms = 1000 * (time.perf_counter() - started)
         self._mark()
-        terms = {"depth (Eq. 6)": "-" if nothing else f"{seen.terms['depth']:.4f}"}
+        self._tell_numbers(seen, target is None)
+        self._draw_curve(values)
+
+    def _rotations(self) -> Float[Tensor, "1 16 4"]:
+        view_deg = {name: slider.value for name, slider in self.view.items()}
+        return pose(self.angles_deg(), view_deg, not self.beyond.value)
+
+    def _tell_numbers(self, seen: Look, nothing: bool):
+        terms = {"loss (Eq. 1)": "-" if nothing else f"{self._loss():.3f}"}
+        terms |= {"depth (Eq. 6)": "-" if nothing else f"{seen.terms['depth']:.4f}"}
         terms |= {
             "collision (Eq. 7)": f"{seen.collision_mm:.2f} mm",
             "physical (Eq. 8)": f"{seen.physical_rad:.2f} rad",
         }
         terms["drawn in"] = f"{self.redraw_ms:.0f} ms"
-        self.numbers.value = " &emsp; ".join(f"{name}: <b>{value}</b>" for name, value in terms.items())
+        numbers = [*([self._note] if self._note else []), *(f"{name}: <b>{value}</b>" for name, value in terms.items())]
+        spans = " &emsp; ".join(f'<span style="white-space: nowrap">{number}</span>' for number in numbers)
+        self.numbers.value = f'<div style="line-height: 1.5">{spans}</div>'
+
+    def _draw_curve(self, values: Mapping[str, float]):
+        """The loss along the slider that moved last; while it alone moves, only the mark on the curve does."""
+        name, target = self._moved_last, self._target()
+        if name is None or target is None:
+            self.curve.value = "<i>its loss along a slider: choose what to compare<br>with, and move one</i>"
+            return
+        slider = self._free[name]
+        others = tuple(value for other, value in values.items() if other != name)
+        of = name, slider.min, slider.max, others, self.target.value, self._hand
+        if of != self._curve_of:
+            with _single_thread():
+                self._curve = loss_along(self._hand, target, values, name, (slider.min, slider.max))
+            self._curve_of = of
+        self.curve.value = drawn(self._curve, slider.value, slider.description, self._size)
 
     def _mark(self):
         """Sliders beyond their limits have a red handle."""
@@ -337,12 +484,18 @@ class Explorer(widgets.HBox):
             if slider.style.handle_color != colour:
                 slider.style.handle_color = colour
 
-    def _target_image(self) -> Tensor | None:
-        """The splat image of the chosen pose of the template's hand, seen from the front."""
+    def _target(self) -> Crops | None:
+        """What is compared with: a loaded frame, or a pose of the template's hand, seen from the front."""
         name = self.target.value
         if name not in self._targets:
-            self._targets[name] = look(self._template, pose((PRESETS | LETTERS)[name])).step.rendered[0]
+            self._targets[name] = pose_target(self._template, (PRESETS | LETTERS)[name])
         return self._targets[name]
+
+    def _target_image(self) -> Tensor | None:
+        name, target = self.target.value, self._target()
+        if target is not None and name not in self._images:
+            self._images[name] = splat_target(target)[0]
+        return self._images.get(name)
 
     def _repr_mimebundle_(self, **kwargs):
         """With the hand and its depth image as a picture, for pages without a kernel."""
@@ -356,7 +509,8 @@ class Explorer(widgets.HBox):
         shape = HandShape(factors[0], factors[1:6], *factors[6:])
         self._hand = shaped(self._template, shape) if factors.any() else self._template  # not but for rounding
         self.hand_view.reshape(self._hand)
-        self._redraw()
+        with self._at_once():
+            pass
 
 
 @contextmanager

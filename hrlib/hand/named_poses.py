@@ -93,8 +93,17 @@ LETTERS: dict[str, dict[str, float]] = {
 
 def rest_angles(hand: HandRig) -> dict[str, float]:
     """The angles in degrees of the pose in which the hand's mesh was modelled."""
-    rest = torch.rad2deg(euler_angles(hand.rest_rotations.double()))
-    return {name: rest[angle.joint, angle.axis].item() for name, angle in ANGLES.items()}
+    return named(hand.rest_rotations[None])[0]
+
+
+def named(rotations: Float[Tensor, "1 16 4"]) -> tuple[dict[str, float], dict[str, float]]:
+    """Angles and view of one pose in degrees by name: the inverse of `pose`."""
+    angles = torch.rad2deg(euler_angles(rotations.double()))[0]
+    R = rotation_matrix(rotations[0, 0].double()) * torch.tensor([1.0, -1.0, -1.0])  # the half turn undone
+    sine = R[2, 1].clamp(-1, 1)
+    view = torch.atan2(-R[2, 0], R[2, 2]), torch.asin(sine), torch.atan2(-R[0, 1], R[1, 1])
+    view_deg = dict(zip(VIEW_DEG, torch.rad2deg(torch.stack(view)).tolist(), strict=True))
+    return {name: angles[angle.joint, angle.axis].item() for name, angle in ANGLES.items()}, view_deg
 
 
 def pose(

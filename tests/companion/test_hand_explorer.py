@@ -12,13 +12,17 @@ from core_fixtures import build_stick_hand, template
 from PIL import Image
 
 from hrlib.companion import hand_explorer as explore
+from hrlib.companion.explorer_target import fit_steps, pose_target, prediction_of, values_of
 from hrlib.companion.figures.hand import rest_error_mm, slider_effects
 from hrlib.companion.hand_explorer import SHAPE_PARTS, Explorer, look, png
 from hrlib.datasets.fingerspelling import FINGER_STATES
+from hrlib.drawing import mesh
 from hrlib.evaluation.metrics import finger_flexion
 from hrlib.hand.joints import POINT_NAMES, limits_rad
 from hrlib.hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, pose, rest_angles
 from hrlib.hand.rotations import euler_angles
+from hrlib.refine.gauss_newton import FitSettings, fitted_poses
+from hrlib.synthetic.people import USERS
 
 SIZE = 120  # pictures of tests are small
 
@@ -154,7 +158,7 @@ def test_sliders_cover_45_angles_within_the_limits(explorer):
         low, high = limits[ANGLES[name].joint, ANGLES[name].axis]
         assert low - 1e-9 <= slider.min < slider.max <= high + 1e-9, name
         assert isinstance(slider, widgets.IntSlider), "a slider that rounds in the browser would send its value back"
-    assert explorer.tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "View", "Shape")
+    assert explorer.tabs.titles == ("Thumb", "Index", "Middle", "Ring", "Pinky", "View", "Shape", "Target")
     placed = [slider for tab in explorer.tabs.children[:5] for slider in tab.children]
     assert placed == list(explorer.sliders.values()), "each in its finger's tab, in order"
 
@@ -279,6 +283,105 @@ def test_the_target_is_shown_beside_the_splat(explorer):
     assert explorer.wanted.value == explorer.depth.value
     explorer.target.value = "nothing"
     assert not picture(explorer.wanted.value).any()
+
+
+BENT = PRESETS["open"] | {"index_base_flexion": 35, "middle_base_flexion": 20, "thumb_far_flexion": 30}
+
+
+def test_the_fit_lowers_image_and_joint_error_and_moves_sliders_and_pictures(explorer):
+    wanted = look(template(), pose(BENT, {"yaw": 12}), SIZE, None, (6, -8, 4))
+    explorer.load("bent", pose_target(template(), BENT | {"yaw": 12, "x": 6, "y": -8, "z": 4}))
+    explorer.set(PRESETS["open"])
+
+    def errors() -> tuple[float, float]:
+        joints_mm = explorer._look.step.joints_mm - wanted.step.joints_mm
+        return explorer._look.terms["depth"], joints_mm.norm(dim=-1).mean().item()
+
+    before, seen, bones = errors(), [], shown(explorer)[0]
+    explorer.depth.observe(lambda change: seen.append(explorer.values()), "value")
+    explorer.buttons["fit"].click()
+    after = errors()
+    assert after[0] < 0.25 * before[0] and after[1] < 0.25 * before[1], (before, after)
+    assert len(seen) > 5 and shown(explorer)[0] != bones, "drawn on the way"
+    assert abs(explorer.sliders["index_base_flexion"].value - 35) < 12 and abs(explorer.view["yaw"].value - 12) < 6
+    assert "fit, step 18" in explorer.numbers.value and "the steps of the fit" in explorer.curve.value
+    explorer.view["yaw"].value += 1
+    assert "fit, step" not in explorer.numbers.value
+
+
+def test_words_of_a_pose_are_its_values():
+    values = values_of(prediction_of(PRESETS["pinch"] | {"yaw": 130, "pitch": -30, "roll": 70, "z": 9}))
+    wanted = dict.fromkeys(values, 0) | PRESETS["pinch"] | {"yaw": 130, "pitch": -30, "roll": 70, "z": 9}
+    assert values == pytest.approx(wanted, abs=0.01)  # float32
+
+
+def test_the_steps_that_are_shown_are_those_of_one_fit():
+    target, start = pose_target(template(), PRESETS["pinch"]), prediction_of({})
+    *_, (count, last) = fit_steps(template(), target, start)
+    whole = fitted_poses(template(), target, start, FitSettings(smooth=0)).prediction
+    assert count == FitSettings().steps + FitSettings().more_steps
+    assert torch.equal(last.rotations, whole.rotations) and torch.equal(last.offset, whole.offset)
+
+
+def test_a_frame_is_a_target_from_the_beginning_or_by_a_button():
+    frame = next(iter(USERS["C"].frames(template(), 1, "test")))
+    explorer = Explorer(template(), SIZE, frame)
+    assert explorer.target.value == "yours" and picture(explorer.wanted.value).any()
+    first = explorer._look.terms["depth"]
+    explorer.buttons["predict"].click()
+    predicted = explorer._look.terms["depth"]
+    explorer.buttons["fit"].click()
+    assert explorer._look.terms["depth"] < predicted < first
+    explorer.buttons["simulated"].click()
+    assert explorer.target.value == "simulated" and explorer.error.value == ""
+    with pytest.raises(ValueError, match="target must be one crop of 250 mm, got 2"):
+        Explorer(template(), SIZE, mesh.empty_cube(torch.zeros(2, 3)))
+
+
+def test_a_typed_path_is_loaded_and_a_bad_one_is_told(explorer, tmp_path, monkeypatch):
+    frame = next(iter(USERS["C"].frames(template(), 1, "test")))
+    np.save(tmp_path / "hand.npy", frame.depth_mm)
+    np.save(tmp_path / "wall.npy", np.full((240, 320), 900, np.float32))
+    monkeypatch.delenv("HRLIB_DATA_MIRROR", raising=False)
+    monkeypatch.setattr("hrlib.support.paths.FETCHED", tmp_path)
+
+    def told(path: str, focal_px: str = "500 500") -> str:
+        explorer.typed["path"].value, explorer.typed["focal_px"].value = path, focal_px
+        explorer.buttons["load"].click()
+        return explorer.error.value
+
+    assert "type the path" in told("") and "is no folder" in told(str(tmp_path / "nothing"))
+    assert "does not tell its camera" in told(str(tmp_path / "hand.npy"), "")
+    assert "must be numbers" in told(str(tmp_path / "hand.npy"), "wide")
+    assert "wall" in told(str(tmp_path / "wall.npy")) and "<pre" not in explorer.error.value
+    assert explorer.target.value == "nothing"
+    explorer.buttons["NYU"].click()
+    assert "data set nyu_frame not found" in explorer.error.value
+    explorer.buttons["fit"].click()
+    assert "choose what to compare with" in explorer.error.value
+    assert told(str(tmp_path / "hand.npy"), f"{frame.camera.fx}, {frame.camera.fy}") == ""
+    assert explorer.target.value == "yours" and picture(explorer.wanted.value).any()
+    explorer.typed["number"].value = 3
+    assert "number them from 0 to 0" in told(str(tmp_path / "hand.npy"))
+
+
+def test_the_loss_along_the_slider_that_moved_last(explorer, monkeypatch):
+    assert "<svg" not in explorer.curve.value
+    explorer.target.value = "point"
+    explorer.buttons["point"].click()
+    knuckle = explorer.sliders["index_base_flexion"]
+    knuckle.value = 40
+    assert "along <b>knuckle: bend</b>, lowest at" in explorer.curve.value
+    found = explorer._curve
+    assert abs(found.at[found.loss.argmin()].item()) < 5, "the pose of the target"
+    assert found.loss[(found.at - 40).abs().argmin()].item() == pytest.approx(explorer._loss(), rel=0.1)
+    monkeypatch.setattr(explore, "loss_along", None)
+    knuckle.value = 41  # its curve stays
+    monkeypatch.undo()
+    explorer.view["yaw"].value = 9
+    assert "turn left / right" in explorer.curve.value
+    explorer.buttons["fist"].click()
+    assert "<svg" not in explorer.curve.value, "no one slider"
 
 
 def test_dragging_turns_hand_and_splat_together(explorer):
