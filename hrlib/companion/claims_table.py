@@ -11,6 +11,7 @@ from .claims import TABLES, Claims, Verdict
 from .page import number
 
 BEGIN, END = "<!-- claims: written by `hrlib claims --write` -->", "<!-- end of claims -->"
+REAL = "real people"  # a kind of evaluate.json
 PEOPLE_BEGIN, PEOPLE_END = "<!-- people: written by `hrlib claims --write` -->", "<!-- end of people -->"
 COLUMNS = {"base": "base model", "best": "shape fitted", "best fitted": "shape and pose fitted"}  # none needs a label
 HEAD = """# What is claimed, and whether it holds
@@ -109,25 +110,33 @@ def as_summary(judged: Sequence[Verdict], strays: Sequence[str]) -> str:
 
 
 def as_headline(results: Sequence[Mapping]) -> str:
-    """README's headline numbers: test people and real people, then the mean of the development people, in mm.
+    """README's headline numbers in mm: real people, test people, then the mean of the development people.
+
+    Those who are alike stand by their error in the last column, the least first.
 
     Args:
         results: as `results.read_results` has them; without "evaluate", "users" and "people" the table is empty.
     """
     metrics = {result["name"]: result["metrics"] for result in results}
     sets, rows = metrics.get("evaluate", {}).get("sets", {}), []
-    for name, row in evaluated_rows(sets).items():
-        found, *_ = row["counts"]
-        kind = sets[name]["kind"].replace("test person", f"test person {name}")
-        label = f"{kind}: {sets[name]['description']}"
+    evaluated, last = evaluated_rows(sets), [*COLUMNS][-1]
+    for name in sorted(evaluated, key=lambda name: (sets[name]["kind"] != REAL, evaluated[name]["mm"][last])):
+        row, kind = evaluated[name], sets[name]["kind"].replace("test person", f"test person {name}")
         cells = ["{:.1f} ({:.1f})".format(*row["mm"][model]) for model in COLUMNS]
-        rows.append((label, f"{found / sum(row['counts']):.0%}", *cells))
+        rows.append((f"{kind}: {sets[name]['description']}", found_in_words(*row["counts"]), *cells))
     if {"users", "people"} <= set(metrics):
         people = development_rows(metrics["users"]["users"], metrics["people"]["users"])
         means = (fmean(row["mm"][model][0] for row in people.values()) for model in COLUMNS)
         label = f"development people {', '.join(people)}, simulated: their mean"
-        rows.append((label, "-", *(f"{mean:.1f}" for mean in means)))
-    return markdown_table(("mean error of 16 joints, mm", "hand found", *COLUMNS.values()), rows)
+        counts = map(sum, zip(*(row["counts"] for row in people.values()), strict=True))
+        rows.append((label, found_in_words(*counts), *(f"{mean:.1f}" for mean in means)))
+    return markdown_table(("mean error of 16 joints, mm", "hand found in", *COLUMNS.values()), rows)
+
+
+def found_in_words(found: int, lost: int, left_out: int) -> str:
+    """In how many frames the hand was found: not where something else was taken for it (`lost`), nor where nothing was."""
+    total = found + lost + left_out
+    return f"all {total} frames" if found == total else f"{found} of {total} frames"
 
 
 def write_tables(

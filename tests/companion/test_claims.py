@@ -1,5 +1,6 @@
 """hrlib.companion.claims and claims_table: the file of claims, and what differs from it in either direction."""
 
+import json
 import re
 import subprocess
 from dataclasses import replace
@@ -248,7 +249,7 @@ def test_the_readme_has_counts_and_the_people(known, tmp_path, monkeypatch):
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "stale" not in text
     assert "| Claims of the paper | 1 | 1 | 0 |" in text and "| Engineering | 1 | 0 | 1 |" in text
     assert "steps that it takes" not in text and "NOT AS EXPECTED" not in text
-    assert "| simulated: another hand | 60% | 30.0 (9.0) | 20.0 (8.0) | 10.0 (7.0) |" in text
+    assert "| simulated: another hand | 60 of 100 frames | 30.0 (9.0) | 20.0 (8.0) | 10.0 (7.0) |" in text
     assert (tmp_path / "CLAIMS.md").read_text() == claims_table.as_page(judged, strays, known)
     assert "stale" not in (tmp_path / "docs/figures.md").read_text()
     claims_table.write_tables(tmp_path, *verdicts([result({"steps": 60})], known), known, [])
@@ -267,7 +268,22 @@ def test_development_people_are_one_row_of_means():
     }
     metrics = {"users": {"users": users}, "people": {"users": people}}
     table = claims_table.as_headline([{"name": name, "metrics": metrics[name]} for name in metrics])
-    assert "| development people A, B, simulated: their mean | - | 6.5 | 6.5 | 5.0 |" in table
+    assert "| development people A, B, simulated: their mean | 18 of 20 frames | 6.5 | 6.5 | 5.0 |" in table
+
+
+def test_real_people_come_first_and_the_smallest_error_of_their_kind():
+    kinds = {"E": ("test person, simulated", 30.0), "F": ("test person, simulated", 7.0)}
+    kinds |= {"table": ("real people", 33.0), "air": ("real people", 11.0)}
+    found = evaluated()
+    (row,) = found["metrics"]["sets"].values()
+    found["metrics"]["sets"] = {
+        name: json.loads(json.dumps(row)) | {"kind": kind, "description": name} for name, (kind, _) in kinds.items()
+    }
+    for name, (_, error) in kinds.items():
+        found["metrics"]["sets"][name]["models"]["best fitted"]["found"]["16"]["as_they_are"]["mean_mm"] = error
+    names = re.findall(r"^\| .*: (\w+) \|", claims_table.as_headline([found]), flags=re.M)
+    assert names == ["air", "table", "F", "E"]
+    assert claims_table.found_in_words(5, 0, 0) == "all 5 frames"
 
 
 def evaluated():
