@@ -1,5 +1,6 @@
 """A camera's numbers in the forms in which libraries and SDKs hand them out: tuples, matrices, dictionaries, files of these."""
 
+import configparser
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,10 @@ MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "intrinsics", "intrinsic", "
 MATRICES += ("projectionmatrix",)
 # keys of the four numbers, likewise: RealSense has ppx and ppy, and one focal length stands for two
 NUMBERS = (("fx", "focalx", "flx", "f"), ("fy", "focaly", "fly", "f"), ("cx", "ppx", "u0"), ("cy", "ppy", "v0"))
+# a camera of COLMAP's cameras.txt (number, model, width, height, the model's numbers), and a section of ZED's SN*.conf
+COLMAP = re.compile(r"^(\d+)[ \t]+([A-Z_]+)[ \t]+\d+[ \t]+\d+((?:[ \t]+[-+.\deE]+){3,})\s*$", re.M)
+ONE_FOCAL_LENGTH = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+SECTION = re.compile(r"^\[[A-Za-z]\w*\]\s*$", re.M)
 MOST_BYTES = 2**20  # of a text file with a camera's numbers
 LEAST_PX = 1.0  # of a matrix's focal lengths
 SKEW = 0.01  # of the focal length: more than any lens has
@@ -43,14 +48,15 @@ def camera_numbers(given: object) -> tuple[float, ...]:
 
 
 def read_camera(path: str | Path) -> tuple[float, ...]:
-    """`camera_numbers` of a file: JSON, YAML (OpenCV's and ROS's too), a text of numbers, .npy or .npz.
+    """`camera_numbers` of a file: JSON, YAML (OpenCV's and ROS's too), a text of numbers, COLMAP's cameras.txt, .npy or .npz.
 
-    Raises ValueError or OSError, which name the file.
+    Raises ValueError or OSError, which name the file. ZED's SN*.conf and Azure Kinect's calibration.json fit images of several
+    sizes: the error has the numbers of each.
     """
     path = Path(path)
     try:
         return camera_numbers(_content(path))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError, configparser.Error) as error:
         named = str(error) if str(path) in str(error) else f"{path}: {error}"
         raise ValueError(named) from error
 
@@ -63,10 +69,50 @@ def _content(path: Path) -> object:
         return np.array(re.sub("#.*", "", text).replace(",", " ").split(), float)
     except ValueError:
         pass
+    if colmap := COLMAP.findall(text):
+        return {f"camera {number}": _of_colmap(model, numbers) for number, model, numbers in colmap}
     if path.suffix.lower() == ".json":
-        return json.loads(text)
+        return _of_azure_kinect(json.loads(text))
+    if SECTION.search(text):
+        return _of_zed(text)
     lines = ["" if line.startswith("%") else line for line in text.splitlines()]  # OpenCV's %YAML:1.0 is no YAML
     return yaml.load("\n".join(lines), _Loader)
+
+
+def _of_colmap(model: str, numbers: str) -> dict[str, float]:
+    """The pinhole part of a line of cameras.txt. COLMAP counts pixels from the first one's corner, not its centre."""
+    first = [float(number) for number in numbers.split()]
+    fx, fy, cx, cy = first[:1] * 2 + first[1:3] if model in ONE_FOCAL_LENGTH else first[:4]
+    return {"fx": fx, "fy": fy, "cx": cx - 0.5, "cy": cy - 0.5}
+
+
+def _of_zed(text: str) -> dict[str, dict]:
+    """Sections of a .conf, which has both lenses at each size; depth is seen from the left one."""
+    parts = configparser.RawConfigParser(strict=False)
+    parts.read_string(text)
+    sections = {name: dict(parts[name]) for name in parts.sections() if "fx" in parts[name]}
+    left = {name: part for name, part in sections.items() if name.upper().startswith("LEFT")}
+    if len(left) > 1:
+        raise _several({name: camera_numbers(part) for name, part in left.items()})
+    return left or sections
+
+
+def _of_azure_kinect(given: object) -> object:
+    """JSON as it is; of an Azure Kinect's calibration.json the error with the numbers of its modes."""
+    if not isinstance(given, dict) or "CalibrationInformation" not in given:
+        return given
+    from .recordings.matroska import MODES, mode_of  # recordings need this module
+
+    try:
+        cameras = {f"{size[0]}x{size[1]}": mode_of(given, size)[0] for size in MODES}
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"no calibration of an Azure Kinect: {error!r}") from error
+    raise _several({size: (some.fx, some.fy, some.cx, some.cy) for size, some in cameras.items()})
+
+
+def _several(by_size: dict[str, tuple[float, ...]]) -> ValueError:
+    numbers = "; ".join(f"{size}: {' '.join(f'{x:.2f}' for x in some)}" for size, some in by_size.items())
+    return ValueError(f"fits images of several sizes, {numbers}; give the four numbers of yours")
 
 
 class _Loader(yaml.SafeLoader):

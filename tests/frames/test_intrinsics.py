@@ -42,6 +42,20 @@ projection_matrix:
   cols: 4
   data: [470, 0, 310, 0, 0, 470, 240, 0, 0, 0, 1, 0]
 """
+ZED = f"""[LEFT_CAM_HD]
+fx={FX}
+fy={FY}
+cx={CX}
+cy={CY}
+k1=-0.17
+[RIGHT_CAM_HD]
+fx=1
+fy=1
+cx=1
+cy=1
+[STEREO]
+Baseline=120.0
+"""
 
 
 @pytest.mark.parametrize(
@@ -107,6 +121,9 @@ def test_focal_lengths_alone():
         ("four.txt", f"{FX}, {FY}, {CX}, {CY}\n"),
         ("tum.txt", f"# fx fy cx cy\n{FX} {FY} {CX} {CY}\n"),
         ("notepad.json", "\ufeff" + json.dumps({"fx": FX, "fy": FY, "cx": CX, "cy": CY})),
+        ("cameras.txt", f"# Camera list\n1 PINHOLE 640 480 {FX} {FY} {CX + 0.5} {CY + 0.5}\n"),
+        ("cameras.txt", f"1 OPENCV 640 480 {FX} {FY} {CX + 0.5} {CY + 0.5} 0.1 -1e-2 0 0\n"),
+        ("SN1.conf", ZED),
         ("transforms.json", json.dumps({"fl_x": FX, "fl_y": FY, "cx": CX, "cy": CY, "w": 640})),
     ],
 )
@@ -114,6 +131,31 @@ def test_files_of_several_libraries(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8")
     assert np.allclose(read_camera(tmp_path / name), FOUR)
     assert np.allclose(_camera_numbers([str(tmp_path / name)]), FOUR), "as --camera takes it"
+
+
+def test_one_focal_length_of_colmap(tmp_path):
+    (tmp_path / "cameras.txt").write_text("1 SIMPLE_RADIAL 640 480 500 320 240 0.1\n")
+    assert read_camera(tmp_path / "cameras.txt") == (500, 500, 319.5, 239.5)
+    (tmp_path / "cameras.txt").write_text("1 PINHOLE 9 9 1 2 3 4\n2 PINHOLE 9 9 5 6 7 8\n")
+    with pytest.raises(ValueError, match="several cameras"):
+        read_camera(tmp_path / "cameras.txt")
+
+
+def test_cameras_of_several_sizes_are_told_with_their_numbers(tmp_path):
+    (tmp_path / "SN1.conf").write_text(ZED + "[LEFT_CAM_VGA]\nfx=350\nfy=350\ncx=331\ncy=190\n")
+    with pytest.raises(
+        ValueError, match="LEFT_CAM_HD: 475.50 474.25 313.75 242.50; LEFT_CAM_VGA: 350.00 350.00 331.00 190.00"
+    ):
+        read_camera(tmp_path / "SN1.conf")
+    lens = {"ModelParameters": [0.5, 0.5, 0.492, 0.493, *[0.0] * 10]}
+    sensor = {"Location": "CALIBRATION_CameraLocationD0", "Intrinsics": lens, "SensorWidth": 1024, "SensorHeight": 1024}
+    calibration = {"CalibrationInformation": {"Cameras": [sensor]}}
+    (tmp_path / "calibration.json").write_text(json.dumps(calibration))
+    with pytest.raises(ValueError, match="calibration.json: fits .* 640x576: 503.81 504.83 319.50 "):
+        read_camera(tmp_path / "calibration.json")
+    (tmp_path / "calibration.json").write_text('{"CalibrationInformation": {"Cameras": [3]}}')
+    with pytest.raises(ValueError, match="calibration.json: no calibration of an Azure Kinect"):
+        read_camera(tmp_path / "calibration.json")
 
 
 def test_arrays_in_files(tmp_path):

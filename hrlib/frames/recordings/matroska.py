@@ -82,7 +82,7 @@ def _opened(path: Path, changed: int) -> _Opened:
         frames = [start for span in clusters for start in _blocks(data, span, number, 2 * size[0] * size[1])]
         if not frames:
             raise ValueError("it has no depth image")
-        camera, distortion = _mode_of(as_object(calibration, path), size)
+        camera, distortion = mode_of(as_object(calibration, path), size)
         return _Opened(data, size, frames, camera, _seen_at(camera, distortion, size))
 
 
@@ -151,7 +151,7 @@ def _blocks(data, span, track: int, size: int) -> Iterator[int]:
 # -- the camera -----------------------------------------------------------------------------------------------------------
 
 
-def _mode_of(calibration: dict, size: tuple[int, int]) -> tuple[Camera, list[float]]:
+def mode_of(calibration: dict, size: tuple[int, int]) -> tuple[Camera, list[float]]:
     """The pinhole camera of a mode, and the fourteen numbers of the sensor's lens."""
     cameras = calibration["CalibrationInformation"]["Cameras"]
     (depth,) = [camera for camera in cameras if camera["Location"] == "CALIBRATION_CameraLocationD0"]
