@@ -59,11 +59,25 @@ def refuse_colours(colours: Shaped[np.ndarray, "H W C"], path: Path) -> None:
             f"{path}: a colour image of 16 bits, of which 8 can be read; save one channel of it as 16-bit grey PNG or .npy"
         )
     if (colours[..., 0] == colours[..., 1]).all() and (colours[..., 1] == colours[..., 2]).all():
+        if colours.shape[2] == 4 and np.ptp(colours[..., 3]):
+            raise ValueError(f"{path}: {_of_grey_and_alpha(colours)}")
         raise ValueError(
             f"{path}: an 8-bit grey image saved in colour: depth was probably lost when it was exported; export it as 16-bit "
             "PNG or .npy"
         )
     raise ValueError(f"{path}: a colour image; {_advice(colours)}")
+
+
+def _of_grey_and_alpha(colours: UInt8[np.ndarray, "H W 4"]) -> str:
+    """About an image of two bytes a pixel, which some programs make of 16-bit counts."""
+    formulas = {(0, 3): "grey + 256 alpha", (3, 0): "alpha + 256 grey"}
+    fits = [formula for channels, formula in formulas.items() if _fit(colours, channels) >= FITS]
+    if fits:
+        return f"grey with transparency: its two bytes a pixel are a count, {fits[0]}; save that as 16-bit grey PNG or .npy"
+    return (
+        "grey with transparency, two bytes a pixel: if they are the low and the high byte of a count, save that as 16-bit grey "
+        "PNG or .npy; else depth was lost when it was exported"
+    )
 
 
 def fitting(colours: UInt8[np.ndarray, "H W C"]) -> str | None:

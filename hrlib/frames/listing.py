@@ -14,6 +14,9 @@ DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".exr", ".npy", ".npz")
 # words in names that say what an image shows
 WORDS = "depth|masks?|seg|segmentation|segmented|segmask|labels?|labelids?|annotations?|semantic|sem|instance|gt|alpha|matte|bw"
 SHOWN = rf"(?<![^\W\d_])(?:{WORDS}|hand|colou?r|rgb|image|img|aligned|to)(?![^\W\d_])"
+# words for what was done to a depth image
+DONE = "raw|registered|rectified|filtered|filled|inpainted|undistorted|transformed"
+VERSIONS = rf"(?i)(?<![^\W\d_])(?:{DONE})(?![^\W\d_])"
 # what systems put beside images: an archive's second half, thumbnails, things thrown away
 NOT_THE_USERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
@@ -124,21 +127,16 @@ def stem_of(name: str) -> str:
 class Companions:
     """The images in a folder that belong to frames of another one: same folders and stem, in any case, any ending.
 
-    Where there is none, words that say what an image shows do not count: mask_1.png and 1_mask.png belong to depth_1.png.
+    Where there is none, words that say what an image shows do not count: mask_1.png and 1_mask.png belong to depth_1.png. Last,
+    neither do zeros before numbers: 7.png belongs to 0007.png.
     Where both are stacks, named as files, the number alone counts.
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._exact, self._alike, self._bare = (
-            folder,
-            defaultdict(list),
-            defaultdict(list),
-            defaultdict(list),
-        )
+        self.folder, self._tiers = folder, tuple(defaultdict(list) for _ in TIERS)
         for name, place in frames_at(folder, PIXELS).items():
-            stem = self._stem(name)
-            for index, key in ((self._exact, stem), (self._alike, _alike(stem)), (self._bare, _bare(stem))):
-                index[key].append(place)
+            for places, key in zip(self._tiers, TIERS, strict=True):
+                places[key(self._stem(name))].append(place)
 
     def _stem(self, name: str) -> str:
         return name.rpartition(":")[2] if self.folder.is_file() else stem_of(name)
@@ -154,10 +152,9 @@ class Companions:
             ValueError: there is none, or more than one.
         """
         stem = self._stem(name)
-        exact = self._exact.get(stem, [])
-        tiers = exact, self._alike.get(_alike(stem), []), self._bare.get(_bare(stem), [])
+        tiers = [places.get(key(stem), []) for places, key in zip(self._tiers, TIERS, strict=True)]
         others = [[place for place in places if place.path != own] for places in tiers]
-        for places in (*others, exact):
+        for places in (*others, tiers[0]):
             if len(places) == 1:
                 return places[0]
             if places:
@@ -168,7 +165,7 @@ class Companions:
                 f"{self.folder} is one file, whose images belong to frames in one file, by their numbers; {name} is none of "
                 "them: save a folder of images that are named as the frames"
             )
-        there = next(iter(self._exact), None)
+        there = next(iter(self._tiers[0]), None)
         seen = "which has no images" if there is None else f"whose first image is {there!r}"
         raise ValueError(
             f"{self.folder / stem_of(name)}.png is missing: each depth image needs its mask or colour image, of the same "
@@ -186,3 +183,23 @@ def _bare(stem: str) -> str:
         re.sub(r"[_\-. ]+", "_", re.sub(SHOWN, "", part)).strip("_") for part in _alike(stem_of(stem)).split("/")
     ]
     return "/".join(part for part in folders if part)
+
+
+def _unpadded(stem: str) -> str:
+    """`_bare` without the zeros before whole numbers; 1.05 remains."""
+    return _bare(re.sub(r"(?<![\d.])0+(?=\d)", "", stem))
+
+
+TIERS = str, _alike, _bare, _unpadded  # what of a stem counts, from all of it to the least
+
+
+# -- the same frames twice ------------------------------------------------------------------------------------------------
+
+
+def shown_twice(names: Iterable[str]) -> list[str]:
+    """Two names of one frame, as depth/1.png and depth_aligned/1.png, where half of the frames and more are there twice."""
+    groups = defaultdict(list)
+    for name in names:
+        groups[_bare(re.sub(VERSIONS, "", stem_of(name)))].append(name)
+    twice = [some for key, some in groups.items() if re.search(r"\d", key) and len(some) > 1]
+    return twice[0][:2] if twice and 2 * len(twice) >= len(groups) else []

@@ -296,13 +296,19 @@ def _read_meshes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All primitives of meshes: vertices [V, 3] in the file's unit, faces [F, 3], weights [V, bones]."""
     vertices, faces, weights, first = [], [], [], 0
-    for primitive in (primitive for mesh in meshes for primitive in mesh.primitives):
+    for primitive, morphs in ((primitive, mesh.weights or ()) for mesh in meshes for primitive in mesh.primitives):
         has = primitive.attributes
         if primitive.mode not in (None, TRIANGLES) or has.JOINTS_0 is None or has.WEIGHTS_0 is None:
             raise ValueError(
                 f"{path}: the mesh must be triangles with JOINTS_0 and WEIGHTS_0; export skinned triangles"
             )
         position = _read(gltf, path, has.POSITION).astype(np.float64)
+        for weight, target in zip(morphs, primitive.targets or (), strict=False):
+            if (
+                weight
+                and (moved := dict(target if isinstance(target, dict) else vars(target)).get("POSITION")) is not None
+            ):
+                position += weight * _read(gltf, path, moved)
         index = np.arange(len(position)) if primitive.indices is None else _read(gltf, path, primitive.indices)[:, 0]
         dense = np.zeros((len(position), bone_count))
         for joints, values in _sets_of_four(has):

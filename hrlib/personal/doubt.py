@@ -212,7 +212,8 @@ def _hand_doubts(e: Evidence) -> Iterator[Doubt]:
             yield Doubt(
                 "no hand is found, but there is one in the same frames made smaller or larger",
                 "the unit or the focal lengths are wrong",
-                f"try --unit-mm times {e.other_unit:.3g}, or focal lengths times {1 / e.other_unit:.3g}",
+                f"try --unit-mm times {e.other_unit:.3g}, or focal lengths times {1 / e.other_unit:.3g}; if near is large in "
+                "the files, they hold disparities: depth = focal length x baseline / disparity",
             )
         elif e.depth_mm and not LEAST_DEPTH_MM < e.depth_mm < MOST_DEPTH_MM:
             yield unit_doubt(e.depth_mm)

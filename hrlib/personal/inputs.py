@@ -6,10 +6,16 @@ from statistics import median
 
 from ..frames.camera import Camera
 from ..frames.frame import Frame
+from ..frames.listing import shown_twice
 from ..frames.quality import coarse_step_mm
+from ..support.decoding import CAMERA_SIZES
+from ..support.files import printable
 from .doubt import Doubt
 from .stream import some_frames
 
+# of width to height, as cameras and programs have them: 4:3, 16:9, 16:10, 5:4, 3:2, 1:1, and those of known depth cameras
+SHAPES = {4 / 3, 16 / 9, 16 / 10, 5 / 4, 3 / 2, 1.0, *(width / height for width, height in CAMERA_SIZES)}
+OTHER_SHAPE = 0.01  # difference of such ratios that is not rounding
 OTHER_CAMERA = 0.02  # difference of focal lengths; cameras of one kind differ by about 0.01
 LOOKS = 5  # frames of a folder that are alike in this
 
@@ -26,8 +32,15 @@ def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterat
         yield Doubt(
             f"{one} and {other} have the same number", "they are taken in this order", "rename one, or see --files"
         )
+    if twice := shown_twice(getattr(frames, "names", ())):
+        yield Doubt(
+            f"{printable(twice[0])} and {printable(twice[1])} look like one frame, and so do others",
+            "they are read one after the other, as twice the frames",
+            "name the folder of one kind, or see --files",
+        )
     with suppress(ValueError):  # no file can be read: there is more to tell than doubts
         looked = looked[:: max(1, len(looked) // LOOKS)] or some_frames(frames, LOOKS)
+    yield from _odd_shape(frames, looked)
     steps = [step for frame in looked if (step := coarse_step_mm(frame.depth_mm))]
     if len(steps) > len(looked) / 2:
         yield Doubt(
@@ -41,6 +54,19 @@ def file_doubts(frames: Sequence[Frame], looked: Sequence[Frame] = ()) -> Iterat
             f"{filled:.0%} of the pixels between measured ones are empty, and were filled",
             "depth was put onto a larger image, or the sensor misses many",
             "take depth as its sensor measures it, with the numbers of its own camera",
+        )
+
+
+def _odd_shape(frames: Sequence[Frame], looked: Sequence[Frame]) -> Iterator[Doubt]:
+    """Images of no camera's shape, whose middle is taken for the principal point as nothing else is said."""
+    if not looked or not isinstance(getattr(frames, "camera", None), tuple) or getattr(frames, "recording", None):
+        return
+    height, width = looked[0].depth_mm.shape
+    if min(abs(max(width, height) / min(width, height) / shape - 1) for shape in SHAPES) > OTHER_SHAPE:
+        yield Doubt(
+            f"no depth camera has images of {width} x {height} px",
+            "they were cropped, padded or squashed, and --camera FX FY takes their middle for the principal point",
+            "say --camera FX FY CX CY, with the numbers changed as the images were",
         )
 
 

@@ -100,6 +100,19 @@ def test_pictures_are_packed_in_no_way(tmp_path):
         read_depth(save(tmp_path / "c.png", surface().astype(np.uint16)), encoding="rg")
 
 
+def test_grey_with_transparency_may_be_low_and_high_bytes(tmp_path):
+    low, high = (surface() & 255).astype(np.uint8), (surface() >> 8).astype(np.uint8)
+    v, u = np.mgrid[:60, :80]
+    for name, pair, message in (
+        ("low", (low, high), "its two bytes a pixel are a count, grey . 256 alpha; save that"),
+        ("high", (high, low), "its two bytes a pixel are a count, alpha . 256 grey; save that"),
+        ("picture", (u.astype(np.uint8), v.astype(np.uint8)), "if they are the low and the high byte"),
+        ("opaque", (low, np.full_like(low, 255)), "8-bit grey image saved in colour"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}.png: .*{message}"):
+            read_depth(save(tmp_path / f"{name}.png", np.stack(pair, -1)))
+
+
 def test_colours_of_sixteen_bits_would_lose_half_of_them(tmp_path):
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

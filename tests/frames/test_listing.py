@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hrlib.frames.listing import Companions, frames_at, in_order
+from hrlib.frames.listing import Companions, frames_at, in_order, shown_twice
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,36 @@ def test_words_that_say_what_an_image_shows_do_not_count(tmp_path, frame, mask):
     assert Companions(tmp_path).of(frame).path == tmp_path / mask
     files(tmp_path, frame)
     assert Companions(tmp_path).of(frame, own=tmp_path / frame).path == tmp_path / mask, "beside each other"
+
+
+def test_zeros_before_numbers_count_last(tmp_path):
+    for name in ("7.png", "008.png", "8.png", "take_3_40.png", "1.05.png"):
+        (tmp_path / name).touch()
+    companions = Companions(tmp_path)
+    found = {frame: companions.of(frame).path.name for frame in ("0007.png", "8.png", "depth_take_03_0040.npy")}
+    assert found == {"0007.png": "7.png", "8.png": "8.png", "depth_take_03_0040.npy": "take_3_40.png"}
+    for frame, message in (("0008.png", "both belong"), ("1.5.png", "is missing"), ("70.png", "is missing")):
+        with pytest.raises(ValueError, match=message):
+            companions.of(frame)
+
+
+@pytest.mark.parametrize(
+    "twice, folders",
+    [
+        (True, ("depth/{}.png", "depth_aligned/{}.png")),
+        (True, ("a/depth_raw/{}.png", "a/aligned_depth_to_color/{}.png")),
+        (True, ("depth_{}.png", "depth_{}_registered.png")),
+        (False, ("depth_1/{}.png", "depth_2/{}.png")),
+        (False, ("left/depth/{}.png", "right/depth/{}.png")),
+        (False, ("one/{}.png", "two/{}.png")),
+        (False, ("synthdepth_{}.png", "depth_{}.png")),
+        (False, ("{}.png", "0{}.png")),
+    ],
+)
+def test_one_frame_in_two_versions_is_noticed(twice, folders):
+    names = [folder.format(number) for folder in folders for number in range(4)]
+    assert shown_twice(names) == [folder.format(0) for folder in folders] * twice
+    assert shown_twice([*names, *(f"more/{number}.png" for number in range(9))]) == [], "most are there once"
 
 
 def test_a_companion_that_is_missing_or_not_the_only_one(tmp_path):

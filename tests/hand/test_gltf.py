@@ -274,6 +274,19 @@ def test_a_scale_of_the_armature_counts(tmp_path):
     torch.testing.assert_close(scaled.joints_mm, build_stick_hand().joints_mm, rtol=0, atol=1e-3)
 
 
+def test_morphs_are_applied_by_their_weights(tmp_path):
+    def morphed(tree, data):
+        """Two targets that move each vertex by as much as it is away from the middle; of one, half is wanted."""
+        tree["meshes"][0]["primitives"][0]["targets"] = [{"POSITION": 0}, {"POSITION": 0}]
+        tree["meshes"][0]["weights"] = [0.5, 0]
+        return data
+
+    plain = load_stick(write_stick_glb(tmp_path / "plain.glb"))
+    rig = load_stick(write_stick_glb(tmp_path / "morphed.glb", change=morphed))
+    spans = [(rig.vertices_mm.amax(0) - rig.vertices_mm.amin(0)) for rig in (rig, plain)]
+    torch.testing.assert_close(spans[0], 1.5 * spans[1])
+
+
 def test_a_hand_of_no_hands_size_is_refused(tmp_path):
     path = write_stick_glb(tmp_path / "stick.glb")
     for unit_mm in (10.0, 400.0, 25400.0):

@@ -55,6 +55,35 @@ def predict(folder, out, *words):
     return [row["frame"] for row in rows[::21]], joints
 
 
+def told(folder, shape, names, camera=(525.0, 525.0)):
+    for name in names:
+        save(folder / name, np.full(shape, 500, np.uint16))
+    return [doubt.what for doubt in file_doubts(UserFolder(folder, camera, 1.0).frames())]
+
+
+@pytest.mark.parametrize(
+    "shape, odd",
+    [
+        ((480, 640), False),
+        ((424, 512), False),
+        ((848, 480), False),
+        ((100, 100), False),
+        ((300, 520), True),
+        ((480, 320), False),
+    ]
+    + [((240, 640), True), ((376, 672), False)],
+)
+def test_images_of_no_cameras_shape_are_told_where_their_middle_counts(tmp_path, shape, odd):
+    words = [f"no depth camera has images of {shape[1]} x {shape[0]} px"] * odd
+    assert told(tmp_path, shape, ("1.png", "2.png")) == words
+    assert told(tmp_path, shape, ("1.png",), (525.0, 525.0, 300.0, 200.0)) == []
+
+
+def test_frames_in_two_versions_are_told(tmp_path):
+    (what,) = told(tmp_path, (48, 64), ("depth/1.png", "depth/2.png", "depth_aligned/1.png", "depth_aligned/2.png"))
+    assert what.startswith("depth/1.png and depth_aligned/1.png look like one frame")
+
+
 def off_mm(joints, others):
     return np.linalg.norm(joints - others, axis=-1).mean(1).max()
 

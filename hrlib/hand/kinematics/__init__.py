@@ -32,7 +32,8 @@ def forward_kinematics(
     tensor([  0.,   0., 500.])
 
     Args:
-        rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's).
+        rotations: unit quaternions xyzw, each joint's in its own neutral frame (the wrist's in the camera's). Other lengths
+            shear the frames, and are not looked for: that takes half as long as the frames of 32 hands. `pose_hand` looks.
         wrist_mm: where the wrist joint is, in the camera frame.
 
     Raises:
