@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from hand_page.write import write_page  # noqa: E402
 
 import hrlib  # noqa: E402
-from hrlib.companion import claims, claims_table, reproduction, results  # noqa: E402
+from hrlib.companion import claims, claims_table, reproduce, reproduction, results  # noqa: E402
 from hrlib.support import paths  # noqa: E402
 from hrlib.support.files import write_bytes_atomically  # noqa: E402
 
@@ -42,6 +42,7 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 exclude_patterns = ["_build"]
 suppress_warnings = ["mystnb.unknown_mime_type"]  # live widgets are drawn in JupyterLab only
+PARAMETERS = {"parameters", "injected-parameters"}  # tags of cells that say nothing to who cannot run them
 
 
 def copy_notebooks(app):
@@ -52,6 +53,8 @@ def copy_notebooks(app):
     for notebook in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
         executed = paths.EXECUTED / notebook.name
         copied = nbformat.read(executed if executed.exists() else notebook, as_version=4)
+        reproduce.drop_bars(copied)  # whoever ran it: `make lab` leaves them in
+        copied.cells = [cell for cell in copied.cells if not PARAMETERS & set(cell.metadata.get("tags", []))]
         for cell in copied.cells:
             if cell.cell_type == "code" and (
                 cell.outputs or "import " in cell.source

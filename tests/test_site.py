@@ -190,6 +190,8 @@ def test_the_site_builds_and_asks_nobody_else_for_anything(tmp_path, monkeypatch
     assert picture in shown, "an executed notebook's widget is there as its picture"
     notebook = (tmp_path / "site" / "notebooks" / "00_hand.html").read_text(encoding="utf-8")
     assert notebook.index('<details class="admonition hide') < notebook.index("<img"), "code is folded"
+    assert "100%|" not in notebook and "a warning" in notebook, "progress bars fill no page"
+    assert "smoke" not in notebook, "what the run was told"
     of_pages = [page for page in pages if "_modules" not in page.parts]  # the sources, whose places Sphinx itself links
     assert {page.name: lost for page in of_pages if (lost := missing(page))} == {}
     assert wide_pages(tmp_path / "profile", tmp_path / "site", of_pages) == {}
@@ -273,9 +275,15 @@ def executed(path) -> bytes:
         "image/png": base64.b64encode(picture.getvalue()).decode(),
         "text/plain": "a hand",
     }
-    cell = nbformat.v4.new_code_cell("hand", outputs=[nbformat.v4.new_output("display_data", bundle)])
+    told = "frames: 100%|####| 3/3 [00:01<00:00,  1.8it/s]\na warning\n"
+    outputs = [
+        nbformat.v4.new_output("display_data", bundle),
+        nbformat.v4.new_output("stream", name="stderr", text=told),
+    ]
+    cell = nbformat.v4.new_code_cell("hand", outputs=outputs)
     state = {"application/vnd.jupyter.widget-state+json": {"version_major": 2, "version_minor": 0, "state": {"1": {}}}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# The hand"), cell])
+    told = nbformat.v4.new_code_cell('profile = "smoke"', metadata={"tags": ["injected-parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# The hand"), told, cell])
     notebook.metadata |= {"widgets": state, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}
     path.parent.mkdir()
     nbformat.write(notebook, path)

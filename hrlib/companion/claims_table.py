@@ -122,7 +122,7 @@ def as_headline(results: Sequence[Mapping]) -> str:
     evaluated, last = evaluated_rows(sets), [*COLUMNS][-1]
     for name in sorted(evaluated, key=lambda name: (sets[name]["kind"] != REAL, evaluated[name]["mm"][last])):
         row, kind = evaluated[name], sets[name]["kind"].replace("test person", f"test person {name}")
-        cells = ["{:.1f} ({:.1f})".format(*row["mm"][model]) for model in COLUMNS]
+        cells = ["{:.1f}\N{NO-BREAK SPACE}({:.1f})".format(*row["mm"][model]) for model in COLUMNS]
         rows.append((f"{kind}: {sets[name]['description']}", found_in_words(*row["counts"]), *cells))
     if {"users", "people"} <= set(metrics):
         people = development_rows(metrics["users"]["users"], metrics["people"]["users"])

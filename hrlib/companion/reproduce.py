@@ -85,16 +85,20 @@ def run_notebook(path: Path, parameters: dict[str, Any], out: Path) -> None:
 
 
 def _without_bars(path: Path) -> None:
-    """Take the progress bars out of an executed notebook: each of their states is a line there. Warnings stay."""
     import nbformat
 
     book = nbformat.read(path, as_version=4)
+    drop_bars(book)
+    write_bytes_atomically(path, nbformat.writes(book).encode())
+
+
+def drop_bars(book: Mapping) -> None:
+    """Take the progress bars out of an executed notebook: each of their states is a line there. Warnings stay."""
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
         for output in [o for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]:
             parts = (part for part in re.split(r"[\r\n]+", output.text) if part.strip() and not BAR.search(part))
             output.text = "".join(f"{part}\n" for part in parts)
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text]
-    write_bytes_atomically(path, nbformat.writes(book).encode())
 
 
 def reproduce(
