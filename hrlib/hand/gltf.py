@@ -5,6 +5,7 @@ Any hand with bones can be used once a map says which bone is which joint. The m
 """
 
 import base64
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -247,7 +248,21 @@ def _open(path: Path) -> GLTF2:
     unknown = [name for name in gltf.extensionsRequired or () if not name.startswith(HARMLESS)]
     if unknown:
         raise ValueError(f"{path} requires {', '.join(unknown)}, which is not read here; export it without")
+    with _told_of(path):
+        _refuse_morphed_nodes(path, binary)
     return gltf
+
+
+def _refuse_morphed_nodes(path: Path, binary: bool) -> None:
+    """Raise ValueError for a node's own morph weights, which pygltflib leaves out."""
+    content = read_whole(path)
+    text = content[20 : 20 + int.from_bytes(content[12:16], "little")] if binary else content
+    for node in json.loads(text).get("nodes", ()):
+        if "mesh" in node and any(node.get("weights") or ()):
+            raise ValueError(
+                f"{path}: node {node.get('name', node['mesh'])} has morph weights of its own, which are not read; apply its "
+                "shape keys, and export it again"
+            )
 
 
 def _skinned_meshes(gltf: GLTF2, path: Path, wanted: list[str]) -> list[tuple[Skin, list[Mesh]]]:

@@ -286,6 +286,13 @@ def test_morphs_are_applied_by_their_weights(tmp_path):
     spans = [(rig.vertices_mm.amax(0) - rig.vertices_mm.amin(0)) for rig in (rig, plain)]
     torch.testing.assert_close(spans[0], 1.5 * spans[1])
 
+    def morphed_node(tree, data):
+        next(node for node in tree["nodes"] if "mesh" in node)["weights"] = [0, 0.5]
+        return morphed(tree, data)
+
+    with pytest.raises(ValueError, match=r"node\.glb: node \w+ has morph weights of its own"):
+        load_stick(write_stick_glb(tmp_path / "node.glb", change=morphed_node))
+
 
 def test_a_hand_of_no_hands_size_is_refused(tmp_path):
     path = write_stick_glb(tmp_path / "stick.glb")
