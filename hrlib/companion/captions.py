@@ -21,7 +21,10 @@ BEGIN, END = "<!-- figures: written by `hrlib claims --write` -->", "<!-- end of
 
 
 def sections() -> list[dict[str, Any]]:
-    """The sections of `captions.toml`: "title", where there are such "paper", "notebook" and "about", and "figure", a list."""
+    """The sections of `captions.toml`: "title", where there are such "paper", "notebook" and "about", and "figure", a list.
+
+    A figure with "elsewhere" is drawn only on computers that lack the real frames; it is not on docs/figures.md.
+    """
     return tomllib.loads(paths.CAPTIONS.read_text(encoding="utf-8")).get("section", [])
 
 
@@ -77,6 +80,8 @@ def figures_part(folder: Path) -> str:
         notebook = f"Notebook {section['notebook']}. " if "notebook" in section else ""
         lines += [f"## {paper}{section['title']}", f"{notebook}{about}".strip()]
         for of in section["figure"]:
+            if of.get("elsewhere"):
+                continue
             said = caption(record(of["name"]))
             lines.append(f"![{of['title']}](../figures/{of['name']}.png)")
             lines.append(f"**{of['title']}.** {said['shows']} *On:* {said['on']} **Look at:** {said['look']}")

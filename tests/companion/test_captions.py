@@ -1,6 +1,7 @@
 """Captions: every committed figure has one, filled in from its own numbers, and the page of figures shows it."""
 
 import json
+import re
 
 import pytest
 
@@ -37,11 +38,19 @@ def test_each_figures_json_has_its_caption(name: str):
 
 
 def test_captions_are_of_figures_and_the_page_shows_them():
-    listed = [figure["name"] for section in captions.sections() for figure in section["figure"]]
+    listed = [f["name"] for section in captions.sections() for f in section["figure"] if not f.get("elsewhere")]
     assert sorted(listed) == FIGURES
     page = (paths.ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
     assert captions.figures_part(paths.FIGURES) in page, "run hrlib claims --write"
     assert page.index("verdict_list()") < page.index("![")
+
+
+def test_what_notebooks_draw_has_a_caption_on_computers_with_and_without_real_frames():
+    code = "".join(path.read_text(encoding="utf-8") for path in paths.NOTEBOOKS.glob("*.ipynb"))
+    names = re.findall(r'\.save\(\w+, f?\\"([^"]+)\\"', code)
+    drawn = {name.replace("{kind}", kind) for name in names for kind in ("real", "simulated")}
+    listed = {figure["name"] for section in captions.sections() for figure in section["figure"]}
+    assert len(drawn) > 30 and drawn <= listed
 
 
 def test_a_caption_is_filled_in_from_the_figures_numbers(written):
