@@ -131,8 +131,10 @@ def test_a_signal_stops_all_that_run_and_the_command_says_what_was_finished(fold
         notebook(folders, f"2{1 + number}_long", begun, "time.sleep(120)")
     notebook(folders, "24_never", "pass")
     code = f"""
-import sys
+import signal, sys
 from pathlib import Path
+for number in ({int(sent)}, signal.SIGINT):  # nohup and a shell's background jobs ignore some
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 from hrlib import __main__ as cli
 from hrlib.support import paths
 paths.NOTEBOOKS = Path({str(folders / "notebooks")!r})
