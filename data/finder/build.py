@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -213,11 +213,6 @@ def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> E
     return Example(x, classes, hand, int(s.right != mirrored) if hand == 1 and s.shows_side else -1, z)
 
 
-def to_side(s: Scene, random: np.random.Generator) -> Example:
-    """A close-up whose hand `uprights` cuts out."""
-    return to_segment(s, random, always=True)
-
-
 @torch.no_grad()
 def uprights(close: list[Example], random: np.random.Generator) -> list[Example]:
     """Their upright hands: most often as the segmenter leaves them, as it does in frames."""
@@ -302,7 +297,7 @@ def _spoil(z, classes, random) -> None:
 PARTS = {
     "locate": (lambda norm: FinderNet(*FinderNet.LOCATE, norm), to_locate),
     "segment": (lambda norm: FinderNet(*FinderNet.SEGMENT, norm), to_segment),
-    "side": (lambda norm: SideNet(), to_side),
+    "side": (lambda norm: SideNet(), partial(to_segment, always=True)),  # `uprights` cuts these hands out
 }
 
 
