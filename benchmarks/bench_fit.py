@@ -11,7 +11,6 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -27,7 +26,6 @@ from hrlib.network.checkpoint import load_network
 from hrlib.network.known import told_what_it_sees
 from hrlib.network.predict import predict, predict_turned
 from hrlib.refine import RECIPES, refine
-from hrlib.refine import gauss_newton as gn
 from hrlib.refine.explain import ExplainSettings, explain, surprise
 from hrlib.refine.gauss_newton import FitSettings, fitted_poses
 from hrlib.support.paths import BASE_MODEL, BENCHMARKS, HAND_ASSET
@@ -47,8 +45,8 @@ def timed(function, *arguments):
     return result, 1e3 * (time.process_time() - began)
 
 
-def compare(net, hand, crops) -> tuple[dict, dict, dict]:
-    """Poses and milliseconds a frame of the network's views, one and five, and of both fits; the stages of ours."""
+def compare(net, hand, crops) -> tuple[dict, dict]:
+    """Poses and milliseconds a frame of the network's views, one and five, and of both fits."""
     poses, times = {}, {}
     for name, views in (("once", predict), ("five", predict_turned)):
         poses[name], ms = timed(views, net, crops)
@@ -59,50 +57,7 @@ def compare(net, hand, crops) -> tuple[dict, dict, dict]:
         times[name] = ms / len(crops)
     poses["gauss_newton_once"], ms = timed(FITS["gauss_newton"], hand, crops, poses["once"])
     times["gauss_newton_once"] = ms / len(crops)
-    stages(hand, crops[:3], poses["five"][:3])  # compiles
-    return poses, times, stages(hand, crops, poses["five"])
-
-
-def stages(hand, crops, predicted) -> dict[str, float]:
-    """Milliseconds a frame of each part of a fit, the parts of a step counted as often as they are done."""
-    s, crops, predicted = FitSettings(), crops[: gn.CHUNK], predicted[: gn.CHUNK]
-    B, steps, ms = len(crops), s.steps + s.more_steps, {}
-    arrays, terms = gn.hand_arrays(hand, s.rim_mm), gn.terms_of(s, crops.cube_mm)
-    poses = gn.start_poses(predicted, hand, crops)
-    frames, ms["start: target, forearm, points"] = timed(gn.frames_of, predicted, poses, crops, s)
-    cut = gn._cut_off, frames, poses.turn, poses.place, s.wrist_mm, terms
-    ms["start: target, forearm, points"] += 2 * timed(*cut)[1]  # again before `more_steps`, and at the end
-    scratch, looks = gn._scratch(len(arrays.cloud), terms.cube_mm), steps + 2
-
-    def each(function, *more):
-        return timed(lambda: [function(t, *more) for t in range(B)])[1]
-
-    def until(t, part):  # one look at frame t, up to some part of it
-        gn._pose(poses.angles[t], poses.turn[t], poses.place[t], arrays, scratch.F, scratch.axes, poses.joints[t])
-        gn._skin(scratch.F, arrays, scratch.M, scratch.posed)
-        if part > 0:
-            gn._depth_term(frames.target[t], frames.cut[t], terms, scratch)
-        if part > 1:
-            gn._data_term(frames.data[t], frames.counts[t], frames.near[t], terms, scratch)
-
-    cloud, depth, data = (each(until, part) for part in range(3))
-    whole = each(lambda t: gn._look(t, t, poses, frames, arrays, terms, scratch))
-    ms["pose the cloud"] = looks * cloud
-    ms["depth term: splat, compare, pull"] = looks * (depth - cloud)
-    ms["data term: nearest points, pull"] = looks * (data - depth)
-    ms["pulls to bones, votes, limits"] = looks * (whole - data)
-    A, L = np.zeros((B, gn.NUMBERS, gn.NUMBERS)), np.zeros((B, gn.NUMBERS, gn.NUMBERS))
-    J, gradient = np.zeros((B, 21, 3, gn.NUMBERS)), np.zeros((B, gn.NUMBERS))
-    springs, uneven, sprung, x = np.zeros((B, 21)), np.zeros(B), np.zeros((B, 21, 3)), np.zeros((B, gn.NUMBERS))
-    joints = poses.joints[:B] + frames.centre[:, None]
-    gn._accelerations(joints, terms, springs, uneven)
-    gn._sprung(joints, springs, sprung)
-    fixed = poses, springs, sprung, gn.FIRST_DAMPING, terms, arrays, scratch
-    ms["normal equations"] = steps * each(lambda t: gn._equations(t, t, *fixed, gradient[t], A[t], L[t], J[t]))
-    solve = gn._conjugate_gradients, A, L, J, springs, gradient, x, s.solver_steps
-    ms["solve for all frames"] = steps * timed(*solve)[1]
-    ms["end: how well each pose explains its frame"] = timed(gn._fit, poses, frames, arrays, terms, 0, 1)[1]
-    return {name: value / B for name, value in ms.items()}
+    return poses, times
 
 
 def development(net, template, count: int) -> dict:
@@ -111,7 +66,7 @@ def development(net, template, count: int) -> dict:
     for name, user in tqdm(USERS.items(), "people"):
         test = record(user, template, count, "test", progress=False)
         own, hand = told_what_it_sees(net, template, test.crops)
-        poses, times, parts = compare(own, hand, test.crops)
+        poses, times = compare(own, hand, test.crops)
         points = {way: predicted_joints(pose, hand, test.crops) for way, pose in poses.items()}
         errors = {way: (p - test.joints_mm).norm(dim=-1)[:, list(JOINT_POINTS)].mean(1) for way, p in points.items()}
         rows[name] = {
@@ -120,7 +75,6 @@ def development(net, template, count: int) -> dict:
             "median16_mm": {way: error.median().item() for way, error in errors.items()},
             "surprise": {way: surprise(hand, test.crops, pose).mean().item() for way, pose in poses.items()},
             "ms": times,
-            "stages_ms": parts,
         }
         print(name, {way: round(mm, 2) for way, mm in rows[name]["mean16_mm"].items()}, "mm", flush=True)
     return rows
@@ -130,7 +84,7 @@ def real(net, template) -> dict:
     """Errors of the real set, whose frames without labels tell the hand's shape, as `evaluate.py` has it."""
     found = find_real(RealJoints(REAL), progress=False)
     refined = refine(net, template, found.crops, RECIPES["best"], progress=False)
-    poses, times, _ = compare(refined.net, refined.hand, found.crops)
+    poses, times = compare(refined.net, refined.hand, found.crops)
     points = {way: points_of(pose, refined.hand, found.crops) for way, pose in poses.items()}
     kinds, chosen = {"as_they_are": "none", "offset_removed": "hand"}, list(JOINT_POINTS)
     errors = {
@@ -154,12 +108,10 @@ def main():
     if arguments.real:
         metrics["real"], data["real frames"] = {REAL: real(net, template)}, dataset_folder(REAL) / "joints.npz"
     rows = metrics["users"].values()
-    names = {part for row in rows for part in row["stages_ms"]}
-    metrics["stages_ms"] = {part: statistics.mean(row["stages_ms"][part] for row in rows) for part in sorted(names)}
     metrics["ms"] = {way: statistics.mean(row["ms"][way] for row in rows) for way in ("once", "five", *FITS)}
     metrics["times_as_fast"] = metrics["ms"]["adam"] / metrics["ms"]["gauss_newton"]
     metrics["worst_of_adam"] = max(r["mean16_mm"]["gauss_newton"] / r["mean16_mm"]["adam"] for r in rows)
-    print({key: metrics[key] for key in ("ms", "times_as_fast", "worst_of_adam", "stages_ms")})
+    print({key: metrics[key] for key in ("ms", "times_as_fast", "worst_of_adam")})
     print(metrics.get("real", ""))
     parameters = {"frames": arguments.frames, "adam": ExplainSettings(), "gauss_newton": FitSettings(), "threads": 1}
     made = results.provenance(parameters, 0, data)

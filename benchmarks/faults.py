@@ -24,7 +24,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -91,27 +91,15 @@ class Place:
         """A forked process that runs `hrlib words`, after `prepare()`; its number, and the file with what it says."""
         said = self.folder.parent / f"{os.getpid()}-{time.monotonic_ns()}.txt"
         said.touch()
-        child = os.fork()
-        if child:
-            return child, said
-        status = 1
-        try:
-            with open(said, "wb") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            sys.stdout, sys.stderr = (io.TextIOWrapper(open(n, "wb", 0), write_through=True) for n in (1, 2))
+
+        def command() -> int:
+            survival.take_signals()
             os.setsid()
-            for number in (signal.SIGINT, signal.SIGHUP):  # a shell's background job ignores them
-                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             sys.argv = ["hrlib", *map(str, words)]
             prepare()
-            status = program.main()
-            sys.stdout.flush()
-        except BaseException:
-            traceback.print_exc()
-        with suppress(OSError):
-            sys.stderr.flush()
-        os._exit(status)
+            return program.main()
+
+        return survival.forked(said, command), said
 
     def run(self, *words: object, prepare: Callable = lambda: None) -> Ended:
         return self.end(*self.begin(*words, prepare=prepare))

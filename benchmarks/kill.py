@@ -17,7 +17,6 @@ import random
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -180,30 +179,18 @@ JOBS = {
 
 def begin(job: Job, folder: Path) -> int:
     """The number of a new process that runs the job; what it says goes to a file beside the folder."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until the child can take them
-    child = os.fork()
-    if child:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-        return child
-    status = 1
-    try:
-        with open(said(folder), "wb") as file:
-            os.dup2(file.fileno(), 1)
-            os.dup2(file.fileno(), 2)
-        for number in STOPS:  # a shell's background job ignores some
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def work() -> int:
         os.environ[MARK] = str(ORIGIN)
-        with signals_as_ctrl_c():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-            job.run(folder)
-        status = 0
-    except KeyboardInterrupt:
-        status = stopped_by()[0]
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
+        try:
+            with signals_as_ctrl_c():
+                survival.take_signals()
+                job.run(folder)
+        except KeyboardInterrupt:
+            return stopped_by()[0]
+        return 0
+
+    return survival.forked(said(folder), work)
 
 
 def said(folder: Path) -> Path:

@@ -21,7 +21,6 @@ from PIL import Image
 from snippets import NEED_MORE, as_script, blocks, pages
 
 import hrlib
-from hrlib.companion.captions import sections
 from hrlib.companion.reproduction import HIDDEN, Report, markdown
 from hrlib.personal.folder import UserFolder, camera_as_one_word
 from hrlib.support import paths
@@ -146,15 +145,6 @@ def test_the_lines_for_folders_read_such_folders(recordings):
 
 
 # -- figures
-
-
-def test_every_figure_has_its_place_and_its_verdict():
-    page = (DOCS / "figures.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^!\[[^]]+\]\(\.\./figures/(\w+)\.png\)\n\n.+\n\n<!--= of\(\"(\w+)\"\) -->$", page, flags=re.M)
-    assert all(picture == filled for picture, filled in shown)
-    elsewhere = {figure["name"] for section in sections() for figure in section["figure"] if figure.get("elsewhere")}
-    assert {picture for picture, _ in shown} == {path.stem for path in paths.FIGURES.glob("*.png")} - elsewhere
-    assert len(shown) == len(dict(shown)), "each once"
 
 
 def test_pages_are_filled_in_from_result_files():

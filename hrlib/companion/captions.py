@@ -21,11 +21,13 @@ BEGIN, END = "<!-- figures: written by `hrlib claims --write` -->", "<!-- end of
 
 
 def sections() -> list[dict[str, Any]]:
-    """The sections of `captions.toml`: "title", where there are such "paper", "notebook" and "about", and "figure", a list.
-
-    A figure with "elsewhere" is drawn only on computers that lack the real frames; it is not on docs/figures.md.
-    """
+    """The sections of `captions.toml`: "title", where there are such "paper", "notebook" and "about", and "figure", a list."""
     return tomllib.loads(paths.CAPTIONS.read_text(encoding="utf-8")).get("section", [])
+
+
+def drawn_elsewhere() -> set[str]:
+    """Names of the figures that only computers without the real frames draw. They are not on docs/figures.md."""
+    return {of["name"] for section in sections() for of in section["figure"] if of.get("elsewhere")}
 
 
 def caption(record: Mapping[str, Any]) -> dict[str, str]:
@@ -73,14 +75,14 @@ def figures_part(folder: Path) -> str:
     def record(name: str) -> dict[str, Any]:
         return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
-    lines = []
+    lines, unseen = [], drawn_elsewhere()
     for section in sections():
         paper = f"{section['paper']}: " if "paper" in section else ""
         about = OTHER.sub(lambda field: spread(found(record(field[1]), field[2])), section.get("about", ""))
         notebook = f"Notebook {section['notebook']}. " if "notebook" in section else ""
         lines += [f"## {paper}{section['title']}", f"{notebook}{about}".strip()]
         for of in section["figure"]:
-            if of.get("elsewhere"):
+            if of["name"] in unseen:
                 continue
             said = caption(record(of["name"]))
             lines.append(f"![{of['title']}](../figures/{of['name']}.png)")

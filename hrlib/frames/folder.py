@@ -17,7 +17,7 @@ from .camera import Camera
 from .encodings import ENCODINGS, PACKED, refuse_colours, unpacked
 from .frame import Frame
 from .listing import DEPTH_ENDINGS, endings_below, frames_at, in_order
-from .quality import FARTHEST_MM, measurements, only_negative, without_gaps
+from .quality import FARTHEST_MM, largest_mark, measurements, only_negative, without_gaps
 from .recordings import recording_at
 from .recordings.recording import Recording
 
@@ -158,7 +158,7 @@ def in_mm(
     Raises:
         ValueError: that is no depth; names the file and the remedy.
     """
-    most = np.iinfo(counts.dtype).max if counts.dtype.kind in "ui" and counts.itemsize > 1 else np.inf
+    most = largest_mark(counts.dtype)
     if counts.ndim == 3:
         if encoding == "depth" or counts.dtype != np.uint8:
             refuse_colours(counts, path)
@@ -180,7 +180,7 @@ def in_mm(
         depth_mm = np.multiply(counts, np.float32(unit_mm), dtype=np.float32, casting="unsafe")
     if counts.dtype.kind == "u" and counts.max(initial=0) < most and depth_mm.max(initial=0) < FARTHEST_MM:
         return depth_mm  # as most cameras save: nothing to look for
-    return measurements(np.where(counts < most, depth_mm, np.float32(0)))  # the largest number is a mark, as 65535
+    return measurements(np.where(counts < most, depth_mm, np.float32(0)))
 
 
 def write_folder(

@@ -16,6 +16,11 @@ COARSE_MM = 2.5  # smaller steps do little harm
 EQUAL = 0.9  # share of the depths that must be multiples of one step
 
 
+def largest_mark(dtype: np.dtype) -> float:
+    """The count that marks a missing measurement: the largest of an integer type, as 65535; infinity for others."""
+    return np.iinfo(dtype).max if dtype.kind in "ui" and dtype.itemsize > 1 else np.inf
+
+
 def measurements(depth_mm: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """Depth with 0 wherever the number is no measurement: negative, NaN, infinite, or beyond `FARTHEST_MM`.
 

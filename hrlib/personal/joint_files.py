@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import __version__
+from ..frames import recordings
 from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..support.decoding import PIXELS
 from ..support.files import naming, whole_files
 
-FRAMES = (*PIXELS, ".bag", ".db3", ".mcap", ".mkv", ".r3d", ".sens")  # endings of what results must not replace
-
+FRAMES = (*PIXELS, *recordings.FILES)  # endings of what results must not replace
 CSV_COLUMNS = ("frame", "joint", "x_mm", "y_mm", "z_mm", "confidence")
 JSON_HEAD = {
     "unit": "mm",

@@ -17,7 +17,7 @@ from ..frames.find import GAP, JUMP_MM, crop_frame, crop_where
 from ..frames.folder import camera_for, mirrored
 from ..frames.frame import Frame
 from ..frames.intrinsics import camera_numbers, read_camera
-from ..frames.quality import measurements, only_negative, without_gaps
+from ..frames.quality import largest_mark, measurements, only_negative, without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
 from ..hand.posed import PosedHand, pose_hand
@@ -234,8 +234,7 @@ def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
         )
     if only_negative(image):
         raise ValueError("depth_mm is negative everywhere, as along an axis towards the viewer; give -depth_mm")
-    most = np.iinfo(image.dtype).max if image.dtype.kind in "ui" else np.inf
-    image = measurements(np.where(image < most, image, 0).astype(np.float32))  # the largest number is a mark
+    image = measurements(np.where(image < largest_mark(image.dtype), image, 0).astype(np.float32))
     if 0 < (farthest := image.max()) < METRES:
         picture = "; is it a picture of depth, as a crop is?" if farthest <= 1 else ""
         raise ValueError(

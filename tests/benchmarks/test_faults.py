@@ -39,16 +39,6 @@ def test_what_is_lost_is_noticed():
 
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path, monkeypatch):
-    words = [
-        "kill.py",
-        "--kills",
-        "20",
-        "--only",
-        "two files",
-        "state",
-        "checkpoint",
-        "--out",
-        str(tmp_path / "kill.json"),
-    ]
-    monkeypatch.setattr("sys.argv", words)
+    words = ("kill.py", "--kills", "20", "--only", "two files", "state", "checkpoint", "--out", tmp_path / "kill.json")
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
     assert kill.main() == 0

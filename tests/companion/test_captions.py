@@ -9,9 +9,7 @@ from hrlib.companion import captions
 from hrlib.support import paths
 
 CAPTIONED = [figure for section in captions.sections() for figure in section["figure"]]
-ELSEWHERE = {
-    figure["name"] for figure in CAPTIONED if figure.get("elsewhere")
-}  # `make figures` may have drawn them here
+ELSEWHERE = captions.drawn_elsewhere()  # `make figures` may have drawn them here
 FIGURES = sorted({path.stem for path in paths.FIGURES.glob("*.png")} - ELSEWHERE)
 TOML = """
 [[section]]
