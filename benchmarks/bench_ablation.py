@@ -27,12 +27,7 @@ from hrlib.synthetic.people import USERS, record
 
 # one round, half the batch and half the iterations for each frame
 SHORT = BestSettings(
-    rounds=1,
-    prepare=30,
-    synthetic=50,
-    segmented=300,
-    runs=8,
-    explain=ExplainSettings(iterations=30, shape_frames=100),
+    rounds=1, prepare=30, synthetic=50, segmented=300, runs=8, explain=ExplainSettings(iterations=30, shape_frames=100)
 )
 EVERY = 3  # test frame: neighbours in a recording say the same
 
@@ -42,6 +37,19 @@ def measured(prediction, hand, test) -> dict[str, float]:
     some = torch.arange(0, len(test.crops), EVERY)
     trembles, _ = jitter(predicted_joints(prediction, hand, test.crops), test.joints_mm)
     return measure(prediction[some], hand, test[some]).summary() | {"jitter": trembles}
+
+
+def row(name: str, net, template, recipe: BestSettings, arguments: argparse.Namespace) -> dict:
+    """All numbers of one user."""
+    began = time.perf_counter()
+    train = record(USERS[name], template, arguments.train)
+    test = record(USERS[name], template, arguments.test, "test")
+    base, rows = measured(predict(net, test.crops), template, test), {}
+    for variant, settings in tqdm(variants(recipe).items(), desc=f"user {name}"):
+        done = refine(net, template, train.crops, settings, progress=False)
+        rows[variant] = measured(predict(done.net, test.crops), done.hand, test)
+    seconds = time.perf_counter() - began
+    return {"base": base, "rows": rows, "test_frames": len(test.crops[::EVERY]), "seconds": seconds}
 
 
 def main():
@@ -59,23 +67,9 @@ def main():
     parameters = {key: value for key, value in vars(arguments).items() if key not in ("out", "users")}
     made = results.provenance(parameters | {"recipe": recipe}, 0, {"hand": HAND_ASSET, "base model": ONE_HAND_MODEL})
     kept = by_user.Partial(arguments.out, arguments.users, made)
-    users = kept.read()
-    for name in arguments.users:
-        if name in users:
-            continue
-        began = time.perf_counter()
-        train = record(USERS[name], template, arguments.train)
-        test = record(USERS[name], template, arguments.test, "test")
-        base = measured(predict(net, test.crops), template, test)
-        row = {"base": base, "rows": {}}
-        for variant, settings in tqdm(variants(recipe).items(), desc=f"user {name}"):
-            done = refine(net, template, train.crops, settings, progress=False)
-            row["rows"][variant] = measured(predict(done.net, test.crops), done.hand, test)
-        users[name] = row | {"test_frames": len(test.crops[::EVERY]), "seconds": time.perf_counter() - began}
-        kept.write(users)
-    if set(users) != set(USERS):
-        return kept.say_kept()
-    users = {name: users[name] for name in USERS}
+    users = kept.rows(arguments.users, USERS, lambda name: row(name, net, template, recipe, arguments))
+    if users is None:
+        return
     metrics = {"users": users}
     for key, number in (("change_mm", "mean16_mm"), ("change_jitter", "jitter")):
         metrics[key] = {

@@ -21,8 +21,6 @@ from tqdm import tqdm
 from hrlib.companion import results
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 FRAMES = (25, 50, 100, 200)  # of a pass
 LARGE_BATCH = 1000
 GB = 1e9

@@ -64,13 +64,8 @@ def main():
     files = data_files()
     made = results.provenance(parameters, LEARNING.seed, files | {"hand": HAND_ASSET, "base model": BASE_MODEL})
     kept = by_user.Partial(arguments.out, "+".join(arguments.hands), made)
-    rows = kept.read()
-    for name in [name for name in arguments.hands if name not in rows]:
-        rows[name] = row(name, arguments)
-        kept.write(rows)
-    if set(rows) != set(HANDS):
-        return kept.say_kept()
-    kept.finish("hands", {"hands": {name: rows[name] for name in HANDS}}, {}, "full")
+    if rows := kept.rows(arguments.hands, HANDS, lambda name: row(name, arguments)):
+        kept.finish("hands", {"hands": rows}, {}, "full")
 
 
 # -- side by side -----------------------------------------------------------------------------------------------------

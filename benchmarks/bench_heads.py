@@ -9,27 +9,23 @@ template without noise. A few hundred steps tell what learns faster, not what is
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
-
-from hrlib.companion import results  # noqa: E402
-from hrlib.evaluation.joint_errors import joint_error_mm  # noqa: E402
-from hrlib.hand.joints import JOINT_POINTS  # noqa: E402
-from hrlib.hand.rig import load_hand  # noqa: E402
-from hrlib.method import predict_joints  # noqa: E402
-from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.support.paths import HAND_ASSET  # noqa: E402
-from hrlib.synthetic.frames import Synthesiser, SyntheticSettings  # noqa: E402
-from hrlib.training.batches import Batches, PretrainSettings, ahead  # noqa: E402
-from hrlib.training.pretrain import learning_rate  # noqa: E402
-from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
+from hrlib.companion import results
+from hrlib.evaluation.joint_errors import joint_error_mm
+from hrlib.hand.joints import JOINT_POINTS
+from hrlib.hand.rig import load_hand
+from hrlib.method import predict_joints
+from hrlib.network.posenet import NetworkSettings, PoseNet
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.frames import Synthesiser, SyntheticSettings
+from hrlib.training.batches import Batches, PretrainSettings, ahead
+from hrlib.training.pretrain import learning_rate
+from hrlib.training.step import has_bfloat16, train_step
 
 NETWORKS = {
     "alexnet, quaternion": NetworkSettings(rotation="quaternion", batch_norm=True),
@@ -80,7 +76,7 @@ def main():
     parser.add_argument("--batch", type=int, default=100, help="frames a step")
     parser.add_argument("--test", type=int, default=500, help="frames to compare on")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/heads.json")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "heads.json")
     arguments = parser.parse_args()
     settings = PretrainSettings(steps=arguments.steps, batch=arguments.batch, seed=arguments.seed)
     hand = load_hand()

@@ -25,7 +25,7 @@ from hrlib.companion import results
 from hrlib.hand.rig import load_hand
 from hrlib.network.checkpoint import load_network
 from hrlib.network.predict import predict
-from hrlib.refine import RECIPES, refine
+from hrlib.refine import RECIPES, PaperSettings, refine
 from hrlib.support.paths import BENCHMARKS, HAND_ASSET, PAPER_MODEL
 from hrlib.synthetic.people import USERS, record
 
@@ -55,45 +55,31 @@ def main():
     apart = ("out", "users", "processes")
     parameters = {key: value for key, value in vars(arguments).items() if key not in apart}
     data = {"hand": HAND_ASSET, "paper's network": PAPER_MODEL}
-    recipes = {
-        name: replace(
-            RECIPES[name],
-            learning_rate=arguments.rate,
-            batch=arguments.batch,
-            micro=arguments.batch,
-            epochs=arguments.epochs,
-            turn_deg=arguments.turn_deg,
-            wristband=band,
-            anneal=arguments.anneal,
-        )
-        for name in arguments.recipes
-    }
+    same = {"learning_rate": arguments.rate, "batch": arguments.batch, "micro": arguments.batch, "wristband": band}
+    same |= {name: getattr(arguments, name) for name in ("epochs", "turn_deg", "anneal")}
+    recipes = {name: replace(RECIPES[name], **same) for name in arguments.recipes}
     made = results.provenance(parameters | {"recipe": recipes}, 0, data)
     kept = by_user.Partial(arguments.out, arguments.users, made)
-    users = kept.read()
-    for name in arguments.users:
-        if name in users:
-            continue
-        began = time.perf_counter()
-        user = replace(USERS[name], wristband=band)
-        frames = partial(record, user, template, processes=arguments.processes)
-        train, test = frames(arguments.train), frames(arguments.test, "test")
-        row = {"alexnet": measured(predict(paper, test.crops), template, test)}
-        for recipe, settings in recipes.items():
-            done = refine(paper, template, train.crops, settings, device=arguments.device)
-            net, cloud_mm = done.net.cpu(), done.cloud_mm.cpu()
-            moved = (cloud_mm - template.cloud_mm).norm(dim=-1)
-            row[recipe] = measured(predict(net, test.crops), template, test, cloud_mm)
-            row[recipe] |= {"moved_mean_mm": moved.mean().item(), "moved_max_mm": moved.max().item()}
-            row[recipe]["train_mse"] = [done.curve[0]["mse"], done.curve[-1]["mse"]]
-            print("{}, {}: hand's MSE {hand_mse:.5f}, joints {mean16:.1f} mm".format(name, recipe, **row[recipe]))
-        row["seconds"] = time.perf_counter() - began
-        users[name] = row
-        kept.write(users)
-    if set(users) != set(USERS):
-        return kept.say_kept()
-    users = {name: users[name] for name in USERS}
-    kept.finish("paper_wristband" if band else "paper", {"users": users}, values_of(users, band), "full")
+    if users := kept.rows(arguments.users, USERS, lambda name: row(name, paper, template, recipes, arguments)):
+        kept.finish("paper_wristband" if band else "paper", {"users": users}, values_of(users, band), "full")
+
+
+def row(name: str, paper, template, recipes: dict[str, PaperSettings], arguments: argparse.Namespace) -> dict:
+    """All numbers of one user."""
+    began = time.perf_counter()
+    user = replace(USERS[name], wristband=arguments.wristband)
+    frames = partial(record, user, template, processes=arguments.processes)
+    train, test = frames(arguments.train), frames(arguments.test, "test")
+    numbers = {"alexnet": measured(predict(paper, test.crops), template, test)}
+    for recipe, settings in recipes.items():
+        done = refine(paper, template, train.crops, settings, device=arguments.device)
+        net, cloud_mm = done.net.cpu(), done.cloud_mm.cpu()
+        moved = (cloud_mm - template.cloud_mm).norm(dim=-1)
+        own = numbers[recipe] = measured(predict(net, test.crops), template, test, cloud_mm)
+        own |= {"moved_mean_mm": moved.mean().item(), "moved_max_mm": moved.max().item()}
+        own["train_mse"] = [done.curve[0]["mse"], done.curve[-1]["mse"]]
+        print("{}, {}: hand's MSE {hand_mse:.5f}, joints {mean16:.1f} mm".format(name, recipe, **own))
+    return numbers | {"seconds": time.perf_counter() - began}
 
 
 def values_of(users: dict, wristband: bool) -> dict[str, float]:

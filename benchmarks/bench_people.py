@@ -40,14 +40,11 @@ def main():
     parameters = {key: getattr(arguments, key) for key in ("train", "test")} | {"recipe": recipe}
     made = results.provenance(parameters, recipe.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
     kept = by_user.Partial(arguments.out, arguments.users, made)
-    rows = kept.read()
-    for name in tqdm([name for name in arguments.users if name not in rows], "people"):
-        rows[name] = row(net, template, recipe, name, arguments)
-        kept.write(rows)
-    if set(rows) != set(USERS):
-        return kept.say_kept()
+    rows = kept.rows(tqdm(arguments.users, "people"), USERS, lambda name: row(net, template, recipe, name, arguments))
+    if rows is None:
+        return
     earlier = results.read_table(BENCHMARKS / "refine.json")["metrics"]["users"]
-    metrics = {"users": {name: rows[name] for name in USERS}, "earlier": {name: of(earlier[name]) for name in USERS}}
+    metrics = {"users": rows, "earlier": {name: of(earlier[name]) for name in USERS}}
     kept.finish("people", metrics, values_of(metrics), "full")
 
 

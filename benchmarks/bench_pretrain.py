@@ -9,7 +9,6 @@ made in the step or ahead of it in a thread; both ways are timed.
 import argparse
 import os
 import statistics
-import sys
 import time
 from itertools import count, repeat
 from pathlib import Path
@@ -17,17 +16,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
-
-from hrlib.companion import results  # noqa: E402
-from hrlib.hand.rig import load_hand  # noqa: E402
-from hrlib.network.posenet import NetworkSettings, PoseNet  # noqa: E402
-from hrlib.support.paths import HAND_ASSET  # noqa: E402
-from hrlib.synthetic.frames import Synthesiser  # noqa: E402
-from hrlib.training.batches import Batches, PretrainSettings, ahead  # noqa: E402
-from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead  # noqa: E402
-from hrlib.training.step import has_bfloat16, train_step  # noqa: E402
+from hrlib.companion import results
+from hrlib.hand.rig import load_hand
+from hrlib.network.posenet import NetworkSettings, PoseNet
+from hrlib.support.paths import BENCHMARKS, HAND_ASSET
+from hrlib.synthetic.frames import Synthesiser
+from hrlib.training.batches import Batches, PretrainSettings, ahead
+from hrlib.training.pretrain import frames_ahead as pretrain_makes_ahead
+from hrlib.training.step import has_bfloat16, train_step
 
 
 def images_per_second(settings: PretrainSettings, turns: int, steps: int, device: torch.device) -> dict:
@@ -64,7 +60,7 @@ def main():
     parser.add_argument("--steps", type=int, default=4, help="timed steps a turn")
     parser.add_argument("--batch", type=int, default=200, help="frames a step")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/pretrain.json")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "pretrain.json")
     arguments = parser.parse_args()
     settings, device = PretrainSettings(batch=arguments.batch), torch.device(arguments.device)
     speeds = images_per_second(settings, arguments.turns, arguments.steps, device)

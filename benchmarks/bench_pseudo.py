@@ -118,12 +118,8 @@ def main():
     data["published labels"] = dataset_folder("published")
     made = results.provenance(parameters | {"recipe": settings}, arguments.seed, data)
     kept = by_user.Partial(arguments.out, "-".join(arguments.datasets), made)
-    sets = kept.read()
-    for dataset in arguments.datasets:
-        if dataset not in sets:
-            sets[dataset] = measured(dataset, net, template, settings, arguments.train, arguments.test)
-            kept.write(sets)
-    sets = {dataset: sets[dataset] for dataset in arguments.datasets}
+    counts, chosen = (arguments.train, arguments.test), arguments.datasets
+    sets = kept.rows(chosen, chosen, lambda dataset: measured(dataset, net, template, settings, *counts))
     curves = [curve for found in sets.values() for curve in found["curves"]]
     rest = {dataset: {k: v for k, v in found.items() if k != "curves"} for dataset, found in sets.items()}
     metrics = {"thresholds_mm": THRESHOLDS_MM, "curves": curves, "sets": rest}

@@ -107,41 +107,38 @@ def main():
     recipe = replace(RECIPES["best"], frames=arguments.frames, steps=arguments.steps)
     made = results.provenance(parameters | {"recipe": recipe}, 0, data)
     kept = by_user.Partial(arguments.out, arguments.users, made)
-    metrics = {"users": kept.read()}
-    for name in arguments.users:
-        if name in metrics["users"]:
-            continue
-        user, began = USERS[name], time.perf_counter()
-        train = record(user, template, arguments.train, processes=arguments.processes)
-        test = record(user, template, arguments.test, "test", processes=arguments.processes)
-        row, runs = {"base": three_ways(base, template, test)}, []
-        for seed in range(arguments.seeds):
-            done = refine(base, template, train.crops, replace(recipe, seed=seed), device=arguments.device)
-            net, hand = done.net.cpu(), done.hand.to("cpu")
-            runs.append(three_ways(net, hand, test))
-            true_pose = test.true_prediction(hand)
-            runs[-1]["once"] |= {
-                "warnings": list(done.warnings),
-                "hand_mm": measure(true_pose, hand, test).error_mm.mean().item(),  # what its bones alone cost
-                "hand": {k: v for k, v in done.curve[-1].items() if k.startswith("log_")},
-            }
-            errors = [ways[way]["mean16"] for way in WAYS for ways in (row["base"], runs[-1])]
-            print(f"{name}, seed {seed}, mm:", "once {:.1f} -> {:.1f}, five {:.1f} -> {:.1f}, fitted {:.1f} -> {:.1f}"
-                  .format(*errors), flush=True)  # fmt: skip
-        row["best"] = {way: {key: [run[way][key] for run in runs] for key in runs[0][way]} for way in WAYS}
-        row["seconds"] = time.perf_counter() - began
-        metrics["users"][name] = row
-        kept.write(metrics["users"])
-    if set(metrics["users"]) != set(USERS):
-        return kept.say_kept()
-    users = metrics["users"] = {name: metrics["users"][name] for name in USERS}
+    users = kept.rows(arguments.users, USERS, lambda name: row(name, base, template, recipe, arguments))
+    if users is None:
+        return
     for name, oracle in oracles_of(made).items():
         users[name]["oracle"] = oracle
-    metrics |= {key: {way: of(users, way) for way in WAYS} for key, of in COMPARED.items()}
+    metrics = {key: {way: of(users, way) for way in WAYS} for key, of in COMPARED.items()} | {"users": users}
     # what the five views alone do to a model
     metrics["jitter_of_views"] = {name: jitter_of_views(row) for name, row in users.items()}
     profile = "quick" if arguments.seeds >= 3 else "smoke"
     kept.finish("refine", metrics, values_of(metrics), profile)
+
+
+def row(name: str, base, template, recipe: BestSettings, arguments: argparse.Namespace) -> dict:
+    """All numbers of one user."""
+    user, began, runs = USERS[name], time.perf_counter(), []
+    train = record(user, template, arguments.train, processes=arguments.processes)
+    test = record(user, template, arguments.test, "test", processes=arguments.processes)
+    before = three_ways(base, template, test)
+    for seed in range(arguments.seeds):
+        done = refine(base, template, train.crops, replace(recipe, seed=seed), device=arguments.device)
+        net, hand = done.net.cpu(), done.hand.to("cpu")
+        runs.append(three_ways(net, hand, test))
+        true_pose = test.true_prediction(hand)
+        runs[-1]["once"] |= {
+            "warnings": list(done.warnings),
+            "hand_mm": measure(true_pose, hand, test).error_mm.mean().item(),  # what its bones alone cost
+            "hand": {k: v for k, v in done.curve[-1].items() if k.startswith("log_")},
+        }
+        errors = (f"{way} {before[way]['mean16']:.1f} -> {runs[-1][way]['mean16']:.1f}" for way in WAYS)
+        print(f"{name}, seed {seed}, mm:", ", ".join(errors), flush=True)
+    best = {way: {key: [run[way][key] for run in runs] for key in runs[0][way]} for way in WAYS}
+    return {"base": before, "best": best, "seconds": time.perf_counter() - began}
 
 
 def oracles_of(made: dict) -> dict[str, dict]:

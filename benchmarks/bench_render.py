@@ -23,11 +23,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # runs from a checkout, installed or not
-
-from hrlib.companion import results  # noqa: E402
-from hrlib.render import splat_depth  # noqa: E402
+from hrlib.companion import results
+from hrlib.render import splat_depth
+from hrlib.support.paths import BENCHMARKS, ROOT
 
 BASE = {"batch": 32, "count": 2048, "radius": 5.0, "size": (120, 120)}  # the setting of the paper's training step
 GROWTH = {
@@ -233,7 +231,7 @@ def peak_rise(name, batch, count, size):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=21, help="interleaved repetitions")
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/render.json")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "render.json")
     parser.add_argument("--peak", help=argparse.SUPPRESS)  # a child that measures its own memory
     arguments = parser.parse_args()
     if arguments.peak:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,21 @@ class Partial:
         """Where this run keeps its rows."""
         return self.out.with_name(f"{self.out.stem}.{self.names}.partial.json")
 
+    def rows(self, chosen: Iterable[str], everybody: Iterable[str], row: Callable[[str], dict]) -> dict | None:
+        """A row of each of `everybody`; None, and words that say so, while there are users that no run has measured.
+
+        `row(name)` measures those of the `chosen` that no run has; each row is kept when it is there.
+        """
+        rows = self.read()
+        for name in chosen:
+            if name not in rows:
+                rows[name] = row(name)
+                self.write(rows)
+        if not set(everybody) <= set(rows):
+            print(f"kept in {self.place.name}; a run with all of them puts them together")
+            return None
+        return {name: rows[name] for name in everybody}
+
     def read(self) -> dict:
         """The rows of all runs under the same conditions, by user. Says which files are of other conditions."""
         rows = {}
@@ -43,10 +59,6 @@ class Partial:
     def write(self, rows: dict):
         """Keep the rows of this run so far."""
         write_json(self.place, self._conditions() | {"rows": rows, "ground_truth": ground_truth.record()})
-
-    def say_kept(self):
-        """The last words of a run that has not all users."""
-        print(f"kept in {self.place.name}; a run with all of them puts them together")
 
     def finish(self, name: str, metrics: dict, values: dict, profile: str):
         """Write the result file, which has all users; the rows beside it that it was made of go."""

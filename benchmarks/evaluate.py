@@ -64,16 +64,16 @@ def main():
     made = results.provenance(parameters, recipe.seed, {"hand": HAND_ASSET, "base model": BASE_MODEL})
     history = begun(made["commit"], bool(set(arguments.only) & set(TEST_PEOPLE)))
     kept = by_user.Partial(OUT, "+".join(arguments.only), made)
-    rows = kept.read()
-    for name in arguments.only:
-        if name not in rows:
-            began = time.perf_counter()
-            rows[name] = row(SETS[name](arguments), base, template, recipe)
-            rows[name]["seconds"] = time.perf_counter() - began
-            kept.write(rows)
-    if set(rows) != set(SETS):
-        return kept.say_kept()
-    metrics = {"sets": {name: rows[name] for name in SETS}, "runs": len(history)}
+
+    def measured(name: str) -> dict:
+        began = time.perf_counter()
+        numbers = row(SETS[name](arguments), base, template, recipe)
+        return numbers | {"seconds": time.perf_counter() - began}
+
+    rows = kept.rows(arguments.only, SETS, measured)
+    if rows is None:
+        return
+    metrics = {"sets": rows, "runs": len(history)}
     if history:
         history[-1]["finished"] = True
     metrics["history"] = history

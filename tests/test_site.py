@@ -1,6 +1,7 @@
 """The documentation: its exercises' solutions run, and the site builds without network and without warnings."""
 
 import base64
+import inspect
 import io
 import json
 import pkgutil
@@ -45,6 +46,15 @@ def test_a_page_as_a_script_keeps_its_lines(tmp_path):
         12: "b = a",
         13: "raise ValueError",
     }
+
+
+def test_each_equation_is_computed_where_the_page_of_the_method_says():
+    rows = re.findall(
+        r"^\| (Eq\. \d).* \| `([\w.]+)\.(\w+)` \|$", (DOCS / "method.md").read_text(encoding="utf-8"), re.M
+    )
+    assert {equation for equation, *_ in rows} == {f"Eq. {number}" for number in range(1, 9)}
+    for equation, module, function in rows:
+        assert equation in inspect.getsource(getattr(import_module(module), function))
 
 
 def test_solutions_of_the_exercises_run():

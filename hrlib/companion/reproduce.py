@@ -40,14 +40,13 @@ class Outcome:
     error: str | None  # None if all cells ran
 
 
-def find_notebooks(only: Sequence[str] = (), folder: Path | None = None) -> list[Path]:
+def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
     """The notebooks to run, in order: all `NN_name.ipynb`, or those whose names start with a word of `only`.
 
     Raises:
         ValueError: a word of `only` fits none.
     """
-    folder = folder or paths.NOTEBOOKS
-    found = sorted(folder.glob("[0-9][0-9]*.ipynb"))
+    found = sorted(paths.NOTEBOOKS.glob("[0-9][0-9]*.ipynb"))
     for word in only:
         if not any(path.name.startswith(word) for path in found):
             names = ", ".join(path.stem for path in found) or "none"
@@ -104,7 +103,6 @@ def drop_bars(book: Mapping) -> None:
 def reproduce(
     profile: str = "quick",
     only: Sequence[str] = (),
-    folder: Path | None = None,
     data: Mapping[str, Path | None] | None = None,
 ) -> int:
     """Run the notebooks, as many at a time as there are cores, and go on after one that fails.
@@ -124,9 +122,9 @@ def reproduce(
 
     require_one_of(PROFILES, profile=profile)
     folders = _folders(data or {})
-    notebooks = find_notebooks(only, folder)
+    notebooks = find_notebooks(only)
     if not notebooks:
-        print(f"no notebooks in {folder or paths.NOTEBOOKS}: nothing to do")
+        print(f"no notebooks in {paths.NOTEBOOKS}: nothing to do")
         return 0
     outcomes, stopped = {}, None
     with _without_profile_variable(), tqdm(total=len(notebooks), unit="notebook", disable=None) as bar:

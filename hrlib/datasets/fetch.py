@@ -52,9 +52,9 @@ class DataSet:
     put: str | None = None  # and what to unpack
 
 
-def registry(file: Path = paths.REGISTRY) -> dict[str, DataSet]:
+def registry() -> dict[str, DataSet]:
     """Every known data set, by name. Raises ValueError for a damaged file."""
-    known = {}
+    known, file = {}, paths.REGISTRY
     try:
         for name, entry in json.loads(read_whole(file)).items():
             files = tuple(Entry(**one) for one in entry.get("files", ()))

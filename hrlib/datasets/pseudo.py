@@ -73,7 +73,7 @@ def real_labels(dataset: str) -> Float[np.ndarray, "F J 3"]:
     return read_nyu_36() if dataset == "nyu" else read_labels(dataset) * (-1, 1, 1)
 
 
-def real_poses(dataset: str, template: HandRig, progress: bool = True) -> FittedPoses:
+def real_poses(dataset: str, template: HandRig) -> FittedPoses:
     """The template fitted to the test set's labels.
 
     Read from `NYU_POSES`, which needs no download, or from build/pseudo; else fitted to the labels and kept there.
@@ -82,7 +82,7 @@ def real_poses(dataset: str, template: HandRig, progress: bool = True) -> Fitted
     for file in (NYU_POSES, cached) if dataset == "nyu" else (cached,):
         if file.exists() and (poses := load_poses(file, template)) is not None:
             return poses
-    poses = fit_to_joints(real_labels(dataset), TEST_SETS[dataset].subject, template, dataset, progress=progress)
+    poses = fit_to_joints(real_labels(dataset), TEST_SETS[dataset].subject, template, dataset)
     save_poses(cached, poses, template, {})
     return load_poses(cached, template)  # rounded as in every later call
 
@@ -143,7 +143,6 @@ def pseudo_frames(
     frames: Int[np.ndarray, " F"],
     template: HandRig,
     poses: FittedPoses,
-    seed: int = 0,
     progress: bool = True,
 ) -> PseudoFrames:
     """Draw, measure, segment without labels, and crop some frames of one subject.
@@ -161,7 +160,7 @@ def pseudo_frames(
     if dataset == "icvl":  # mirrored like its labels
         camera = replace(camera, cx=pseudo.size[1] - 1 - camera.cx)
     for i in tqdm(frames.tolist(), f"pseudo-{dataset}, subject {subjects[0]}", disable=not progress):
-        generator = Generator().manual_seed(seed * 10**6 + i)
+        generator = Generator().manual_seed(i)
         bend = torch.randn(1, 2, generator=generator).clamp(-2, 2) * torch.tensor([0.35, 0.15])  # rad, at the wrist
         arm, pose = torch.cat([torch.full((1, 1), FOREARM_MM), bend], 1), (poses.rotations[[i]], poses.wrist_mm[[i]])
         depth_mm = synthesiser.draw(*pose, generator, arm, camera, pseudo.size).depth_mm[0]

@@ -86,14 +86,14 @@ def draw_skeleton(
         if parent >= 0:
             colour = FINGER_COLOURS[(child - 1) // 4]
             axes.plot(*p[[parent, child]].T, **({"color": colour, "lw": 1.6, "solid_capstyle": "round"} | line))
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))  # a bone may leave the crop
 
 
 def with_skeleton(picture: UInt8[np.ndarray, "S S 3"], points: Float[np.ndarray, "21 3"]) -> UInt8[np.ndarray, "S S 3"]:
     """The picture with bones between points of the crop frame. Without matplotlib: widgets and videos must be quick."""
     size = len(picture)
-    image = Image.fromarray(picture).resize(
-        (2 * size, 2 * size), Image.Resampling.NEAREST
-    )  # reduced below: smooth lines
+    twice = (2 * size, 2 * size)  # reduced below: smooth lines
+    image = Image.fromarray(picture).resize(twice, Image.Resampling.NEAREST)
     draw, xy = ImageDraw.Draw(image), points[:, :2] * 2 * size
     width = max(2, size // 60)
     for child in np.argsort(-points[1:, 2]) + 1:  # far bones first

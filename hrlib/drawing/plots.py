@@ -21,9 +21,9 @@ def show_depth(axes: Axes, image: Image, title: str = "", vmax: float = 0.9) -> 
     _bare(axes, title)
 
 
-def show_difference(axes: Axes, image: Image, title: str = "", vmax: float = 0.5) -> None:
+def show_difference(axes: Axes, image: Image, title: str = "") -> None:
     """An absolute difference of depth images: dark is none."""
-    axes.imshow(np.asarray(image), cmap="magma", vmin=0, vmax=vmax, interpolation="nearest")
+    axes.imshow(np.asarray(image), cmap="magma", vmin=0, vmax=0.5, interpolation="nearest")
     _bare(axes, title)
 
 

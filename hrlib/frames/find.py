@@ -14,6 +14,7 @@ from .frame import Frame
 from .recognise import looks_like_a_hand
 from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
 
+CUBE_MM = 250.0  # side of the crop's cube, which the networks have learned
 JUMP_MM = 60.0  # a hand moves less from one frame to the next
 MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
 LEAST_HAND = 0.5  # probability from which what the finder sees is taken for a hand
@@ -23,11 +24,9 @@ GAP = 15  # frames, about half a second, within which others tell where the hand
 Place = Float[np.ndarray, "3"] | None
 
 
-def crop_frames(
-    frames: Iterable[Frame], cube_mm: float = 250.0, progress: bool = True
-) -> tuple[Crops, list[Frame], dict[str, str]]:
+def crop_frames(frames: Iterable[Frame], progress: bool = True) -> tuple[Crops, list[Frame], dict[str, str]]:
     """`crop_found`, or ValueError with reasons if no frame has a usable hand."""
-    crops, kept, left_out = crop_found(frames, cube_mm, progress)
+    crops, kept, left_out = crop_found(frames, progress=progress)
     if crops is None:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
         raise ValueError(f"no hand in any of the {len(left_out)} frames ({reasons})")
@@ -35,7 +34,7 @@ def crop_frames(
 
 
 def crop_found(
-    frames: Iterable[Frame], cube_mm: float = 250.0, progress: bool = True
+    frames: Iterable[Frame], cube_mm: float = CUBE_MM, progress: bool = True
 ) -> tuple[Crops | None, list[Frame], dict[str, str]]:
     """Find the hand in frames and crop it; leave out those without a usable hand. A known mask is taken as it is.
 
@@ -58,7 +57,7 @@ def crop_found(
     return concatenate(crops) if crops else None, kept, left_out
 
 
-def crop_frame(frame: Frame, cube_mm: float = 250.0, near_mm: Place = None) -> tuple[Crops | None, str]:
+def crop_frame(frame: Frame, cube_mm: float = CUBE_MM, near_mm: Place = None) -> tuple[Crops | None, str]:
     """The crop of one frame, or None and the reason.
 
     The finder is asked first. Where it sees no hand, what is nearest is segmented by its geometry: hands before nothing are
@@ -69,14 +68,14 @@ def crop_frame(frame: Frame, cube_mm: float = 250.0, near_mm: Place = None) -> t
     return next(crop_each([frame], cube_mm, [near_mm]))
 
 
-def crop_where(frame: Frame, near_mm: Float[np.ndarray, "3"], cube_mm: float = 250.0) -> Crops | None:
+def crop_where(frame: Frame, near_mm: Float[np.ndarray, "3"]) -> Crops | None:
     """The crop of a hand that surely is where it was a moment ago, without a search of the whole frame; None if unsure."""
     found = find_hand(frame.depth_mm, frame.camera, near_mm, side=False)
-    return _crop_found(frame, cube_mm, near_mm, found)[0] if found.hand > SURE else None
+    return _crop_found(frame, CUBE_MM, near_mm, found)[0] if found.hand > SURE else None
 
 
 def crop_each(
-    frames: Sequence[Frame], cube_mm: float = 250.0, near_mm: Sequence[Place] | None = None, bar: tqdm | None = None
+    frames: Sequence[Frame], cube_mm: float = CUBE_MM, near_mm: Sequence[Place] | None = None, bar: tqdm | None = None
 ) -> Iterator[tuple[Crops | None, str]]:
     """`crop_frame` of each frame, of which the others tell nothing; a few are in the finder at a time, which is faster."""
     near_mm = [None] * len(frames) if near_mm is None else near_mm

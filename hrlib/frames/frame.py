@@ -31,9 +31,8 @@ class Frame:
     camera: Camera
     mask: Bool[np.ndarray, "H W"] | None = None  # the hand's pixels, where they are known
     truth: Truth | None = None
-    filled: float = (
-        0.0  # share of depth_mm's measured pixels that were not: gaps of a sparse grid, `quality.without_gaps`
-    )
+    # share of depth_mm's measured pixels that were not: gaps of a sparse grid, `quality.without_gaps`
+    filled: float = 0.0
 
 
 def check_depth(depth_mm: np.ndarray) -> None:

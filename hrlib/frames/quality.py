@@ -5,9 +5,8 @@ from jaxtyping import Float, Shaped
 from scipy import ndimage
 
 # Depth images have neighbours: 95 % and more of the pixels of real sensors do (all frames that we have)
-NEIGHBOURS = (
-    0.8  # share of the measured pixels with a measured neighbour; a sparse grid has less, along one axis at least
-)
+# share of the measured pixels with a measured neighbour; a sparse grid has less, along one axis at least
+NEIGHBOURS = 0.8
 FARTHEST_MM = 20_000.0  # no camera measures a hand's surroundings farther
 FEWEST = 100  # measured pixels; fewer tell nothing
 WIDEST = 32  # px between measured pixels that are filled
@@ -90,7 +89,6 @@ def coarse_step_mm(depth_mm: Float[np.ndarray, "H W"]) -> float | None:
         return None
     steps = np.diff(values)
     step = float(steps[steps < 1.5 * np.median(steps)].mean())
-    apart = np.abs(
-        steps / step - np.rint(steps / step)
-    )  # from whole numbers: what rounding to the file's counts leaves
+    # from whole numbers: what rounding to the file's counts leaves
+    apart = np.abs(steps / step - np.rint(steps / step))
     return step if step > COARSE_MM and (apart < 0.25).mean() > EQUAL else None

@@ -62,27 +62,27 @@ class PoseModel(Protocol):
         ...
 
 
-def ask(
-    net: PoseModel, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "#B 8"] | None = None, values: bool = True
-) -> Prediction:
+def ask(net: PoseModel, image: Float[Tensor, "B 120 120"], shape: Float[Tensor, "#B 8"] | None = None) -> Prediction:
     """The network's prediction for images, checked, in float32: all rooms ask a network here.
 
     Args:
         net: any network.
         image: as `PoseModel` has it.
         shape: `HandShape.numbers` to tell a PoseNet that knows a population; None tells nothing.
-        values: also check the numbers, for which a GPU has to be waited for.
 
     Raises:
         ValueError: what came is no `Prediction`, has other shapes, or numbers that are no pose; names the network.
     """
     if shape is not None and not isinstance(net, PoseNet):
         raise ValueError(f"{named(net)} cannot be told a hand's shape: only a PoseNet with settings.shape can")
-    return checked(net, net(image) if shape is None else net(image, shape), len(image), values)
+    return checked(net, net(image) if shape is None else net(image, shape), len(image))
 
 
 def checked(net: object, prediction: Any, count: int, values: bool = True) -> Prediction:
-    """What a network said of `count` images, as `ask` returns it; raises as `ask`."""
+    """What a network said of `count` images, as `ask` returns it; raises as `ask`.
+
+    values: also check the numbers, for which a GPU has to be waited for.
+    """
     if not isinstance(prediction, Prediction):
         raise ValueError(
             f"{named(net)} must return an hrlib Prediction, got {type(prediction).__name__}: wrap a network of joints by "

@@ -57,20 +57,18 @@ def _as_turned(net: PoseModel, crops: Crops, angle: Float[Tensor, " B"], batch: 
 
 
 @torch.no_grad()
-def predict_turned(
-    net: PoseModel, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG, shape: Float[Tensor, "8"] | None = None
-) -> Prediction:
+def predict_turned(net: PoseModel, crops: Crops, turns_deg: Sequence[float] = TURNS_DEG) -> Prediction:
     """The mean of the predictions for the frames as turned cameras see them, turned back (test-time augmentation).
 
     A camera's turn about its axis turns the picture and nothing else, so what changes is the network's error. The mean has
     less of it and trembles less, at several times the cost. Quaternions are averaged (Gramkow 2001, "On averaging rotations").
-    turns_deg: angles of the cameras; 0 is the frame as it is. shape: as in `predict`. Raises ValueError for no angle.
+    turns_deg: angles of the cameras; 0 is the frame as it is. Raises ValueError for no angle.
     """
     if not len(turns_deg):
         raise ValueError("turns_deg must hold at least one angle, got none; 0 is the frame as it is")
     seen = []
     for degrees in turns_deg:
-        prediction = _as_turned(net, crops, crops.upright + math.radians(degrees), BATCH, shape)
+        prediction = _as_turned(net, crops, crops.upright + math.radians(degrees), BATCH, None)
         q = prediction.rotations
         q = q * (q * (seen[0].rotations if seen else q)).sum(-1, keepdim=True).sign()  # q and -q are the same rotation
         seen.append(replace(prediction, rotations=q))

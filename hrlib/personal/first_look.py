@@ -27,9 +27,8 @@ class FirstLook:
     side: str  # as which the frames are to be read
     doubts: tuple[str, ...]  # what to tell the user
     frames: int  # in which a hand was found
-    shape: Float[Tensor, "8"] | None = (
-        None  # `HandShape.numbers` that the network sees; None where it is not to be told
-    )
+    # `HandShape.numbers` that the network sees; None where it is not to be told
+    shape: Float[Tensor, "8"] | None = None
     evidence: Evidence | None = None  # what the doubts rest on
     length_mm: float | None = None  # from wrist to middle fingertip, of the shape
 

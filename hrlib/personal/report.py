@@ -30,6 +30,7 @@ from .track import Tracked
 UNSURE = 0.2  # below this confidence a frame is likelier wrong than right (simulated users)
 MANY_UNSURE = 0.1  # of the frames: from here on the report warns of what is measured on them
 SHOWN = 6  # frames in a figure
+LONGEST_NAME = 17  # letters of a frame's name over its picture
 MOST_ROWS = 20  # of a table of frames
 FAST_MM = 60.0  # the last bin of movements from frame to frame
 
@@ -194,8 +195,8 @@ def _rows(index: Int[Tensor, " K"], models: dict[str, tuple[Tracked, HandRig]], 
     return figure
 
 
-def _short(name: str, most: int = 17) -> str:
-    short = name if len(name) <= most else "…" + name[1 - most :]
+def _short(name: str) -> str:
+    short = name if len(name) <= LONGEST_NAME else "…" + name[1 - LONGEST_NAME :]
     return short.replace("$", "\\$")  # between two of them matplotlib expects a formula
 
 

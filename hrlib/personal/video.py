@@ -23,6 +23,7 @@ PANEL, STRIP, GAP = 240, 44, 8  # px: a panel's side, the strip with the name be
 PAPER, INK, GREY, TITLE = (255, 255, 255), (34, 49, 63), (154, 165, 177), (225, 230, 235)  # RGB; TITLE: on dark panels
 GOOD, BAD = (42, 127, 158), (200, 85, 61)  # RGB of the bar of confidence
 SURE = 0.3  # confidence from which the bar is GOOD
+MP4_RATE, GIF_RATE = 12, 8  # pictures a second
 AT_ONCE = 32  # frames whose hands are posed and shaded together
 # small, and plays while it loads
 X264 = ["-crf", "27", "-preset", "medium", "-threads", "1", "-movflags", "+faststart"]
@@ -82,16 +83,13 @@ def _page(panels, titles, name: str, confidence: float) -> np.ndarray:
     return np.asarray(page)
 
 
-def write_mp4(
-    path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, rate: int = 12, progress: bool = True
-) -> None:
+def write_mp4(path: Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], total: int, progress: bool = True) -> None:
     """Write RGB pictures as an MP4 (H.264) that every browser plays, whole or not at all.
 
     Args:
         path: the file.
         frames: of one even size; they go to the encoder one by one.
         total: how many they are.
-        rate: pictures a second.
         progress: show a bar.
 
     Raises:
@@ -112,7 +110,7 @@ def write_mp4(
     frames = iter(tqdm(frames, "video", total, disable=not progress or total < 50))
     first = next(frames)
     size = f"{first.shape[1]}x{first.shape[0]}"
-    come = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(rate), "-i", "-"]
+    come = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(MP4_RATE), "-i", "-"]
     go = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", *X264, "-f", "mp4"]
     with whole_files(path) as (file,), naming(path):
         _encode([program, "-y", "-loglevel", "error", *come, *go, file.name], chain([first], frames))
@@ -134,7 +132,7 @@ def _encode(command: list[str], frames: Iterable[UInt8[np.ndarray, "H W 3"]]) ->
         raise OSError(errno.EIO, f"the video's encoder failed ({printable(reason[0])})")
 
 
-def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: int = 8, width: int = 480) -> bytes:
+def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], width: int = 480) -> bytes:
     """RGB pictures as an animated GIF of one palette, `width` px wide. Raises ValueError for no frames."""
     if not len(frames):
         raise ValueError("a GIF needs at least one frame, got none")
@@ -144,5 +142,5 @@ def gif_bytes(frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: int = 8, width
     palette = sample.quantize(64)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
-    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // rate, loop=0)
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=1000 // GIF_RATE, loop=0)
     return buffer.getvalue()

@@ -67,9 +67,8 @@ class FitSettings:
     prior: float = 0.01  # weight of the squared way from the network's angles, per rad^2: what nothing else tells stays
     calm: float = 0.05  # weight of the squared length of a step, per rad^2
     slack_mm: float = 2.0  # a point of the frame that is nearer to the model than this does not pull
-    slide: float = (
-        0.2  # share of a data pull's curvature across its direction; 0: a point slides freely along the surface
-    )
+    # share of a data pull's curvature across its direction; 0: a point slides freely along the surface
+    slide: float = 0.2
     votes_mm: float = 20.0  # the distance from the votes saturates here: a lost frame has them elsewhere
     jump_mm: float = 12.0  # the acceleration saturates here: a gap in the recording is no movement
     wrist_mm: float = 15.0  # points behind the wrist, or before it by less than this, do not count
@@ -303,16 +302,8 @@ def terms_of(s: FitSettings, cube_mm: float, votes: bool = True) -> Terms:
 def terms_of_surprise(cube_mm: float) -> Terms:
     """The terms of `explain.surprise`: plain absolute values of depth and distance, and nothing else."""
     s = ExplainSettings()
-    alone = FitSettings(
-        depth=s.depth,
-        data=s.data,
-        slack_mm=s.slack_mm,
-        depth_edge=0.0,
-        edge_mm=0.0,
-        physical=0.0,
-        prior=0.0,
-        smooth=0.0,
-    )
+    same, nothing = ("depth", "data", "slack_mm"), ("depth_edge", "edge_mm", "physical", "prior", "smooth")
+    alone = FitSettings(**{name: getattr(s, name) for name in same}, **dict.fromkeys(nothing, 0.0))
     return terms_of(alone, cube_mm, votes=False)
 
 
@@ -650,17 +641,9 @@ def _pulls_to_bones(hand, scratch, force, stiffness):
             r3 += z * q0 - x * q2
             r4 += x * q1 - y * q0
             r5 += x * s1 - y * s0
-        H[3, 0], H[4, 0], H[5, 0], H[3, 1], H[4, 1], H[5, 1], H[3, 2], H[4, 2], H[5, 2] = (
-            a0,
-            a1,
-            a2,
-            b0,
-            b1,
-            b2,
-            c0,
-            c1,
-            c2,
-        )
+        H[3, 0], H[4, 0], H[5, 0] = a0, a1, a2
+        H[3, 1], H[4, 1], H[5, 1] = b0, b1, b2
+        H[3, 2], H[4, 2], H[5, 2] = c0, c1, c2
         H[0, 0], H[1, 0], H[2, 0], H[1, 1], H[2, 1], H[2, 2] = r0, r1, r2, r3, r4, r5
 
 

@@ -26,10 +26,8 @@ from .sensor.model import random_sensor
 
 GROUP = 10  # frames of one hand before one sensor
 MORE_STEREO = 0.2  # so that two fifths are: the most common cameras, before which a back is taken for a palm most often
-CUBE_PX = (
-    80.0,
-    200.0,
-)  # pixels across the crop's cube: 320x240 pixels at half a metre, 640x480 and an arm half stretched
+# pixels across the crop's cube: 320x240 pixels at half a metre, 640x480 and an arm half stretched
+CUBE_PX = 80.0, 200.0
 WINDOW = 1.2  # side of the window that is drawn, in such spans: a hand, and as much arm as the cube holds
 NEAR_AND_FAR = 0.15  # a group's distances are within this share of their middle
 FROM_ANYWHERE = 0.4  # share of the frames whose hand points towards the camera or away from it, as from above a table
@@ -155,12 +153,12 @@ def disturbed(
 ) -> Float[Tensor, "B H W"]:
     """Depth images of hands as an imperfect hand finder leaves them; changes them in place.
 
-    Some are `smeared`. Round holes stand for things before the hand, round pieces of slanted planes for what it touches,
-    and outlines lose a pixel.
+    Some have a `smeared_outline`. Round holes stand for things before the hand, round pieces of slanted planes for what it
+    touches, and outlines lose a pixel.
     """
     like = {"generator": generator, "device": depth_mm.device}
     for i in (torch.rand(len(depth_mm), **like) < SMEARED).nonzero()[:, 0].tolist():
-        depth_mm[i] = smeared(depth_mm[i], float(fx[i]), torch.rand(4, **like).tolist())
+        depth_mm[i] = smeared_outline(depth_mm[i], float(fx[i]), torch.rand(4, **like).tolist())
     for share, hides in ((HIDDEN, True), (BESIDE, False)):
         chosen = (torch.rand(len(depth_mm), **like) < share).nonzero()[:, 0]
         if not len(chosen):
@@ -189,8 +187,8 @@ def disturbed(
     return depth_mm
 
 
-def smeared(depth_mm: Float[Tensor, "H W"], fx: float, shares: Sequence[float]) -> Float[Tensor, "H W"]:
-    """A hand whose outline a stereo camera's window widens and mixes with a background.
+def smeared_outline(depth_mm: Float[Tensor, "H W"], fx: float, shares: Sequence[float]) -> Float[Tensor, "H W"]:
+    """A hand whose outline a stereo camera's window widens and mixes with a background; `scenes.smeared_scene` has a real one.
 
     depth_mm: 0 beside the hand; an image without a hand stays as it is.
     fx: px.

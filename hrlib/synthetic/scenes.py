@@ -38,7 +38,7 @@ from .solids import BOX, CYLINDER, ELLIPSOID, cast, cone, solid
 from .surroundings import any_turn, clutter, everyday, furniture, person, room, slab_behind, thing, unit, upper_arm
 
 ELSE, HAND, FOREARM = 0, 1, 2
-SIZE = (240, 320)  # (H, W) px in which scenes are composed and, if nothing else is wanted, drawn
+SIZE = (240, 320)  # (H, W) px
 SAME_HAND = 8  # scenes in a row that show one person's hand
 CENTRE_MM = (0.0, 85.0, 8.0)  # the template's middle in the wrist's frame
 HAND_MM = 180.0  # from the wrist to the tip of the middle finger, of the template
@@ -52,10 +52,9 @@ TWO_HANDS = 0.18
 NOTHING_AROUND = 0.2
 UNDER_HAND = 0.5  # share of the tables that lie under the hand alone: the arm may come from beyond their edge
 TOGETHER = 0.2  # share of the hands whose fingers lie beside each other
-SMEARED = (
-    0.25  # share of the scenes before a stereo camera whose filters fill and smooth: outlines widen and become ramps
-)
-# in an image of SIZE: how far a nearer surface reaches beyond its outline, and half the side of the window that is averaged
+# share of the scenes before a stereo camera whose filters fill and smooth: outlines widen and become ramps
+SMEARED = 0.25
+# how far a nearer surface reaches beyond its outline, and half the side of the window that is averaged
 FATTER_PX, WINDOW_PX = (0.0, 4.0), (1.0, 4.5)
 RAMP_MM = 25.0  # a pixel of a ramp farther from its surface belongs to none
 UNEVEN = 0.3  # share of the scenes with uneven surfaces
@@ -64,13 +63,13 @@ FLYING_MM = 40.0  # a measurement farther from every surface belongs to none; tw
 EXACT = 0.08  # share of the scenes that no sensor spoils
 # A hand shows its palm or back, and so its side, if the palm's normal and the line of sight are less than 60 degrees apart:
 # seen from the thumb's side or along the fingers, a left hand looks as a right one does. Half of it must be within the image,
-# measured and hidden by nothing, in so many pixels of an image of SIZE; and a hand of the other side must not be there
+# measured and hidden by nothing, in so many pixels; and a hand of the other side must not be there
 SHOWS_SIDE = 0.5  # cosine of these 60 degrees
 SEEN_SHARE = 0.5
 SEEN_PX = 120
 LEAST_SHARE = 0.3  # of the hand's outline that is seen; surroundings that hide more are left out
 ATTEMPTS = 3  # to draw a scene in which enough of the hand is seen
-LEAST_PX = 50  # of a hand in an image of SIZE: fewer are no hand
+LEAST_PX = 50  # of a hand: fewer are no hand
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,8 @@ class Scenes:
     intrinsics: Float[np.ndarray, "B 4"]  # fx, fy, cx, cy, px
     hand: Bool[np.ndarray, " B"]  # a hand at all
     right: Bool[np.ndarray, " B"]  # the nearer hand is a right one
-    shows_side: Bool[
-        np.ndarray, " B"
-    ]  # enough of its palm or back is seen to tell its side, and no hand of the other side
+    # enough of its palm or back is seen to tell its side, and no hand of the other side
+    shows_side: Bool[np.ndarray, " B"]
     at_border: Bool[np.ndarray, " B"]  # part of that hand lies outside of the image
 
     def __len__(self):
@@ -154,30 +152,20 @@ class Composed:
         return float(main.sum() / whole) if (whole := (self.hand_mm > 0).sum()) else 1.0
 
 
-def draw_scenes(count: int, seed: int, size: tuple[int, int] = SIZE) -> Scenes:
-    """`count` random scenes, the same for the same seed; more of them begin with the same ones.
-
-    Args:
-        count: how many.
-        seed: of everything.
-        size: (H, W) px, 4 : 3. Another size shows the same scenes with other noise.
-
-    Raises:
-        ValueError: an image that is not 4 : 3.
-    """
-    scenes = [_measured(composed, random) for composed, random in _composed(count, seed, size)]
-    columns = [np.stack(column) for column in zip(*scenes, strict=True)] if scenes else _empty(size)
-    return Scenes(*columns)
+def draw_scenes(count: int, seed: int) -> Scenes:
+    """`count` random scenes, at least one, the same for the same seed; more of them begin with the same ones."""
+    scenes = [_measured(composed, random) for composed, random in _composed(count, seed)]
+    return Scenes(*(np.stack(column) for column in zip(*scenes, strict=True)))
 
 
-def compose_scenes(count: int, seed: int, size: tuple[int, int] = SIZE) -> list[Composed]:
+def compose_scenes(count: int, seed: int) -> list[Composed]:
     """The scenes of `draw_scenes` before their sensors measure them."""
-    return [composed for composed, _ in _composed(count, seed, size)]
+    return [composed for composed, _ in _composed(count, seed)]
 
 
-def measured_scenes(seed: int, size: tuple[int, int] = SIZE) -> Iterator[tuple[Scenes, Held | None]]:
+def measured_scenes(seed: int) -> Iterator[tuple[Scenes, Held | None]]:
     """The scenes of `draw_scenes` one by one without an end, each with how its main hand is held; None without a hand."""
-    for composed, random in _composed(sys.maxsize, seed, size):
+    for composed, random in _composed(sys.maxsize, seed):
         yield Scenes(*(np.stack([part]) for part in _measured(composed, random))), composed.main
 
 
@@ -186,24 +174,15 @@ def _population() -> Population:
     return Population.load()
 
 
-def _composed(count: int, seed: int, size: tuple[int, int]) -> Iterator[tuple[Composed, np.random.Generator]]:
+def _composed(count: int, seed: int) -> Iterator[tuple[Composed, np.random.Generator]]:
     """Each composed scene with the random numbers of its sensor."""
-    if 3 * size[1] != 4 * size[0]:
-        raise ValueError(f"size must be (H, W) with W = 4 / 3 H, got {size}")
     population = _population()
     loop = wrist_loop(population.template.faces).numpy()
     for first in range(0, count, SAME_HAND):
         random = np.random.default_rng([seed, first])
-        drawer = _Drawer(*population.hand(int(random.integers(2**31))), loop, random, size)
+        drawer = _Drawer(*population.hand(int(random.integers(2**31))), loop, random)
         for one in range(min(SAME_HAND, count - first)):
             yield drawer.compose(one), np.random.default_rng([seed, first, one])
-
-
-def _empty(size):
-    return [
-        np.zeros((0, *size), np.float32), np.zeros((0, *size), np.uint8), np.zeros((0, 4), np.float32),
-        *np.zeros((4, 0), bool),
-    ]  # fmt: skip
 
 
 # -- composing --------------------------------------------------------------------------------------------------------
@@ -212,10 +191,8 @@ def _empty(size):
 class _Drawer:
     """Composes scenes of one person's hand."""
 
-    def __init__(
-        self, hand: HandRig, shape: HandShape, loop: np.ndarray, random: np.random.Generator, size: tuple[int, int]
-    ):
-        self.hand, self.shape, self.size = hand, shape, size
+    def __init__(self, hand: HandRig, shape: HandShape, loop: np.ndarray, random: np.random.Generator):
+        self.hand, self.shape = hand, shape
         self.seeds = random.integers(2**31, size=(SAME_HAND, ATTEMPTS))
         self.faces = hand.faces.numpy()
         self.opening = (hand.vertices_mm[loop] - hand.joints_mm[0]).numpy()
@@ -261,7 +238,7 @@ class _Drawer:
         return scene if random.random() < 0.5 else _mirrored(scene)
 
     def _place(self, view: str, R: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """fx, fy, cx, cy in an image of SIZE, and where the wrist is (mm, camera frame)."""
+        """fx, fy, cx, cy (px), and where the wrist is (mm, camera frame)."""
         height, width = SIZE
         f = width / 2 / np.tan(np.radians(random.uniform(*FIELD_DEG)) / 2)
         centre = np.array([(width - 1) / 2, (height - 1) / 2]) + random.normal(0, 0.015, 2) * width
@@ -366,32 +343,27 @@ class _Drawer:
 
     def _behind(self, solids: np.ndarray, intrinsics: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Depth image of the solids; in some scenes their surfaces are uneven, as cloth and walls are."""
-        depth = cast(solids, self._scaled(intrinsics), self.size)
+        depth = cast(solids, intrinsics.astype(np.float32), SIZE)
         if random.random() < UNEVEN:
             nodes = int(random.integers(5, 25)), int(random.integers(5, 33))
-            rows, columns = (_spline(length, count) for length, count in zip(self.size, nodes, strict=True))
+            rows, columns = (_spline(length, count) for length, count in zip(SIZE, nodes, strict=True))
             bumps = rows @ random.uniform(0, random.uniform(2, 16), nodes) @ columns.T
             depth += np.where(depth > 0, bumps, 0).astype(np.float32)  # backward only: the hand may touch the surface
         return depth
 
-    def _scaled(self, intrinsics: np.ndarray) -> np.ndarray:
-        """The camera of an image of SIZE as that of the image that is drawn."""
-        factor = self.size[0] / SIZE[0]
-        return (intrinsics * factor + np.array([0, 0, 1, 1]) * (factor - 1) / 2).astype(np.float32)
-
     def _z_buffer(self, limbs: list[_Limb], behind: np.ndarray, intrinsics: np.ndarray) -> Composed:
         """The nearest surface of each pixel and its label."""
-        intrinsics, depth = self._scaled(intrinsics), behind.copy()
-        label = np.zeros(self.size, np.uint8)
-        alone, second, inside = np.zeros(self.size, np.float32), np.zeros(self.size, bool), 0.0
+        intrinsics, depth = intrinsics.astype(np.float32), behind.copy()
+        label = np.zeros(SIZE, np.uint8)
+        alone, second, inside = np.zeros(SIZE, np.float32), np.zeros(SIZE, bool), 0.0
         for number, limb in enumerate(limbs):
-            hand = _drawn(limb.hand_mm, limb.faces, intrinsics, self.size)
-            arm = _drawn(limb.arm_mm, limb.arm_faces, intrinsics, self.size)
+            hand = _drawn(limb.hand_mm, limb.faces, intrinsics)
+            arm = _drawn(limb.arm_mm, limb.arm_faces, intrinsics)
             for layer, name in ((arm, FOREARM), (hand, HAND)):
                 nearer = (layer > 0) & ((layer < depth) | (depth == 0))
                 depth[nearer], label[nearer], second[nearer] = layer[nearer], name, number > 0
             if number == 0:
-                alone, inside = hand, _inside(limb.hand_mm, intrinsics, self.size)
+                alone, inside = hand, _inside(limb.hand_mm, intrinsics)
         return Composed(depth, label, intrinsics, alone, second & (label == HAND), inside, 0.0, True, True)
 
 
@@ -401,15 +373,15 @@ def _spline(length: int, nodes: int) -> np.ndarray:
     return np.where(away < 0.5, 0.75 - away**2, 0.5 * np.maximum(1.5 - away, 0) ** 2)
 
 
-def _drawn(vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _drawn(vertices: np.ndarray, faces: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     vertices = np.ascontiguousarray(vertices[None], np.float32)
-    return rasterise(vertices, np.ascontiguousarray(faces), intrinsics[None], size, closed=True)[0]
+    return rasterise(vertices, np.ascontiguousarray(faces), intrinsics[None], SIZE, closed=True)[0]
 
 
-def _inside(points_mm: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> float:
+def _inside(points_mm: np.ndarray, intrinsics: np.ndarray) -> float:
     """Share of the points within the image."""
     px = points_mm[:, :2] / points_mm[:, 2:] * intrinsics[:2] + intrinsics[2:]
-    return float(((px >= -0.5) & (px <= np.array(size[::-1]) - 0.5)).all(1).mean())
+    return float(((px >= -0.5) & (px <= np.array(SIZE[::-1]) - 0.5)).all(1).mean())
 
 
 def _mirrored(scene: Composed) -> Composed:
@@ -592,7 +564,6 @@ def _cut(scene: Composed, view: str, main: _Limb, random: np.random.Generator) -
 
 def _measured(scene: Composed, random: np.random.Generator) -> tuple:
     """The scene as a sensor measures it: the fields of `Scenes` in their order."""
-    factor = scene.depth_mm.size / (SIZE[0] * SIZE[1])
     depth, label = scene.depth_mm, scene.label
     if random.random() > EXACT:
         sensor = random_sensor(Generator().manual_seed(int(random.integers(2**31))))
@@ -601,15 +572,15 @@ def _measured(scene: Composed, random: np.random.Generator) -> tuple:
         label, depth = labels_of(depth, label, noisy), noisy
     depth, label, second = _holes(depth, label, scene.second, random)
     if random.random() < SMEARED:
-        reach, window = (round(factor**0.5 * random.uniform(*px)) for px in (FATTER_PX, WINDOW_PX))
-        depth, label = smeared(depth, label, reach, window)
+        reach, window = (round(random.uniform(*px)) for px in (FATTER_PX, WINDOW_PX))
+        depth, label = smeared_scene(depth, label, reach, window)
     seen = (label == HAND) & ~second
-    hand = bool(seen.sum() >= LEAST_PX * factor)
+    hand = bool(seen.sum() >= LEAST_PX)
     if not hand:
         label = np.where(label == HAND, np.uint8(ELSE), label)
     whole = (scene.hand_mm > 0).sum() / max(scene.inside, 1e-3)
-    clear = seen.sum() >= SEEN_SHARE * whole and seen.sum() >= SEEN_PX * factor
-    rival = not scene.same_side and (second & (label == HAND)).sum() >= LEAST_PX * factor
+    clear = seen.sum() >= SEEN_SHARE * whole and seen.sum() >= SEEN_PX
+    rival = not scene.same_side and (second & (label == HAND)).sum() >= LEAST_PX
     shows_side = hand and clear and abs(scene.facing) > SHOWS_SIDE and not rival
     at_border = hand and scene.inside < 0.99
     return depth, label, scene.intrinsics, hand, hand and scene.right, shows_side, at_border
@@ -620,7 +591,7 @@ def _holes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fewer pixels than the image has, and pixels without a measurement."""
     if random.random() < 0.3:  # a camera of lower resolution, its pixels repeated
-        step = random.choice([2, 2, 3, 4]) * depth.shape[0] // SIZE[0]
+        step = random.choice([2, 2, 3, 4])
         rows, columns = ((np.arange(n) // step * step + step // 2).clip(0, n - 1) for n in depth.shape)
         depth, label, second = (image[rows][:, columns] for image in (depth, label, second))
     lost = np.zeros(depth.shape, bool)
@@ -633,13 +604,13 @@ def _holes(
     return depth, label, second & ~lost
 
 
-def smeared(
+def smeared_scene(
     depth_mm: Float[np.ndarray, "H W"], label: UInt8[np.ndarray, "H W"], reach_px: int, window_px: int
 ) -> tuple[Float[np.ndarray, "H W"], UInt8[np.ndarray, "H W"]]:
     """A frame as a stereo camera and its filters leave it, and the label of each pixel.
 
     The nearest surface within reach wins where it is an outline (foreground fattening, Scharstein and Szeliski 2002). Then
-    windows are averaged, in disparity.
+    windows are averaged, in disparity. `many_hands.smeared_outline` is this for a hand without a scene.
     """
     nearness = np.divide(1, depth_mm, out=np.zeros_like(depth_mm), where=depth_mm > 0)
     nearest = maximum_filter(nearness, 2 * reach_px + 1)

@@ -41,7 +41,6 @@ from ..hand.skinning import skin, skinning_transforms
 from ..support import paths
 from ..support.files import json_bytes, plain, write_bytes_atomically
 from ..support.ground_truth import Noted
-from ..support.parallel import in_processes
 from ..support.roma_alone import roma
 from .poses import read_tracked_poses, sample_view_angles, smooth_angles, smooth_walk
 from .rasterise import rasterise
@@ -432,12 +431,7 @@ class RecordedJoints(Noted):
 
 
 def record_test_person(
-    name: str,
-    count: int,
-    split: str,
-    folders: Mapping[str, Path],
-    progress: bool = True,
-    processes: int = 1,
+    name: str, count: int, split: str, folders: Mapping[str, Path], progress: bool = True
 ) -> RecordedJoints:
     """Segment and crop a test person's first `count` frames; kept in build/users, where a second call finds them.
 
@@ -449,7 +443,6 @@ def record_test_person(
         split: "train" or "test", which share no frame; E's come of other tracks, G's of other pieces of the track.
         folders: of each of the person's data sets (`TestPerson.datasets`), see `datasets.fetch.dataset_folder`.
         progress: whether to show a bar.
-        processes: each takes a core; the frames do not depend on how many there are.
 
     Raises:
         ValueError: an unknown person or split, or fewer frames.
@@ -461,11 +454,10 @@ def record_test_person(
     file = paths.BUILD / "users" / f"{name}-{split}-{count}-{_digest(person, folders)}.pt"
     if file.exists():
         return _unpacked(file.read_bytes())
-    crop_one = partial(_packed_recording, name, dict(folders), split)
     parts = []
     with tqdm(total=count, desc=f"test person {name}, {split} frames", disable=not progress) as bar:
-        for length, packed in zip(lengths, in_processes(crop_one, list(enumerate(lengths)), processes), strict=True):
-            parts.append(_unpacked(packed))
+        for number, length in enumerate(lengths):
+            parts.append(_recorded(person.recording(folders, split, number), length))
             bar.update(length)
     recorded = _joined(parts)
     write_bytes_atomically(file, _packed(recorded))
@@ -484,20 +476,18 @@ def _digest(person: TestPerson, folders: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _packed_recording(name: str, folders: Mapping[str, Path], split: str, part: tuple[int, int]) -> bytes:
-    """The crops of one recording (its number, number of frames), as bytes: tensors must not leave a process."""
-    number, length = part
-    recording = TEST_PEOPLE[name].recording(folders, split, number)
+def _recorded(recording: Recording, length: int) -> RecordedJoints:
+    """The crops of a recording's first frames."""
     frames = recording.frames[:length]
     crops, _, left_out = crop_found(frames, progress=False)
     if crops is None:
-        return _packed(RecordedJoints(_no_crops(), torch.zeros(0, 21, 3), len(left_out), 0, recording.source))
+        return RecordedJoints(_no_crops(), torch.zeros(0, 21, 3), len(left_out), 0, recording.source)
     index = [i for i, frame in enumerate(frames) if frame.name not in left_out]
     truth = vars(recording)  # handed over, not read
     overlaps = [overlap(crops[k], frames[i], truth["hands"][i]) for k, i in enumerate(index)]
     lost = sum(share < LOST_IOU for share in overlaps)
     joints = torch.from_numpy(truth["joints_mm"][index])
-    return _packed(RecordedJoints(crops, joints, len(left_out), lost, recording.source))
+    return RecordedJoints(crops, joints, len(left_out), lost, recording.source)
 
 
 def overlap(crop: Crops, frame: Frame, hand: Bool[np.ndarray, "H W"]) -> float:
@@ -510,13 +500,8 @@ def overlap(crop: Crops, frame: Frame, hand: Bool[np.ndarray, "H W"]) -> float:
 
 
 def _no_crops() -> Crops:
-    return Crops(
-        torch.zeros(0, IMAGE_SIZE, IMAGE_SIZE),
-        torch.zeros(0, POINTS, 3),
-        torch.zeros(0, 3),
-        torch.zeros(0).long(),
-        250.0,
-    )
+    image, points = torch.zeros(0, IMAGE_SIZE, IMAGE_SIZE), torch.zeros(0, POINTS, 3)
+    return Crops(image, points, torch.zeros(0, 3), torch.zeros(0).long(), 250.0)
 
 
 def _joined(parts: list[RecordedJoints]) -> RecordedJoints:

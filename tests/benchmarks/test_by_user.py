@@ -27,6 +27,17 @@ def test_runs_for_other_users_are_put_together_and_then_go(tmp_path):
     assert [file.name for file in sorted(tmp_path.glob("*.json"))] == ["toy.ABC.partial.json", "toy.json"]
 
 
+def test_a_user_is_measured_once_and_all_are_put_together_in_their_order(tmp_path, capsys):
+    def measure(name):
+        return {"of": name}
+
+    kept = by_user.Partial(tmp_path / "toy.json", "B", made(tmp_path))
+    assert kept.rows("B", "ABC", measure) is None and "toy.B.partial.json" in capsys.readouterr().out
+    whole = by_user.Partial(tmp_path / "toy.json", "CAB", made(tmp_path))
+    rows = whole.rows("CAB", "ABC", lambda name: measure(name) | {"again": True})
+    assert list(rows) == list("ABC") and rows["B"] == {"of": "B"} and rows["C"]["again"]
+
+
 @pytest.mark.parametrize(
     "differs",
     [{"steps": 4}, {"recipe": "best"}, {"network": b"other weights"}],

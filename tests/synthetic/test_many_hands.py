@@ -10,7 +10,17 @@ from hrlib.hand.rig import load_hand
 from hrlib.method import true_prediction
 from hrlib.network.posenet import ANCHOR, Prediction
 from hrlib.synthetic import many_hands
-from hrlib.synthetic.many_hands import CUT, CUT_MM, GROUP, KEPT_MM, RAMP_MM, ManyHands, cut_off, disturbed, smeared
+from hrlib.synthetic.many_hands import (
+    CUT,
+    CUT_MM,
+    GROUP,
+    KEPT_MM,
+    RAMP_MM,
+    ManyHands,
+    cut_off,
+    disturbed,
+    smeared_outline,
+)
 from hrlib.training.step import pose_loss
 
 
@@ -94,7 +104,7 @@ def ball(radius_px=20, size=120, z_mm=600.0):
 def test_smeared_outlines_widen_and_become_ramps():
     depth_mm = ball()
     fx = 600.0  # about a pixel a millimetre
-    wide = smeared(depth_mm, fx, (1.0, 1.0, 1.0, 0.5))
+    wide = smeared_outline(depth_mm, fx, (1.0, 1.0, 1.0, 0.5))
     sides = [((image > 0).any(0).sum() / 2).item() for image in (depth_mm, wide)]
     assert 2 < sides[1] - sides[0] <= KEPT_MM[1] + 2
     row = wide[60][wide[60] > 0]
@@ -104,14 +114,14 @@ def test_smeared_outlines_widen_and_become_ramps():
 
 def test_the_least_smear_leaves_the_inside_as_it_is():
     depth_mm = ball()
-    same = smeared(depth_mm, 600.0, (0.0, 0.0, 0.0, 0.0))
+    same = smeared_outline(depth_mm, 600.0, (0.0, 0.0, 0.0, 0.0))
     assert ((same > 0) == (depth_mm > 0)).all()
     inside = torch.nn.functional.avg_pool2d((depth_mm > 0).float()[None], 13, 1, 6)[0] > 0.999
     assert (same - depth_mm)[inside].abs().max() < 4
 
 
 def test_nothing_is_made_of_an_empty_image():
-    assert not smeared(torch.zeros(20, 30), 600.0, (0.5,) * 4).any()
+    assert not smeared_outline(torch.zeros(20, 30), 600.0, (0.5,) * 4).any()
 
 
 def test_arms_are_cut_off_across_the_wrist():

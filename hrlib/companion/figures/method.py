@@ -24,6 +24,7 @@ from ...refine.single_frame import Fit, downhill_share
 from ..example_frames import Examples
 from .panels import bar_groups, described, name_rows, share_of_first
 
+SHOWN = 8  # frames that Fig. 3 and 4 picture, at most
 TERMS = "mean |(3) - (5)| = {depth:.4f}\n\ncollision = {collision:.2f} mm\n\nphysical = {physical:.2f} rad"
 
 
@@ -137,19 +138,20 @@ def pose_numbers(
 
 
 def figure_pose_fits(
-    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, reasons: Sequence[str] | None = None, shown: int = 8
+    fit: Fit, hand: HandRig, examples: Examples, good_drop: float, reasons: Sequence[str] | None = None
 ) -> Figure:
     """Fig. 3: frames before and after overfitting, and the errors of all frames on the way. Failures are red.
+
+    At most `SHOWN` frames are pictured, from the one whose image error falls most to the one whose falls least.
 
     Args:
         good_drop: a frame fails if its image error falls by a smaller share.
         reasons: why each frame's joints got worse, which is a failure, too; "" if they did not.
-        shown: that many frames are pictured, from the one whose image error falls most to the one whose falls least.
     """
     count, reasons = len(examples), reasons or [""] * len(examples)
     drop = (1 - fit.mse[-1] / fit.mse[0]).numpy()
     colours = [ACCENT if drop[i] < good_drop or reasons[i] else INK for i in range(count)]
-    index = np.argsort(-drop)[np.linspace(0, count - 1, min(shown, count)).round().astype(int)]
+    index = np.argsort(-drop)[np.linspace(0, count - 1, min(SHOWN, count)).round().astype(int)]
     figure = plt.figure(figsize=(WIDTH_IN, 9.2))
     sheet, graphs = figure.subfigures(2, 1, height_ratios=(6, 3.2))
     axes = sheet.subplots(5, len(index), squeeze=False)
@@ -212,9 +214,9 @@ def shape_numbers(fit: Fit, hand: HandRig, examples: Examples) -> tuple[dict[str
     return numbers, {f"fig4.{examples.kind}.loss": numbers["loss_drop_median"]}
 
 
-def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples, shown: int = 8) -> Figure:
+def figure_shape_fits(fit: Fit, hand: HandRig, examples: Examples) -> Figure:
     """Fig. 4: the pose is fixed, P moves. Images before and after, how far the points went, the loss on the way."""
-    shown = min(shown, len(examples))
+    shown = min(SHOWN, len(examples))
     figure = plt.figure(figsize=(WIDTH_IN, 9.2))
     sheet, graphs = figure.subfigures(2, 1, height_ratios=[6, 3])
     axes = sheet.subplots(6, shown, squeeze=False)

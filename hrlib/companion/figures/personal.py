@@ -18,6 +18,8 @@ from ...personal.check import Check
 from ...personal.track import Tracked
 from .panels import as_rows
 
+COLUMNS = 8  # frames of a tracked sequence that are pictured
+
 
 def check_numbers(
     looked: Mapping[str, Check], are_hands: Mapping[str, bool]
@@ -76,11 +78,9 @@ def figure_recognised(
     return figure
 
 
-def figure_tracking(
-    after: Tracked, hand: HandRig, error_mm: Mapping[str, Float[Tensor, " B"]], columns: int = 8
-) -> Figure:
+def figure_tracking(after: Tracked, hand: HandRig, error_mm: Mapping[str, Float[Tensor, " B"]]) -> Figure:
     """A sequence: depth and the posed hand in some of its frames, and below each model's joint error, frame by frame."""
-    index = evenly(len(after), columns)
+    index = evenly(len(after), COLUMNS)
     crops = after.crops[index]
     meshes = mesh.predicted_hands(hand, after.prediction[index], crops)
     figure = plt.figure(figsize=(WIDTH_IN, 4.6))

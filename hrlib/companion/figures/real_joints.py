@@ -131,7 +131,6 @@ def _show_column(pictures: Sequence[Axes], column: Column, size: int):
 def _bones(axis: Axes, true_mm: Float[np.ndarray, "21 3"], crops: Crops, size: int):
     if (np.abs(true_mm.mean(0) - crops.centre_mm[0].numpy()) < crops.cube_mm / 2).all():
         mesh.draw_skeleton(axis, true_mm, crops, 0, size, lw=1.3)
-    axis.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5))  # a bone may leave the crop
 
 
 def _show_window(axis: Axes, of: RealEvaluation, name: str):

@@ -17,7 +17,6 @@ from ...drawing.style import ACCENT, GOOD, GREEN, INK, MARK_PT, MUTED, ORANGE, W
 from ...evaluation.before_after import Judged
 from ...evaluation.joint_errors import joint_error_mm
 from ...frames.crop import IMAGE_SIZE
-from ...frames.crops import Crops
 from ...hand.joints import JOINT_POINTS
 from .panels import as_rows, bar_groups, described, number
 
@@ -152,21 +151,16 @@ def _show_user(axes: np.ndarray, user: Shown, size: int):
         plots.show_depth(axes[0, i], crops.image[i])
         axes[0, i].set_title(title, pad=3)
         if user.true_mm is not None:
-            _skeleton(axes[0, i], user.true_mm[i], crops, i)
+            mesh.draw_skeleton(axes[0, i], user.true_mm[i], crops, i, IMAGE_SIZE, lw=1.1)
     for (name, judged), hands, images in zip(user.models.items(), axes[1::2], axes[2::2], strict=True):
         step = judged.step(user.index)
         pictures = mesh.shaded_hands(judged.hand, step.T_cam_joint, crops, size)
         for i, (hand, image) in enumerate(zip(hands, images, strict=True)):
             plots.show_picture(hand, pictures[i])
             plots.show_depth(image, step.rendered[i])
-            _skeleton(image, step.joints_mm[i], crops, i)
+            mesh.draw_skeleton(image, step.joints_mm[i], crops, i, IMAGE_SIZE, lw=1.1)
             if name in user.captions:
                 hand.text(0.03, 0.03, user.captions[name][i], transform=hand.transAxes, va="bottom")
-
-
-def _skeleton(axes: Axes, joints_mm: Tensor, crops: Crops, index: int):
-    mesh.draw_skeleton(axes, joints_mm, crops, index, IMAGE_SIZE, lw=1.1)
-    axes.set(xlim=(-0.5, IMAGE_SIZE - 0.5), ylim=(IMAGE_SIZE - 0.5, -0.5))  # a bone may leave the crop
 
 
 def at_percentiles(
@@ -187,17 +181,15 @@ def at_percentiles(
     return Shown(models, index, [f"{share}th percentile" for share in shares], captions, true_mm[index])
 
 
-def figure_own_network(
-    shown: Shown, numbers: Mapping[str, Mapping[str, float]], labels: Mapping[str, str], size: int = 220
-) -> Figure:
+def figure_own_network(shown: Shown, numbers: Mapping[str, Mapping[str, float]], labels: Mapping[str, str]) -> Figure:
     """Frames in columns and models in rows, the true joints over each posed hand; beside each row, its errors in all frames.
 
     Args:
         shown: frames of one user whose true joints are known.
         numbers: model -> `before_after.summary`.
         labels: model -> its name in the figure; these are the rows.
-        size: of a hand's picture, pixels.
     """
+    size = 220  # px of a hand's picture
     rows, columns, crops = list(labels), len(shown.index), next(iter(shown.models.values())).crops[list(shown.index)]
     figure = plt.figure(figsize=(WIDTH_IN, 0.98 * (len(rows) + 1) + 0.3))
     grid = figure.add_gridspec(
@@ -207,7 +199,7 @@ def figure_own_network(
     frames = [figure.add_subplot(grid[0, i]) for i in range(columns)]
     for i, axes in enumerate(frames):
         plots.show_depth(axes, crops.image[i], shown.titles[i])
-        _skeleton(axes, shown.true_mm[i], crops, i)
+        mesh.draw_skeleton(axes, shown.true_mm[i], crops, i, IMAGE_SIZE, lw=1.1)
         _enlarge(axes, IMAGE_SIZE)
     _name(frames[0], "frame,\ntrue joints")
     for row, model in enumerate(rows, 1):
