@@ -11,6 +11,7 @@ import yaml
 
 from ..support.decoding import read_array, read_arrays
 from ..support.files import read_whole
+from .recordings.matroska import MODES, mode_of
 
 FORMS = "FX FY, FX FY CX CY, or the matrix [3, 3] that has them"
 # keys, in small letters without _ and -, below which a matrix stands: of ROS, OpenCV, Open3D, OAK-D, Record3D and data sets
@@ -101,8 +102,6 @@ def _of_azure_kinect(given: object) -> object:
     """JSON as it is; of an Azure Kinect's calibration.json the error with the numbers of its modes."""
     if not isinstance(given, dict) or "CalibrationInformation" not in given:
         return given
-    from .recordings.matroska import MODES, mode_of  # recordings need this module
-
     try:
         cameras = {f"{size[0]}x{size[1]}": mode_of(given, size)[0] for size in MODES}
     except (LookupError, TypeError) as error:

@@ -174,8 +174,8 @@ def _area_mm2(depth_mm, camera):
     return float((depth_mm.astype(np.float64) ** 2).sum() / (camera.fx * camera.fy))
 
 
-def _nearest_part(depth_mm, camera, settings, near_mm):
-    """Step 1 -> stride of the grid in pixels, and the sizeable part nearest to the camera (or at near_mm) with its fingers."""
+def _nearest_part(depth_mm, camera, settings, centre_mm):
+    """Step 1 -> stride of the grid in pixels, and the sizeable part nearest to the camera (or there) with its fingers."""
     focal = np.sqrt(camera.fx * camera.fy)
     nearest_mm = _nearest_depth(depth_mm, focal, settings)
     stride = max(1, round(settings.cell_mm * focal / nearest_mm))
@@ -185,7 +185,7 @@ def _nearest_part(depth_mm, camera, settings, near_mm):
     usable = (z > settings.near_mm) & (z < min(settings.far_mm, nearest_mm + settings.reach_behind_mm))
     i, j, length_mm = surface.edges(grid_mm, usable, settings.join_mm)
     cell_mm = stride * z[usable] / focal
-    member = _members(grid_mm[usable], cell_mm, (i, j), settings, near_mm)
+    member = _members(grid_mm[usable], cell_mm, (i, j), settings, centre_mm)
     cells = np.zeros(usable.shape, bool)
     cells[usable] = member
     number, own = np.cumsum(member) - 1, member[i] & member[j]
@@ -203,8 +203,8 @@ def _nearest_depth(depth_mm, focal, settings):
     return sample[np.searchsorted(area_mm2, settings.min_area_mm2 / 2)]
 
 
-def _members(points_mm, cell_mm, edges, settings, near_mm):
-    """Cells [N] bool of the nearest sizeable part (or of that at near_mm), and of the small parts that hang on it."""
+def _members(points_mm, cell_mm, edges, settings, centre_mm):
+    """Cells [N] bool of the nearest sizeable part (or of that at centre_mm), and of the small parts that hang on it."""
     z, (i, j) = points_mm[:, 2], edges
     smooth = np.abs(z[i] - z[j]) < settings.step_mm
     label = surface.pieces(i[smooth], j[smooth], np.ones(len(z), bool))
@@ -213,10 +213,10 @@ def _members(points_mm, cell_mm, edges, settings, near_mm):
     if len(sizeable) == 0:
         largest = f"the largest has {area_mm2.max():.0f} mm^2, wanted {settings.min_area_mm2:.0f}"
         raise NoHandFound(f"no object of a hand's size {settings.searched}: {largest}")
-    if near_mm is None:
+    if centre_mm is None:
         member = label == _nearest_label(z, label, sizeable)
     else:
-        there = np.linalg.norm(points_mm - near_mm, axis=1) < KNOWN_ERROR * settings.hand_length_mm
+        there = np.linalg.norm(points_mm - centre_mm, axis=1) < KNOWN_ERROR * settings.hand_length_mm
         member = label == sizeable[np.bincount(label[there], minlength=len(area_mm2))[sizeable].argmax()]
     for _ in range(2):  # small parts that hang on it, then small parts that hang on those
         apart = member[i] != member[j]
@@ -288,10 +288,10 @@ def _without_forearm(part, settings):
     return [_cut_at_wrist(part, arm, hand) for arm in (arms[0], *others)]
 
 
-def _hand_at(part, settings, near_mm):
-    """-> keep [N] bool, if the hand's centre is about near_mm."""
+def _hand_at(part, settings, centre_mm):
+    """-> keep [N] bool, if the hand's centre is about centre_mm."""
     hand = settings.hand_length_mm
-    apart_mm = np.linalg.norm(part.points_mm - near_mm, axis=1)
+    apart_mm = np.linalg.norm(part.points_mm - centre_mm, axis=1)
     beyond = np.flatnonzero(apart_mm > KNOWN_REACH * hand)
     if not len(beyond):
         return np.ones(len(apart_mm), bool)

@@ -33,7 +33,7 @@ CARRIERS = tuple((tuple(range(16)) + TIP_PARENTS)[i] for i in POINT_ORDER)  # th
 
 
 @dataclass(frozen=True)
-class FitSettings:
+class JointFitSettings:
     """Adam's descent, and the deviations from a prior that cost as much as a residual of 1 mm."""
 
     steps: int = 400
@@ -95,7 +95,7 @@ def fit_to_joints(
     subject: np.ndarray | list | tuple,
     hand: HandRig,
     dataset: str,
-    settings: FitSettings = FitSettings(),
+    settings: JointFitSettings = JointFitSettings(),
     progress: bool = True,
 ) -> FittedPoses:
     """Fit the hand to labelled joints, all frames at once, by Adam in float32.
@@ -146,7 +146,7 @@ class _Fit:
         rotations, count = self.rotations(frames), self.labels.shape[1]
         return dataset_joints(bones, rotations, self.wrist[frames], self.dataset, count, grown)
 
-    def loss(self, s: FitSettings) -> Tensor:
+    def loss(self, s: JointFitSettings) -> Tensor:
         # offsets pay in each frame, or many frames push them to where no joint of a hand is
         offsets = len(self.labels) * (self.offsets / s.offset_mm).square().sum()
         loss = (self.log_length / s.length).square().sum() + offsets

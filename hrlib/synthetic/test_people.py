@@ -111,7 +111,7 @@ class TestPerson:
         ends = np.append(ends[ends < count], count)
         return np.diff(ends, prepend=0).tolist()
 
-    def recording(self, folders: Mapping[str, Path], split: str, number: int) -> "Recording":
+    def recording(self, folders: Mapping[str, Path], split: str, number: int) -> "KnownRecording":
         """One recording, numbered from 0."""
         seed = _seed(self.name, split, number)
         random = np.random.default_rng(seed)
@@ -130,11 +130,11 @@ class TestPerson:
             clean = np.where((clean > 0) & ((clean < plane_mm) | (plane_mm == 0)), clean, plane_mm)
             depth_mm = self.measure(clean, self.camera, seed + i)[0]
             frames.append(Frame(f"{self.name}/{split}/{number:03d}/{i:03d}", depth_mm, self.camera))
-        return Recording(frames, hands, moved.joints_mm.astype(np.float32), plane, source_of(self.name, split))
+        return KnownRecording(frames, hands, moved.joints_mm.astype(np.float32), plane, source_of(self.name, split))
 
 
 @dataclass(frozen=True)
-class Recording(Noted):
+class KnownRecording(Noted):
     """Frames of one recording, and the truth about them, whose readings are noted."""
 
     TRUTH: ClassVar = ("hands", "joints_mm")
@@ -476,7 +476,7 @@ def _digest(person: TestPerson, folders: Mapping[str, Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _recorded(recording: Recording, length: int) -> RecordedJoints:
+def _recorded(recording: KnownRecording, length: int) -> RecordedJoints:
     """The crops of a recording's first frames."""
     frames = recording.frames[:length]
     crops, _, left_out = crop_found(frames, progress=False)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from core_fixtures import template
 
-from hrlib.hand.inverse_kinematics import FitSettings, dataset_joints, fit_to_joints, laid_on, with_bones
+from hrlib.hand.inverse_kinematics import JointFitSettings, dataset_joints, fit_to_joints, laid_on, with_bones
 from hrlib.hand.joints import PARENTS, joint_map, limits_rad
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.named_poses import view_rotation
@@ -76,7 +76,7 @@ def test_made_up_labels_are_explained_with_their_sizes_and_within_the_limits():
             for s, size in ((1, sizes[0]), (2, sizes[1]))
         ]
     )
-    found = fit_to_joints(labels, subject, hand, "nyu", FitSettings(steps=150), progress=False)
+    found = fit_to_joints(labels, subject, hand, "nyu", JointFitSettings(steps=150), progress=False)
     residual = (found.fitted_mm - labels).norm(dim=-1)
     assert residual.mean() < 3  # what the priors' pull and 150 steps leave
     # the pair is told by its bones, up to what the offsets take over
@@ -84,8 +84,8 @@ def test_made_up_labels_are_explained_with_their_sizes_and_within_the_limits():
     angles, limits = euler_angles(found.rotations[:, 1:]), torch.tensor(limits_rad()[1:], dtype=torch.float32)
     beyond = (angles - limits[..., 1]).clamp_min(0) + (limits[..., 0] - angles).clamp_min(0)
     assert beyond.mean() < np.radians(1)
-    again = fit_to_joints(labels[:3], subject[:3], hand, "nyu", FitSettings(steps=3), progress=False)
-    same = fit_to_joints(labels[:3], subject[:3], hand, "nyu", FitSettings(steps=3), progress=False)
+    again = fit_to_joints(labels[:3], subject[:3], hand, "nyu", JointFitSettings(steps=3), progress=False)
+    same = fit_to_joints(labels[:3], subject[:3], hand, "nyu", JointFitSettings(steps=3), progress=False)
     assert torch.equal(again.rotations, same.rotations) and again != same, "`==` compares objects, not tensors"
 
 
