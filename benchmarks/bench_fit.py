@@ -18,7 +18,7 @@ from hrlib.companion import results
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.real_joints import RealJoints
 from hrlib.evaluation.found import find_real, points_of
-from hrlib.evaluation.joint_errors import errors_without
+from hrlib.evaluation.joint_errors import errors_without, joint_error_mm
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.rig import load_hand
 from hrlib.method import predicted_joints
@@ -68,7 +68,7 @@ def development(net, template, count: int) -> dict:
         own, hand = told_what_it_sees(net, template, test.crops)
         poses, times = compare(own, hand, test.crops)
         points = {way: predicted_joints(pose, hand, test.crops) for way, pose in poses.items()}
-        errors = {way: (p - test.joints_mm).norm(dim=-1)[:, list(JOINT_POINTS)].mean(1) for way, p in points.items()}
+        errors = {way: joint_error_mm(p, test.joints_mm, JOINT_POINTS) for way, p in points.items()}
         rows[name] = {
             "frames": len(test.crops),
             "mean16_mm": {way: error.mean().item() for way, error in errors.items()},

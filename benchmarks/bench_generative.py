@@ -13,6 +13,7 @@ import torch
 from generative import GenerativeSettings, fit_frames
 
 from hrlib.companion import results
+from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.rig import load_hand
 from hrlib.losses import image_mse
@@ -24,14 +25,13 @@ from hrlib.synthetic.people import USERS, record
 
 RECORDED = 200  # test frames of each user that are cut out and kept; the first of them are fitted
 DEFAULT_FRAMES = 40
-JOINTS = list(JOINT_POINTS)
 
 
 @torch.no_grad()
 def measured(predicted, seconds: float, hand, frames) -> dict:
     """Joint error (mm, 16 joints, mean and median over the frames), mean image MSE, and seconds a frame."""
     step = evaluate_step(predicted, hand, frames.crops)
-    error = (step.joints_mm - frames.joints_mm).norm(dim=-1)[:, JOINTS].mean(1)
+    error = joint_error_mm(step.joints_mm, frames.joints_mm, JOINT_POINTS)
     return {
         "mean16": error.mean(),
         "median16": error.median(),

@@ -33,7 +33,6 @@ NETWORKS = {
     "alexnet, euler": NetworkSettings(rotation="euler", batch_norm=True),
     "resnet, 6d": NetworkSettings(rotation="6d", batch_norm=True, backbone="resnet"),
 }
-JOINTS = list(JOINT_POINTS)  # the 16 joints, without fingertips
 TEST_SEED = 10**9
 
 
@@ -64,7 +63,7 @@ def evaluate(nets: dict, hand, count: int) -> dict:
     clean = SyntheticSettings(noise_share=0.0, forearm_share=0.0)
     batch = Synthesiser(hand, clean).batch(count, TEST_SEED)
     errors = {
-        name: joint_error_mm(predict_joints(net, hand, batch.crops)[:, JOINTS], batch.joints_mm[:, JOINTS])
+        name: joint_error_mm(predict_joints(net, hand, batch.crops), batch.joints_mm, JOINT_POINTS)
         for name, net in nets.items()
     }
     return {name: {"mean_mm": e.mean().item(), "median_mm": e.median().item()} for name, e in errors.items()}
@@ -85,7 +84,7 @@ def main():
         "steps": settings.steps,
         "batch": settings.batch,
         "test_frames": arguments.test,
-        "joints": len(JOINTS),
+        "joints": len(JOINT_POINTS),
         "joint_error": evaluate(nets, hand, arguments.test),
         "million_weights": {name: sum(p.numel() for p in net.parameters()) / 1e6 for name, net in nets.items()},
         "median_step_ms": {name: 1e3 * statistics.median(times) for name, times in seconds.items()},

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hrlib.companion import results
+from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.frames.find import crop_frames
 from hrlib.frames.frame import Frame
 from hrlib.hand.joints import JOINT_POINTS, PARENTS
@@ -269,7 +270,7 @@ def people(count: int, python: Path | None) -> dict:
 
 
 def _mean16(points: np.ndarray, truth: np.ndarray) -> float:
-    return float(np.linalg.norm(points - truth, axis=-1)[:, list(JOINT_POINTS)].mean())
+    return float(joint_error_mm(points, truth, JOINT_POINTS).mean())
 
 
 def rigid(hand: HandRig, crops, prediction, truth: np.ndarray) -> dict:

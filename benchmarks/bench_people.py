@@ -16,6 +16,7 @@ from bench_refine import three_ways
 from tqdm import tqdm
 
 from hrlib.companion import results
+from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.rig import load_hand
 from hrlib.hand.shape import nearest_shape
@@ -58,7 +59,7 @@ def row(net, template, recipe, name: str, arguments) -> dict:
     seconds = time.perf_counter() - began
     alone = voted_joints(predict(net, test.crops), test.crops)
     return {
-        "frame_alone": (alone - test.joints_mm).norm(dim=-1)[:, list(JOINT_POINTS)].mean().item(),
+        "frame_alone": joint_error_mm(alone, test.joints_mm, JOINT_POINTS).mean().item(),
         "base": three_ways(*told(net, template, seen), test),
         "best": three_ways(refined.net, refined.hand, test),
         "best_seconds": seconds,

@@ -12,6 +12,7 @@ from bench_refine import three_ways
 
 from hrlib.companion import results
 from hrlib.evaluation.found import FoundFrames
+from hrlib.evaluation.joint_errors import joint_error_mm
 from hrlib.hand.joints import JOINT_POINTS
 from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rig import load_hand
@@ -23,14 +24,12 @@ from hrlib.synthetic.people import USERS, record
 from hrlib.training.oracle import OracleSettings, fit_oracle
 
 CLEAN_SEED = 4_000_000_000  # of frames that no training has drawn
-JOINTS = list(JOINT_POINTS)
 
 
 def error_mm(joints, truth) -> dict:
     """Mean and median over the frames, of 16 joints and of all 21 points."""
-    distance = (joints - truth).norm(dim=-1)
-    frame = distance[:, JOINTS].mean(1)
-    return {"mean16": frame.mean(), "median16": frame.median(), "mean21": distance.mean()}
+    frame = joint_error_mm(joints, truth, JOINT_POINTS)
+    return {"mean16": frame.mean(), "median16": frame.median(), "mean21": joint_error_mm(joints, truth).mean()}
 
 
 def clean_error(net, template, frames: int, noise_share: float) -> dict:

@@ -17,7 +17,7 @@ from ..hand.joints import JOINT_POINTS, POINT_NAMES
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..hand.rotations import euler_angles
-from ..method import predict_joints, predicted_joints
+from ..method import predicted_joints
 from ..network.posenet import PoseNet
 from ..network.predict import predict
 from ..support import paths
@@ -104,15 +104,11 @@ def errors_on(net: PoseNet, hand: HandRig, test: SyntheticBatch) -> Errors:
     numbers = {
         "mean16_mm": float(frame_mm.mean()),
         "median16_mm": float(frame_mm.median()),
-        "rest_pose_in_true_view_mm": float(_mean16(guess, test.joints_mm)),
+        "rest_pose_in_true_view_mm": float(joint_error_mm(guess, test.joints_mm, JOINT_POINTS).mean()),
         "points_mm": dict(zip(POINT_NAMES, distance_mm.mean(0).tolist(), strict=True)),
         "angles_deg": angle_deg,
     }
     return Errors(numbers, frame_mm, angle_deg)
-
-
-def _mean16(joints_mm: Float[Tensor, "B 21 3"], true_mm: Float[Tensor, "B 21 3"]) -> Tensor:
-    return (joints_mm - true_mm)[:, list(JOINT_POINTS)].norm(dim=-1).mean()
 
 
 def blind_guess_mm(hand: HandRig, test: SyntheticBatch) -> float:
@@ -134,14 +130,15 @@ def user_errors(net: PoseNet, hand: HandRig, users: Mapping[str, Recorded]) -> d
     same = found and found[0]["provenance"]["data_sha256"]["base model"] == content_hash(paths.ONE_HAND_MODEL)
     errors = {}
     for name, frames in users.items():
-        bones = predicted_joints(frames.true_prediction(hand), hand, frames.crops)
+        poses = {"bones": frames.true_prediction(hand), "here": predict(net, frames.crops)}
+        points = {key: predicted_joints(pose, hand, frames.crops) for key, pose in poses.items()}
+        error = {key: float(joint_error_mm(p, frames.joints_mm, JOINT_POINTS).mean()) for key, p in points.items()}
         measured = found[0]["metrics"]["users"][name] if same else None
-        here = float(_mean16(predict_joints(net, hand, frames.crops), frames.joints_mm))
         errors[name] = {
             "description": USERS[name].description,
-            "base_mm": measured["base"]["once"]["mean16"] if measured else here,
-            "base_here_mm": here,
-            "bones_mm": float(_mean16(bones, frames.joints_mm)),
+            "base_mm": measured["base"]["once"]["mean16"] if measured else error["here"],
+            "base_here_mm": error["here"],
+            "bones_mm": error["bones"],
             "oracle_mm": measured["oracle"]["once"]["mean16"] if measured else None,
             "frames": len(frames),
             "left_out": frames.left_out,

@@ -1,7 +1,7 @@
 """One style for all figures: a palette, a type size and a width.
 
 The colours are Okabe and Ito's, with a dark and a light grey: people who see red, green or blue otherwise tell them apart, too
-(tests/test_drawing.py measures it). All saved figures are `WIDTH_IN` wide, so that letters have one size on a page.
+(tests/drawing/test_style.py measures it). All saved figures are `WIDTH_IN` wide, so that letters have one size on a page.
 """
 
 import matplotlib.pyplot as plt
