@@ -282,6 +282,11 @@ def register(folder: Path) -> Path:
     return folder / "registry.json"
 
 
+def read_registry(path: Path) -> dict:
+    with patch.object(paths, "REGISTRY", path):
+        return registry()
+
+
 def nyu(folder: Path) -> Path:
     (folder / "test").mkdir(exist_ok=True)
     savemat(folder / "test" / "joint_data.mat", {"joint_uvd": np.ones((3, 4, 36, 3))})
@@ -349,7 +354,7 @@ KINDS = {
     "model json": Kind(model_json, read_model_json, text=True),
     "state": Kind(state, lambda path: read_state(path, "a run")),
     "state without digest": Kind(bare_state, lambda path: read_state(path, "a run")),
-    "registry": Kind(register, registry, text=True),
+    "registry": Kind(register, read_registry, text=True),
     "nyu": Kind(nyu, lambda path: NYU(path.parent.parent)),
     "nyu image": Kind(nyu_image, lambda path: read_depth(path, encoding="nyu")),
     "icvl": Kind(icvl, lambda path: ICVL(path.parent.parent)[0], text=True),

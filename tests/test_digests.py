@@ -1,7 +1,8 @@
 """The numbers are those of before, bit for bit: predictions, refinements, gradients.
 
 `digests.json` holds a SHA-256 of each result and, for other processors, whose kernels round otherwise, mean magnitudes that
-must agree to a thousandth. A change that is meant to change numbers says so in its commit, and makes the file anew:
+must agree to a thousandth, those of refinements to a fiftieth, since each of their steps magnifies rounding. A change that is
+meant to change numbers says so in its commit, and makes the file anew:
 HRLIB_NEW_DIGESTS=1 pytest tests/test_digests.py
 """
 
@@ -37,4 +38,5 @@ def test_the_same_as_before(found, name):
     stored = json.loads(FILE.read_text())
     if stored["machine"] == found["machine"]:
         assert found[name]["sha256"] == stored[name]["sha256"]
-    assert found[name]["magnitudes"] == pytest.approx(stored[name]["magnitudes"], rel=1e-3)
+    near = 2e-2 if name.startswith("refined") else 1e-3
+    assert found[name]["magnitudes"] == pytest.approx(stored[name]["magnitudes"], rel=near)
