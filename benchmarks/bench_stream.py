@@ -26,8 +26,8 @@ from hrlib.companion import results
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.frames.camera import Camera
 from hrlib.frames.crop import crop_hand
-from hrlib.frames.find import TOGETHER, crop_found
-from hrlib.frames.finder import View, find_hand, find_hands
+from hrlib.frames.find import crop_found
+from hrlib.frames.finder import find_hand
 from hrlib.frames.folder import DepthFolder
 from hrlib.frames.segment import check_mask
 from hrlib.hand.rig import load_hand
@@ -140,12 +140,11 @@ def _one_pass(frames: DepthFolder, net, hand, count: int) -> dict[str, float]:
     for first in range(0, count, CHUNK):
         chunk = [clock("decode", frames.__getitem__, i) for i in range(first, min(first + CHUNK, count))]
         crops, kept, _ = clock("find and crop", crop_found, chunk, 250.0, False)
-        for i in range(0, len(chunk), TOGETHER):
-            views = [View(frame.depth_mm, frame.camera) for frame in chunk[i : i + TOGETHER]]
-            for view, found in zip(views, clock(" the finder", find_hands, views, False), strict=True):
-                if found.mask.any():
-                    clock(" check the mask", check_mask, view.depth_mm, view.camera, found.mask)
-                    clock(" crop", crop_hand, view.depth_mm, view.camera, found.mask)
+        for frame in chunk:
+            found = clock(" the finder", find_hand, frame.depth_mm, frame.camera, None, False)
+            if found.mask.any():
+                clock(" check the mask", check_mask, frame.depth_mm, frame.camera, found.mask)
+                clock(" crop", crop_hand, frame.depth_mm, frame.camera, found.mask)
         if crops is None:
             continue
         five = clock("network, five views", predict_turned, net, crops)

@@ -1,4 +1,4 @@
-"""Train hrlib/assets/finder.safetensors: the networks of `hrlib.frames.finder` that find the hand in a whole frame.
+"""Train hrlib/assets/finder_*.onnx: the networks of `hrlib.frames.finder` that find the hand in a whole frame.
 
     python data/finder/build.py draw [--scenes 14000]
     python data/finder/build.py locate [--images 200000] [--out runs/finder]
@@ -38,8 +38,6 @@ from hrlib.frames.finder import (
     FOREARM,
     HAND,
     SMALL,
-    FinderNet,
-    SideNet,
     focal_of,
     inputs,
     networks,
@@ -48,12 +46,12 @@ from hrlib.frames.finder import (
 from hrlib.support import paths
 from hrlib.support.files import write_bytes_atomically, write_json
 from hrlib.support.state_files import read_state, write_state
-from hrlib.support.tensor_files import tensor_bytes
 from hrlib.synthetic.scenes import draw_scenes
 from hrlib.synthetic.sensor import measure
 from hrlib.synthetic.sensor.model import KINECT_V1, SR300
 
-sys.path.append(str(paths.DATA / "recognise"))
+sys.path += [str(paths.DATA / "recognise"), str(paths.DATA / "finder")]
+from nets import FinderNet, SideNet, files, weights_in
 from things import TRAINED
 
 SHARDS = paths.BUILD / "finder"
@@ -213,14 +211,10 @@ def to_segment(s: Scene, random: np.random.Generator, always: bool = False) -> E
     return Example(x, classes, hand, int(s.right != mirrored) if hand == 1 and s.shows_side else -1, z)
 
 
-@torch.no_grad()
 def uprights(close: list[Example], random: np.random.Generator) -> list[Example]:
     """Their upright hands: most often as the segmenter leaves them, as it does in frames."""
-    x = torch.from_numpy(np.stack([one.x for one in close])).permute(0, 3, 1, 2)
     made = []
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = networks()[1](x)[0].float()
-    for one, shares in zip(close, logits.softmax(1).numpy(), strict=True):
+    for one, shares in zip(close, networks().segment(np.stack([one.x for one in close]))[0], strict=True):
         masks = np.stack([one.classes == HAND, one.classes == FOREARM])
         if random.random() < SEGMENTED_SHARE:
             masks = (shares[[HAND, FOREARM]] > 0.5) & (one.z > 0)
@@ -350,22 +344,25 @@ def train(part: str, images: int, out: Path, further: bool = False) -> None:
 def assemble(out: Path) -> None:
     """Write the weights of the networks, as far as they are trained, and how they were. One that was not trained stays."""
     before = json.loads(FIGURES.read_text())
-    tensors, made = {}, {"scenes": SHARD * len(shards())}
+    nets, made = {part: make(False) for part, (make, _) in PARTS.items()}, {"scenes": SHARD * len(shards())}
     for part, (make, _) in PARTS.items():
         if not (out / f"{part}.pt").exists():  # stays as it is
-            tensors |= {f"{part}.{name}": t.half() for name, t in packaged(part).items()}
+            nets[part].load_state_dict(packaged(part))
             made[part] = before[part]
             continue
         state = read_state(out / f"{part}.pt", "a training of the finder")
-        further = len(state["net"]) == len(make(False).state_dict())  # without batch norms
+        further = len(state["net"]) == len(nets[part].state_dict())  # without batch norms
         net = make(not further)
         net.load_state_dict(state["net"])
-        own = {n: t.half().contiguous() for n, t in net.state_dict().items()} if further else weights(net, make(False))
-        tensors |= {f"{part}.{name}": t for name, t in own.items()}
+        if further:
+            nets[part].load_state_dict(state["net"])
+        else:
+            fold(net, nets[part])
         made[part] = {"images": state["curve"][-1]["images"], "seconds": state["seconds"], "curve": state["curve"]}
         if further:
             made[part]["start"] = before[part]
-    write_bytes_atomically(paths.FINDER, tensor_bytes(tensors, {}))
+    for name, model in files(**nets).items():
+        write_bytes_atomically(paths.FINDER[name], model)
     write_json(FIGURES, made)
 
 
@@ -379,7 +376,7 @@ def seen_before(part: str) -> int:
 
 def packaged(part: str) -> dict[str, torch.Tensor]:
     """The weights of a network in the package."""
-    return dict(zip(PARTS, networks(), strict=True))[part].state_dict()
+    return weights_in(*(paths.FINDER[name] for name in ((part, "judge") if part == "segment" else (part,))))
 
 
 def shards() -> list[Path]:
@@ -404,7 +401,7 @@ def batch(part: str, step: int) -> list[torch.Tensor]:
     if part == "side":
         made = uprights(made, random)
     x = torch.from_numpy(np.stack([one.x for one in made]))
-    x = x if part == "side" else x.permute(0, 3, 1, 2)
+    x = x if part == "side" else x.contiguous(memory_format=torch.channels_last)
     return [x, *(torch.from_numpy(np.array([getattr(e, name) for e in made])) for name in ("classes", "hand", "right"))]
 
 
@@ -451,17 +448,14 @@ def measured(loss: float, share, said, images) -> list[float]:
     return [loss, iou.item(), hands.item(), float("nan")]
 
 
-def weights(net: nn.Module, plain: nn.Module) -> dict[str, torch.Tensor]:
-    """Of `plain`, made equal to `net` without its batch norms, in half precision."""
-    if isinstance(net, SideNet):
-        return {name: t.half() for name, t in net.state_dict().items()}
+def fold(net: nn.Module, plain: nn.Module) -> None:
+    """Make `plain` equal to `net` without its batch norms."""
     trained = dict(net.eval().named_modules())
     for name, layer in plain.named_modules():
         if isinstance(layer, nn.Sequential) and len(layer) == 1:
             layer[0].load_state_dict(nn.utils.fuse_conv_bn_eval(*trained[name]).state_dict())
         elif isinstance(layer, nn.Linear) or name == "classes":
             layer.load_state_dict(trained[name].state_dict())
-    return {name: t.half().contiguous() for name, t in plain.state_dict().items()}
 
 
 def main() -> None:

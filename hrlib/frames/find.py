@@ -1,6 +1,6 @@
 """Find the hand in single frames or in a recording, and crop it (Sec. 4.1 and 4.2)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .crop import crop_hand
 from .crops import Crops, concatenate
-from .finder import SURE, Found, View, find_hand, find_hands
+from .finder import SURE, Found, find_hand
 from .frame import Frame
 from .recognise import looks_like_a_hand
 from .segment import HAND_ELSEWHERE, NoHandFound, check_mask, possible_hands
@@ -18,7 +18,6 @@ CUBE_MM = 250.0  # side of the crop's cube, which the networks have learned
 JUMP_MM = 60.0  # a hand moves less from one frame to the next
 MEDIAN_FRAMES = 10  # before and after a frame; the hand is near the median of its places in them
 LEAST_HAND = 0.5  # probability from which what the finder sees is taken for a hand
-TOGETHER = 16  # frames that the finder's networks see at a time
 GAP = 15  # frames, about half a second, within which others tell where the hand is
 
 Place = Float[np.ndarray, "3"] | None
@@ -44,12 +43,16 @@ def crop_found(
     """
     frames = list(frames)
     with tqdm(total=len(frames), desc="find and crop", disable=not progress or len(frames) < 50) as bar:
-        seen = list(crop_each(frames, cube_mm, None, bar))
+        seen = []
+        for frame in frames:
+            seen.append(crop_frame(frame, cube_mm))
+            bar.update()
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
     folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)
     again = [i for i in np.flatnonzero(np.isfinite(expected[:, 0])) if frames[i].mask is None]
-    for i, second in zip(again, crop_each([frames[i] for i in again], cube_mm, expected[again]), strict=True):
+    for i in again:
+        second = crop_frame(frames[i], cube_mm, expected[i])
         seen[i] = second if second[0] is not None else seen[i]
     crops = [crop for crop, _ in seen if crop is not None]
     left_out = {frame.name: why for frame, (crop, why) in zip(frames, seen, strict=True) if crop is None}
@@ -65,32 +68,14 @@ def crop_frame(frame: Frame, cube_mm: float = CUBE_MM, near_mm: Place = None) ->
 
     near_mm: expected centre of the hand in the camera frame; a hand elsewhere is refused.
     """
-    return next(crop_each([frame], cube_mm, [near_mm]))
+    found = find_hand(frame.depth_mm, frame.camera, near_mm, side=False) if frame.mask is None else None
+    return _crop_found(frame, cube_mm, near_mm, found)
 
 
 def crop_where(frame: Frame, near_mm: Float[np.ndarray, "3"]) -> Crops | None:
     """The crop of a hand that surely is where it was a moment ago, without a search of the whole frame; None if unsure."""
     found = find_hand(frame.depth_mm, frame.camera, near_mm, side=False)
     return _crop_found(frame, CUBE_MM, near_mm, found)[0] if found.hand > SURE else None
-
-
-def crop_each(
-    frames: Sequence[Frame], cube_mm: float = CUBE_MM, near_mm: Sequence[Place] | None = None, bar: tqdm | None = None
-) -> Iterator[tuple[Crops | None, str]]:
-    """`crop_frame` of each frame, of which the others tell nothing; a few are in the finder at a time, which is faster."""
-    near_mm = [None] * len(frames) if near_mm is None else near_mm
-    for first in range(0, len(frames), TOGETHER):
-        some, places = frames[first : first + TOGETHER], near_mm[first : first + TOGETHER]
-        open_ones = [
-            View(frame.depth_mm, frame.camera, place)
-            for frame, place in zip(some, places, strict=True)
-            if frame.mask is None
-        ]
-        found = iter(find_hands(open_ones, side=False))
-        for frame, place in zip(some, places, strict=True):
-            yield _crop_found(frame, cube_mm, place, next(found) if frame.mask is None else None)
-        if bar is not None:
-            bar.update(len(some))
 
 
 def _crop_found(frame: Frame, cube_mm: float, near_mm: Place, found: Found | None) -> tuple[Crops | None, str]:

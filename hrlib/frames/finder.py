@@ -14,22 +14,18 @@ from single depth images"). All were trained on synthetic scenes alone (`data/fi
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
+from types import SimpleNamespace
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Real
 from scipy import ndimage
-from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
-from ..support.autograd import for_every_use, full_precision
 from ..support.compiled import compiled
+from ..support.onnx_files import session
 from ..support.paths import FINDER
-from ..support.tensor_files import read_tensors
 from .camera import Camera
 from .frame import check_depth
 
@@ -62,84 +58,6 @@ SHARP_MM = 10.0  # depth difference at which a cell counts half for a pixel
 FLYING_MM = 45.0  # pixels further from all cells around them belong to none
 
 
-class FinderNet(nn.Module):
-    """Images of `inputs`, at half their size -> class logits [B, 3, h, w], and features for `judged`.
-
-    Args:
-        widths: channels at a half, a quarter and an eighth of the resolution.
-        judges: whether it also says if marked cells are a hand.
-        norm: with batch norms, to train it; the weights in the package have them folded in.
-    """
-
-    LOCATE, SEGMENT = ((16, 32, 64), False), ((24, 48, 96), True)  # widths and `judges` of the two
-
-    def __init__(self, widths: tuple[int, int, int], judges: bool, norm: bool = False):
-        super().__init__()
-
-        def conv(before, width, kernel=3, stride=1, dilation=1):
-            padding = dilation * (kernel // 2)
-            layer = nn.Conv2d(before, width, kernel, stride, padding, dilation, bias=not norm)
-            return nn.Sequential(layer, nn.BatchNorm2d(width)) if norm else nn.Sequential(layer)
-
-        a, b, c = widths
-        self.fine = nn.ModuleList([conv(4 * CHANNELS, a), conv(a, a)])
-        self.middle = nn.ModuleList([conv(a, b, stride=2), conv(b, b)])
-        self.coarse = nn.ModuleList([conv(b, c, stride=2)] + [conv(c, c, dilation=d) for d in (1, 2, 4, 1)])
-        self.context = nn.Linear(2 * c, c)  # of the whole image, added to each cell of the coarse ones
-        self.from_coarse, self.from_middle = conv(c, b, 1), conv(b, a, 1)
-        self.up_middle, self.up_fine = conv(b, b), conv(a, 2 * a)
-        self.classes = nn.Conv2d(2 * a, 4 * 3, 1)
-        if judges:
-            self.judge = nn.Sequential(nn.Linear(2 * b + 2 * c, 64), nn.ReLU(), nn.Linear(64, 1))
-
-    def forward(self, fine: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B 3 h w"], tuple[Tensor, Tensor]]:
-        for layer in self.fine:
-            fine = layer(fine).relu()
-        middle = self.middle[0](fine).relu()
-        middle = (middle + self.middle[1](middle)).relu()
-        coarse = self.coarse[0](middle).relu()
-        for layer in self.coarse[1:3]:
-            coarse = (coarse + layer(coarse)).relu()
-        context = self.context(torch.cat([coarse.mean((2, 3)), coarse.amax((2, 3))], 1))
-        coarse = coarse + context[..., None, None].to(coarse.dtype)
-        for layer in self.coarse[3:]:
-            coarse = (coarse + layer(coarse)).relu()
-        middle = (middle + _doubled(self.from_coarse(coarse))).relu()
-        middle = (middle + self.up_middle(middle)).relu()
-        fine = (fine + _doubled(self.from_middle(middle))).relu()
-        return pixel_shuffle(self.classes(self.up_fine(fine).relu()), 2), (middle, coarse)
-
-    def judged(self, features: tuple[Tensor, Tensor], share: Float[Tensor, "B 1 H W"]) -> Float[Tensor, " B"]:
-        """Logits that the cells marked by `share` in [0, 1] are a hand."""
-        parts = []
-        for feature, size in zip(features, (4, 8), strict=True):
-            weight = avg_pool2d(share, size)
-            parts += [(feature * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1), (feature * weight).amax((2, 3))]
-        return self.judge(torch.cat(parts, 1))[:, 0]
-
-
-def _doubled(x: Tensor) -> Tensor:
-    """Each pixel [B, C, H, W] four times, in the precision that x has."""
-    with torch.autocast(x.device.type, enabled=False):
-        return interpolate(x, scale_factor=2)
-
-
-class SideNet(nn.Module):
-    """Upright hands [B, 4, 48, 48] of `upright` -> logit [B], above 0 for a right one; of the mirror image the negative."""
-
-    def __init__(self):
-        super().__init__()
-        layers, before = [], 4
-        for width, stride in ((16, 2), (32, 2), (48, 1), (48, 2)):
-            layers += [nn.Conv2d(before, width, 3, stride, 1), nn.ReLU()]
-            before = width
-        layers += [nn.Conv2d(before, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * (UPRIGHT // 8) ** 2, 32), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.Linear(32, 1))
-
-    def forward(self, x: Float[Tensor, "B 4 48 48"]) -> Float[Tensor, " B"]:
-        return (self.layers(x) - self.layers(x.flip(-1)))[:, 0]
-
-
 @dataclass(frozen=True)
 class Found:
     """What the finder says of a frame."""
@@ -164,10 +82,9 @@ class Cells:
     columns: int  # the same
     middle_mm: float  # depth that others are compared with
 
-    def inputs(self, camera: Camera) -> Float[Tensor, "1 C H W"]:
+    def inputs(self, camera: Camera) -> Float[np.ndarray, "1 C H W"]:
         """What a network sees of it."""
-        x = inputs(self.z_mm, focal_of(camera) / self.step, self.rows, self.columns, self.middle_mm)
-        return torch.from_numpy(x)[None].permute(0, 3, 1, 2)
+        return inputs(self.z_mm, focal_of(camera) / self.step, self.rows, self.columns, self.middle_mm)[None]
 
     def points_mm(self, camera: Camera, rows: np.ndarray, columns: np.ndarray) -> Float[np.ndarray, "N 3"]:
         """Points of some cells in the camera frame."""
@@ -196,66 +113,46 @@ def find_hand(
     Raises:
         ValueError: wrong shape, NaN or negative depth, or the weights cannot be read.
     """
-    return find_hands([View(depth_mm, camera, near_mm)], side)[0]
-
-
-@dataclass(frozen=True)
-class View:
-    """A frame to search, as `find_hand` takes it. Raises ValueError: wrong shape, NaN or negative depth."""
-
-    depth_mm: Real[np.ndarray, "H W"]
-    camera: Camera
-    near_mm: Float[np.ndarray, "3"] | None = None
-
-    def __post_init__(self):
-        check_depth(self.depth_mm)
-
-
-@full_precision
-def find_hands(views: Sequence[View], side: bool = True) -> list[Found]:
-    """`find_hand` of several frames, whose cells the networks see together: two thirds of the time."""
-    views = [replace(view, depth_mm=np.ascontiguousarray(view.depth_mm, np.float32)) for view in views]
-    asked = _places_of([view for view in views if view.near_mm is None])
-    places = [next(asked) if view.near_mm is None else [np.asarray(view.near_mm, float)] for view in views]
-    best: list[_Seen | None] = [None] * len(views)
-    for rank in range(max(map(len, places), default=0)):
-        unsure = [i for i, seen in enumerate(best) if rank < len(places[i]) and (seen is None or seen.hand <= SURE)]
-        for i, seen in zip(unsure, _look([(views[i], places[i][rank]) for i in unsure]), strict=True):
-            if seen is not None and (best[i] is None or seen.hand > best[i].hand):
-                best[i] = seen
-    return [_found(view, seen, side) for view, seen in zip(views, best, strict=True)]
-
-
-def _found(view: View, seen: "_Seen | None", side: bool) -> Found:
-    depth_mm = view.depth_mm
-    if seen is None:
+    check_depth(depth_mm)
+    depth_mm = np.ascontiguousarray(depth_mm, np.float32)
+    best = None
+    for place_mm in places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:
+        seen = _look(depth_mm, camera, place_mm)
+        if seen is not None and (best is None or seen.hand > best.hand):
+            best = seen
+        if best is not None and best.hand > SURE:
+            break
+    if best is None:
         nothing = np.zeros(depth_mm.shape, bool)
         return Found(nothing, nothing, 0.0, 0.5, 0.0)
-    cells = seen.cells
-    mask, forearm = _to_pixels(depth_mm, cells.z_mm, seen.shares, cells.top, cells.left, cells.step)
-    right = _right(seen) if side else 0.5
-    return Found(mask, forearm, seen.hand, right, float(_at_border(seen, depth_mm.shape)), _turn_upright(seen))
+    cells = best.cells
+    mask, forearm = _to_pixels(depth_mm, cells.z_mm, best.shares, cells.top, cells.left, cells.step)
+    right = _right(best) if side else 0.5
+    return Found(mask, forearm, best.hand, right, float(_at_border(best, depth_mm.shape)), _turn_upright(best))
 
 
 @lru_cache(1)
-@for_every_use()
-def networks() -> tuple[FinderNet, FinderNet, SideNet]:
-    """Locator, segmenter and what tells sides, as they come with the library."""
-    nets = {"locate": FinderNet(*FinderNet.LOCATE), "segment": FinderNet(*FinderNet.SEGMENT), "side": SideNet()}
-    try:
-        _, stored = read_tensors(FINDER)
-        for name, net in nets.items():
-            own = {key.removeprefix(f"{name}."): t.float() for key, t in stored.items() if key.startswith(f"{name}.")}
-            net.load_state_dict(own)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{FINDER} cannot be read ({error}); install hrlib again") from error
-    return tuple(net.eval().to(torch.float32, memory_format=torch.channels_last) for net in nets.values())
+def networks() -> SimpleNamespace:
+    """The networks as they come with the library, each a function of arrays [1, ...]: locate, segment, judge, side."""
+    nets = {}
+    for name, path in FINDER.items():
+        try:
+            nets[name] = _function(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); install hrlib again") from error
+    return SimpleNamespace(**nets)
+
+
+def _function(model: bytes) -> Callable[..., list[np.ndarray]]:
+    runs = session(model, 1)
+    names = [one.name for one in runs.get_inputs()]
+    return lambda *arrays: runs.run(None, dict(zip(names, arrays, strict=True)))
 
 
 @lru_cache(1)
 def weights_digest() -> str:
     """Names the weights: what was found by others was found otherwise."""
-    return hashlib.sha256(FINDER.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in FINDER.values())).hexdigest()[:16]
 
 
 # -- where a hand may be ----------------------------------------------------------------------------------------------
@@ -276,29 +173,15 @@ def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Cells:
 
 def places(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> list[Float[np.ndarray, "3"]]:
     """Where a hand may be, mm: the pieces that look most like one, the largest first, and the nearest surface."""
-    return next(_places_of([View(depth_mm, camera)]))
-
-
-def _places_of(views: Sequence[View]) -> Iterator[list[Float[np.ndarray, "3"]]]:
-    """`places` of each frame. Frames in a row whose small images are of one size are seen together."""
-    small = [shrink(view.depth_mm, view.camera) for view in views]
-    for _, alike in groupby(zip(views, small, strict=True), lambda pair: pair[1].z_mm.shape):
-        alike = list(alike)
-        logits, _ = _seen_by(networks()[0], [cells.inputs(view.camera) for view, cells in alike])
-        for (view, cells), share in zip(alike, logits.softmax(1)[:, HAND].numpy(), strict=True):
-            found = _centres(cells, view.camera, share * (share > PLACE_SHARE))[:PLACES]
-            z = cells.z_mm[cells.z_mm > 0]
-            if len(z):
-                near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
-                surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
-                found += _centres(cells, view.camera, surface.astype(np.float32))[:1]
-            yield found
-
-
-@torch.no_grad()
-def _seen_by(net: FinderNet, inputs: list[Float[Tensor, "1 C H W"]]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What a network says of several images of one size."""
-    return net(torch.cat(inputs))
+    cells = shrink(depth_mm, camera)
+    share = networks().locate(cells.inputs(camera))[0][0, HAND]
+    found = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
+    z = cells.z_mm[cells.z_mm > 0]
+    if len(z):
+        near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
+        surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
+        found += _centres(cells, camera, surface.astype(np.float32))[:1]
+    return found
 
 
 def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
@@ -357,39 +240,28 @@ def close_up(depth_mm: Float[np.ndarray, "H W"], camera: Camera, place_mm: Float
     return Cells(z, top, left, step, CLOSE, CLOSE, float(place_mm[2]))
 
 
-def _look(looks: Sequence[tuple[View, Float[np.ndarray, "3"]]]) -> list[_Seen | None]:
-    """The hand at a place of each frame: looked at again while it is not in the middle. None if nothing there is a hand."""
-    best: list[_Seen | None] = [None] * len(looks)
-    places, todo = [place_mm for _, place_mm in looks], list(range(len(looks)))
+def _look(depth_mm, camera: Camera, place_mm: Float[np.ndarray, "3"]) -> _Seen | None:
+    """The hand at a place: looked at again while it is not in the middle. None if nothing there is a hand."""
+    best = None
     for _ in range(LOOKS):
-        if not todo:
+        seen = _segmented(depth_mm, camera, place_mm)
+        if seen is None or best is not None and seen.hand < best.hand / 2:
             break
-        again = []
-        for i, seen in zip(todo, _segmented([(looks[i][0], places[i]) for i in todo]), strict=True):
-            if seen is None or best[i] is not None and seen.hand < best[i].hand / 2:
-                continue
-            off_mm, best[i], places[i] = np.linalg.norm(seen.centre_mm - places[i]), seen, seen.centre_mm
-            if off_mm >= CENTRED_MM:
-                again.append(i)
-        todo = again
+        off_mm, best, place_mm = np.linalg.norm(seen.centre_mm - place_mm), seen, seen.centre_mm
+        if off_mm < CENTRED_MM:
+            break
     return best
 
 
-@torch.no_grad()
-def _segmented(looks: Sequence[tuple[View, Float[np.ndarray, "3"]]]) -> list[_Seen | None]:
-    """What the segmenter says of a place in each frame, at one look."""
-    cells = [close_up(view.depth_mm, view.camera, place_mm) for view, place_mm in looks]
-    net = networks()[1]
-    logits, features = _seen_by(net, [part.inputs(view.camera) for part, (view, _) in zip(cells, looks, strict=True)])
-    seen = [
-        _main_piece(part, shares, view.camera, place_mm)
-        for part, shares, (view, place_mm) in zip(cells, logits.softmax(1).numpy(), looks, strict=True)
-    ]
-    share = np.stack([np.zeros((CLOSE, CLOSE), np.float32) if one is None else one[0] for one in seen])
-    hand = net.judged(features, torch.from_numpy(share)[:, None]).sigmoid().tolist()
-    return [
-        None if one is None else _Seen(part, *one[1:], sure) for part, one, sure in zip(cells, seen, hand, strict=True)
-    ]
+def _segmented(depth_mm, camera: Camera, place_mm: Float[np.ndarray, "3"]) -> _Seen | None:
+    """What the segmenter says of a place, at one look."""
+    cells, nets = close_up(depth_mm, camera, place_mm), networks()
+    shares, *features = nets.segment(cells.inputs(camera))
+    piece = _main_piece(cells, shares[0], camera, place_mm)
+    if piece is None:
+        return None
+    hand, *others = piece
+    return _Seen(cells, *others, nets.judge(*features, hand[None, None])[0].item())
 
 
 def _main_piece(cells: Cells, shares, camera: Camera, place_mm) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -411,11 +283,10 @@ def _main_piece(cells: Cells, shares, camera: Camera, place_mm) -> tuple[np.ndar
     return shares[HAND] * piece, shares, points[own[of]].mean(0)
 
 
-@torch.no_grad()
 def _right(seen: _Seen) -> float:
     """Probability of a right hand."""
     x = upright(seen.cells.z_mm, seen.shares[HAND] > 0.5, seen.shares[FOREARM] > 0.5)
-    return 0.5 if x is None else networks()[2](torch.from_numpy(x)[None]).sigmoid().item()
+    return 0.5 if x is None else networks().side(x[None])[0].item()
 
 
 def upright(
@@ -501,14 +372,14 @@ def sampled(depth, top, left, step, size):
 
 @compiled()
 def inputs(z, focal, rows, columns, middle):
-    """What a network sees of cells, [h / 2, w / 2, 88]: `CHANNELS` of 2x2 cells each.
+    """What a network sees of cells, [88, h / 2, w / 2]: `CHANNELS` of 2x2 cells each.
 
     They are: inside the frame, measured, depth against `middle`, log size of a cell, two reliefs, and the differences to the
     surface at `PROBES_MM` to eight sides. A relief is the depth minus the mean depth of a square around the cell, in units of
     that square's half side.
     """
     height, width = z.shape
-    x = np.zeros((height // 2, width // 2, 4 * CHANNELS), np.float32)
+    x = np.zeros((4 * CHANNELS, height // 2, width // 2), np.float32)
     total, count = np.zeros((height + 1, width + 1)), np.zeros((height + 1, width + 1), np.int64)
     for i in range(height):
         for j in range(width):
@@ -516,7 +387,7 @@ def inputs(z, focal, rows, columns, middle):
             count[i + 1, j + 1] = count[i, j + 1] + count[i + 1, j] - count[i, j] + (z[i, j] > 0)
     for i in range(rows):
         for j in range(columns):
-            cell, d = x[i // 2, j // 2, CHANNELS * (2 * (i % 2) + j % 2) :], z[i, j]
+            cell, d = x[CHANNELS * (2 * (i % 2) + j % 2) :, i // 2, j // 2], z[i, j]
             cell[0] = 1
             if d <= 0:
                 continue

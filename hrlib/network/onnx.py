@@ -1,4 +1,4 @@
-"""The network and the hand's kinematics as one ONNX file, and its use through ONNX Runtime (the extra `onnx`).
+"""The network and the hand's kinematics as one ONNX file (the extra `onnx` writes it), and its use through ONNX Runtime.
 
 A frame at a time, as a camera gives them, ONNX Runtime is more than twice as fast as PyTorch, whose calls cost more than
 the sums in them. On batches of 64 it saves a few tenths of a millisecond a frame, and exporting takes as long as it saves
@@ -9,9 +9,7 @@ import copy
 import io
 import json
 import warnings
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
 from ..support.files import read_whole, write_bytes_atomically
+from ..support.onnx_files import session
 from .model import PoseModel, named
 from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 
@@ -74,7 +73,11 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
         raise ValueError(
             f"only a PoseNet is exported, got {named(net)}: export your own by torch.onnx, its theta first"
         )
-    onnx, graph, image = _package("onnx"), _Graph(net, hand, float(cube_mm)), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise ValueError("the package onnx is not installed; pip install 'hrlib[onnx]' brings it") from error
+    graph, image = _Graph(net, hand, float(cube_mm)), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
     file = io.BytesIO()
@@ -114,24 +117,18 @@ class OnnxPredictor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not one of ours, or the package onnxruntime is not installed.
+        ValueError: the file is not one of ours.
     """
 
     def __init__(self, source: str | Path | bytes, threads: int | None = None):
-        onnxruntime = _package("onnxruntime")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
-        # idle threads leave the core to others
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors only
         if not isinstance(source, bytes):
             if not Path(source).is_file():
                 raise FileNotFoundError(f"no ONNX model at {source}; write one with hrlib export --out {source}")
             source = read_whole(source)
         try:
-            self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has no common class of its errors
-            raise ValueError(f"this is no ONNX model ({type(error).__name__}); write one with hrlib export") from error
+            self.session = session(source, threads or torch.get_num_threads())
+        except ValueError as error:
+            raise ValueError(f"this is {error}; write one with hrlib export") from error
         meta = self.session.get_modelmeta().custom_metadata_map
         if meta.get("format") != FORMAT:
             raise ValueError(f"the ONNX model is not one of hrlib's ({FORMAT}); write one with hrlib export")
@@ -157,10 +154,3 @@ class OnnxPredictor:
         outputs = dict(zip(self.names, map(torch.from_numpy, columns), strict=True))
         prediction = Prediction(outputs["rotations"], outputs.get("offset"), outputs.get("points"))
         return prediction, outputs["joints_mm"] + crops.centre_mm[:, None]
-
-
-def _package(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"the package {name} is not installed; pip install 'hrlib[onnx]' brings it") from error

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from ..frames.crops import Crops, concatenate, evenly
-from ..frames.find import crop_each, crop_found
+from ..frames.find import crop_found, crop_frame
 from ..frames.frame import Frame
 from ..frames.segment import check_mask
 from ..support.files import printable
@@ -60,7 +60,7 @@ def crops_of(frames: Iterable[Frame]) -> Crops | None:
     """The crops of some frames of a folder; None if none of them has something of a hand's size."""
     usable, _ = _with_usable_masks(list(frames))
     # each alone: frames that are far apart in time say nothing of where the hand is in the others
-    crops = [crop for crop, _ in crop_each(usable) if crop is not None]
+    crops = [crop for crop, _ in map(crop_frame, usable) if crop is not None]
     return concatenate(crops) if crops else None
 
 

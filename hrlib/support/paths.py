@@ -16,7 +16,7 @@ HAND_ASSET = ASSETS / "template_right.safetensors"
 POPULATION = ASSETS / "population.safetensors"
 BASE_MODEL = ASSETS / "base.safetensors"
 RECOGNISER = ASSETS / "recogniser.safetensors"
-FINDER = ASSETS / "finder.safetensors"
+FINDER = {part: ASSETS / f"finder_{part}.onnx" for part in ("locate", "segment", "judge", "side")}
 REGISTRY = ASSETS / "registry.json"
 
 ROOT = PACKAGE.parent  # of the repository

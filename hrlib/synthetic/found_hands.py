@@ -7,7 +7,6 @@ what it holds, and without the fingers that it takes for something else.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,7 +15,7 @@ from ..frames.camera import Camera
 from ..frames.crop import crop_hand
 from ..frames.crops import Crops
 from ..frames.find import LEAST_HAND
-from ..frames.finder import View, find_hands
+from ..frames.finder import find_hand
 from ..hand.kinematics import forward_kinematics, joint_positions
 from .frames import SyntheticBatch, joined
 from .scenes import HAND, Held, measured_scenes
@@ -24,7 +23,6 @@ from .scenes import HAND, Held, measured_scenes
 OVERLAP = 0.4  # intersection over union of what is found and of the hand: with less, something else was found
 OFF_MM = 60.0  # from the mean of its joints to the crop's centre: farther away is another hand
 CUBE_PX = 60.0  # across the crop's cube, at least
-TOGETHER = 16  # scenes that the finder sees at a time
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,17 @@ def found_hands(count: int, seed: int, cube_mm: float = 250.0) -> SyntheticBatch
     Left out are scenes in which it finds something else, and hands that are upside down, which the network is never shown
     (`Crops.upright`), or too small to learn from.
     """
-    parts, have, hands = [], 0, _hands(seed, cube_mm)
-    while have < count:
-        some = list(islice(hands, TOGETHER))
-        found = find_hands([View(hand.depth_mm, hand.camera) for hand in some], side=False)
-        for hand, seen in zip(some, found, strict=True):
-            overlap = (seen.mask & hand.pixels).sum() / max((seen.mask | hand.pixels).sum(), 1)
-            if seen.hand < LEAST_HAND or seen.upright or overlap < OVERLAP:
-                continue
-            one = _cropped(hand, crop_hand(hand.depth_mm, hand.camera, seen.mask, cube_mm))
-            if float((one.joints_mm.mean(1) - one.crops.centre_mm).norm()) < OFF_MM:
-                parts.append(one)
-                have += 1
-    return joined(*parts[:count])
+    parts, hands = [], _hands(seed, cube_mm)
+    while len(parts) < count:
+        hand = next(hands)
+        seen = find_hand(hand.depth_mm, hand.camera, side=False)
+        overlap = (seen.mask & hand.pixels).sum() / max((seen.mask | hand.pixels).sum(), 1)
+        if seen.hand < LEAST_HAND or seen.upright or overlap < OVERLAP:
+            continue
+        one = _cropped(hand, crop_hand(hand.depth_mm, hand.camera, seen.mask, cube_mm))
+        if float((one.joints_mm.mean(1) - one.crops.centre_mm).norm()) < OFF_MM:
+            parts.append(one)
+    return joined(*parts)
 
 
 def _hands(seed: int, cube_mm: float) -> Iterator[_Hand]:

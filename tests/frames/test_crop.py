@@ -277,6 +277,6 @@ def test_where_the_finder_sees_no_hand_the_nearest_is_segmented(by_depth, monkey
     frame = Frame("one", blocks((slice(60, 140), slice(60, 130), 450.0), size=(240, 320), background=0), camera)
     found, _ = crop_frame(frame)
     nothing = Found(np.zeros((240, 320), bool), np.zeros((240, 320), bool), 0.0, 0.5, 0.0)
-    monkeypatch.setattr(find, "find_hands", lambda views, side: [nothing] * len(views))
+    monkeypatch.setattr(find, "find_hand", lambda *view, side: nothing)
     segmented, reason = crop_frame(frame)
     assert not reason and (segmented.centre_mm - found.centre_mm).norm() < 5
