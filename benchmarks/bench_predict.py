@@ -1,6 +1,6 @@
 """Single-frame prediction, depth frame to joints: PyTorch as it is, compiled, and ONNX Runtime (Sec. 4.6).
 
-    pip install -e '.[onnx]' && python benchmarks/bench_predict.py      # a minute or two; writes results/predict.json
+    python benchmarks/bench_predict.py      # a minute or two; writes results/predict.json
 
 The ways take turns on the same frames; their joints are checked equal before anything is timed. Segmentation, which all of
 them share, is timed apart and together with the fastest.

@@ -1,4 +1,4 @@
-"""The network and the hand's kinematics as one ONNX file (the extra `onnx` writes it), and its use through ONNX Runtime.
+"""The network and the hand's kinematics as one ONNX file, and its use through ONNX Runtime.
 
 A frame at a time, as a camera gives them, ONNX Runtime is more than twice as fast as PyTorch, whose calls cost more than
 the sums in them. On batches of 64 it saves a few tenths of a millisecond a frame, and exporting takes as long as it saves
@@ -65,7 +65,7 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
         cube_mm: edge of the crops' cube, which the graph needs to place the hand.
 
     Raises:
-        ValueError: the package onnx is not installed, another network than a PoseNet, or a cube that holds no hand.
+        ValueError: another network than a PoseNet, or a cube that holds no hand.
     """
     if not CUBES_MM[0] <= cube_mm <= CUBES_MM[1]:  # refuses NaN as well
         raise ValueError(f"cube_mm must be {CUBES_MM[0]:g} to {CUBES_MM[1]:g} mm, about a hand's size, got {cube_mm}")
@@ -73,13 +73,22 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
         raise ValueError(
             f"only a PoseNet is exported, got {named(net)}: export your own by torch.onnx, its theta first"
         )
-    try:
-        import onnx
-    except ModuleNotFoundError as error:
-        raise ValueError("the package onnx is not installed; pip install 'hrlib[onnx]' brings it") from error
-    graph, image = _Graph(net, hand, float(cube_mm)), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
+    import onnx  # when it is needed: importing it takes a tenth of a second
+
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
+    image = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
+    model = onnx.load_model_from_string(to_onnx(_Graph(net, hand, float(cube_mm)), image, names))
+    network = json.dumps(vars(net.settings))
+    meta = {"format": FORMAT, "cube_mm": repr(float(cube_mm)), "hand": hand.fingerprint, "network": network}
+    meta |= {"joints": json.dumps(POINT_NAMES), "parents": json.dumps(POINT_PARENTS)}
+    onnx.helper.set_model_props(model, meta)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def to_onnx(graph: nn.Module, image: Float[Tensor, "B 120 120"], names: list[str]) -> bytes:
+    """A graph of images, with so named outputs, as an ONNX model for any batch size. Raises RuntimeError if it can't be one."""
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # shapes are checked while tracing, and the tracing exporter is the small one
@@ -94,13 +103,7 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_model_from_string(file.getvalue())
-    network = json.dumps(vars(net.settings))
-    meta = {"format": FORMAT, "cube_mm": repr(float(cube_mm)), "hand": hand.fingerprint, "network": network}
-    meta |= {"joints": json.dumps(POINT_NAMES), "parents": json.dumps(POINT_PARENTS)}
-    onnx.helper.set_model_props(model, meta)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return file.getvalue()
 
 
 def export_onnx(path: str | Path, net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> None:

@@ -220,14 +220,6 @@ def test_the_users_errors_are_one_line(folders, monkeypatch, capsys):
         run_cli(monkeypatch, "reproduce", "--only", "07")
 
 
-def test_export_without_its_extra_is_one_line(monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(sys.modules, "onnx", None)  # importing it raises ImportError
-    assert run_cli(monkeypatch, "export", "--out", str(tmp_path / "a.onnx")) == 2
-    out, err = capsys.readouterr()
-    assert "pip install 'hrlib[onnx]'" in err and err.startswith("hrlib: ") and err.count("\n") == 1 and not out
-    assert not (tmp_path / "a.onnx").exists()
-
-
 def test_mistakes_in_the_library_keep_their_traceback(monkeypatch):
     def broken() -> int:
         raise KeyError("bug")

@@ -163,14 +163,6 @@ def test_what_is_refused(tmp_path):
         onnx_export.OnnxPredictor(other.SerializeToString())
 
 
-def test_a_missing_package_is_one_line_with_the_remedy(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
-    assert command("export", "--out", tmp_path / "base.onnx") == 2
-    error = capsys.readouterr().err
-    assert error == "hrlib: the package onnx is not installed; pip install 'hrlib[onnx]' brings it\n"
-    assert not any(tmp_path.iterdir())
-
-
 def test_command_writes_the_shipped_model(tmp_path, capsys):
     assert command("export", "--out", tmp_path / "base.onnx") == 0
     assert "base.onnx" in capsys.readouterr().out
