@@ -15,6 +15,18 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb notebooks/class/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
+# what a prediction needs is compiled once: here, not while somebody waits for a hand
+define FIRST_HAND
+import hrlib, numpy as np
+hand = hrlib.load_hand()
+x, y, z = hrlib.pose_hand(hand, hand.rest_rotations, (0, 0, 500)).vertices_mm.numpy().T
+depth = np.zeros((240, 320))
+for step in np.ndindex(3, 3):
+    depth[(300 * y / z + 119).astype(int) + step[0], (300 * x / z + 159).astype(int) + step[1]] = z
+hrlib.predict(depth, (300, 300))
+endef
+export FIRST_HAND
+
 .DEFAULT_GOAL := help
 .PHONY: help setup system-libraries figures test lint format lab picture hand site wheel bench evaluate viewer lock gpu-check clean
 
@@ -34,6 +46,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "  $(TORCH), the largest part" && $(PIP) $(TORCH_OPTIONS) $(TORCH)
 	@echo "  everything else" && $(PIP) -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation -e .
+	@echo "  kernels, which numba compiles" && $(BIN)/python -c "$$FIRST_HAND" || echo "  they compile when they are first used"
 	@touch $(STAMP)
 
 system-libraries:  ## what open3d needs on Linux: installed where we may, otherwise said how
