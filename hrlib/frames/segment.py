@@ -61,6 +61,7 @@ BORDER_MOST = 0.25  # share of a cross-section at the image's border, beyond whi
 PIXELS_LEAST = 400  # of a usable mask
 AREA_MOST = 0.6  # of hand_length_mm^2, 24000 mm^2; the open hand of a large man has 21600
 EXTENT_MOST = 1.35  # 270 mm: a hand with some forearm
+POINTS_MEASURED = 3000  # of a hand, about: its length does not change with more
 OUTLINE_MOST = 0.5  # share of the outline that the image's border may cut
 NEAREST_PERCENT = 10  # percentile of the depths of a part by which parts are compared: not a few flying pixels
 
@@ -440,13 +441,14 @@ def check_mask(
     mask = mask[rows, columns] & (depth_mm > 0)
     if not mask.any():
         return MaskCheck(0.0, 0.0, 0.0, 0.0, "the mask is empty")
-    v, u = np.nonzero(mask)
-    z = depth_mm[v, u]
-    points_mm = camera.unproject((u + columns.start).astype(np.float32), (v + rows.start).astype(np.float32), z)
+    z = depth_mm[mask]
+    v, u = np.unravel_index(np.flatnonzero(mask)[:: max(1, len(z) // POINTS_MEASURED)], mask.shape)
+    at = depth_mm[v, u]
+    points_mm = camera.unproject((u + columns.start).astype(np.float32), (v + rows.start).astype(np.float32), at)
     centred = points_mm - points_mm.mean(0)
     main_direction = np.linalg.eigh(centred.T @ centred)[1][:, -1]
     extent_mm = float(np.subtract(*np.percentile(centred @ main_direction, [99.5, 0.5])))
-    distance_mm, area_mm2 = float(np.median(z)), _area_mm2(z, camera)
+    distance_mm, area_mm2 = float(np.median(at)), _area_mm2(z, camera)
     around = np.pad(mask, 1)
     outline = mask & ~(around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:])
     inside = tuple(slice(max(1 - at.start, 0), n - 1 - at.start) for at, n in zip((rows, columns), size, strict=True))
