@@ -300,7 +300,8 @@ def train(part: str, images: int, out: Path, further: bool = False) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     net = PARTS[part][0](not further)
-    if further:
+    state_file = out / f"{part}.pt"
+    if further and not state_file.exists():
         net.load_state_dict(packaged(part))
     net = net.to(memory_format=torch.channels_last)
     rate = (SIDE_RATE if part == "side" else RATE) * (GENTLE if further else 1)
@@ -308,7 +309,6 @@ def train(part: str, images: int, out: Path, further: bool = False) -> None:
     size = SIDES if part == "side" else BATCH
     steps, step, curve, seconds = images // size, 0, [], 0.0
     before = seen_before(part) if further else 0
-    state_file = out / f"{part}.pt"
     if state_file.exists():
         state = read_state(state_file, "a training of the finder")
         net.load_state_dict(state["net"])

@@ -27,7 +27,8 @@ class FinderNet(nn.Module):
         norm: with batch norms, to train it; the weights in the package have them folded in.
     """
 
-    LOCATE, SEGMENT = ((16, 32, 64), False), ((24, 48, 96), True)  # widths and `judges` of the two
+    # widths and `judges` of the two; the second went on from (24, 48, 96), its new channels unused at first
+    LOCATE, SEGMENT = ((16, 32, 64), False), ((32, 64, 128), True)
 
     def __init__(self, widths: tuple[int, int, int], judges: bool, norm: bool = False):
         super().__init__()
