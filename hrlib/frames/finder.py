@@ -14,7 +14,7 @@ from single depth images"). All were trained on synthetic scenes alone (`data/fi
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
@@ -171,17 +171,16 @@ def shrink(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Cells:
     return Cells(sampled(depth_mm, 0.0, 0.0, step, size), 0.0, 0.0, step, rows, columns, 600.0)
 
 
-def places(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> list[Float[np.ndarray, "3"]]:
+def places(depth_mm: Float[np.ndarray, "H W"], camera: Camera) -> Iterator[Float[np.ndarray, "3"]]:
     """Where a hand may be, mm: the pieces that look most like one, the largest first, and the nearest surface."""
     cells = shrink(depth_mm, camera)
     share = networks().locate(cells.inputs(camera))[0][0, HAND]
-    found = _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
+    yield from _centres(cells, camera, share * (share > PLACE_SHARE))[:PLACES]
     z = cells.z_mm[cells.z_mm > 0]
     if len(z):
         near = np.partition(z, min(NEAREST_CELLS, len(z) - 1))[min(NEAREST_CELLS, len(z) - 1)]
         surface = (cells.z_mm > 0) & (cells.z_mm < near + NEAREST_MM)
-        found += _centres(cells, camera, surface.astype(np.float32))[:1]
-    return found
+        yield from _centres(cells, camera, surface.astype(np.float32))[:1]
 
 
 def _centres(cells: Cells, camera: Camera, share) -> list[np.ndarray]:
