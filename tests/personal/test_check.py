@@ -175,6 +175,11 @@ def test_few_frames_are_in_memory_at_a_time():
     assert most == [3, 3, 1]
 
 
+def rounded(record):
+    """A record with numbers of five digits: where arrays lie in memory changes the last one."""
+    return json.loads(json.dumps(record), parse_float=lambda x: float(f"{float(x):.5g}"))
+
+
 @pytest.mark.slow  # each process imports numba and torch
 def test_processes_share_a_long_folder_and_say_the_same(tmp_path, monkeypatch):
     images = film(THINGS["ball of a fist's size"], 5)
@@ -183,7 +188,7 @@ def test_processes_share_a_long_folder_and_say_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("hrlib.personal.stream.CHUNK", 2)
     monkeypatch.setattr("hrlib.personal.stream.MANY", 5)
     one, two = (look_over(frames, *BASE, False, processes) for processes in (1, 2))
-    assert one.record() == two.record() and torch.equal(one.crops.image, two.crops.image)
+    assert rounded(one.record()) == rounded(two.record()) and torch.equal(one.crops.image, two.crops.image)
     ours, theirs = (list(track(*BASE, frames, 2, processes=processes)) for processes in (1, 2))
     assert len(ours) == 3 and [lost for _, lost in ours] == [lost for _, lost in theirs]
     for (a, _), (b, _) in zip(ours, theirs, strict=True):
