@@ -66,7 +66,7 @@ for i, frame in enumerate(USERS["A"].frames(hrlib.load_hand(), 6, "test")):
 """
 
 
-def steps(suite: str) -> dict[str, str]:
+def steps() -> dict[str, str]:
     """Name and shell lines of each step, in their order; README's own where it has them."""
     block = re.search(r"```sh\n(git clone.*?)```", (paths.ROOT / "README.md").read_text(), re.DOTALL)[1]
     clone, setup, figures = (line.split("#")[0].strip() for line in block.splitlines())
@@ -78,6 +78,9 @@ def steps(suite: str) -> dict[str, str]:
         f"{figures} ONLY=01": f"{here}{figures} ONLY=01; ls -l build/figures.html; git status --short figures",
         "hrlib predict": f"{here}source .venv/bin/activate\npython - ~/frames <<'END'{FRAMES}END\n"
         "hrlib predict ~/frames --camera 525 525 --unit-mm 1 --out ~/joints.csv; wc -l ~/joints.csv",
+        "hrlib refine": f"{here}source .venv/bin/activate\n"
+        "hrlib refine ~/frames --camera 525 525 --unit-mm 1 --out ~/me; ls ~/me",
+        "make test, of two files": f"{here}make test NOTEBOOKS= ARGS=\"-m 'not slow' -k 'kinematics or losses'\"",
         "make wheel": f"{here}make wheel",
         "make lab": f"{here}{LAB}",
     }
@@ -139,7 +142,7 @@ def main() -> int:
         root.parent.mkdir(exist_ok=True)
         bare_system(root, arguments)
     told, status = [], 0
-    for name, lines in steps(arguments.suite).items():
+    for name, lines in steps().items():
         began = time.monotonic()
         status, text = walked(root, arguments.wheels, lines)
         told.append({"step": name, "status": status, "seconds": round(time.monotonic() - began), "end": end_of(text)})
