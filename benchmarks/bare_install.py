@@ -82,7 +82,7 @@ def steps() -> dict[str, str]:
         "hrlib refine ~/frames --camera 525 525 --unit-mm 1 --out ~/me; ls ~/me",
         "make test, of two files": f"{here}make test NOTEBOOKS= ARGS=\"-m 'not slow' -k 'kinematics or losses'\"",
         "make wheel": f"{here}make wheel",
-        "make lab": f"{here}{LAB}",
+        "make lab": f"cd hrlib\n{LAB}",  # on a line of its own: what follows && would go to the background, too
     }
 
 

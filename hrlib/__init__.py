@@ -24,7 +24,7 @@ import os
 # as long, not twice (benchmarks/results/load.json). OpenMP reads this when torch loads it: a program's own setting comes first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.9.0"
+__version__ = "1.0.0"
 
 # name -> module; imported when first asked for, so that `hrlib --help` does not wait for torch
 _EXPORTS = {

@@ -97,13 +97,19 @@ def test_environment_yml_takes_the_same_python_and_lock():
     assert PROJECT["requires-python"] == ">=3.11,<3.13"
 
 
+def of_this_checkout(installed: importlib.metadata.Distribution) -> bool:
+    """Whether a package is this folder's, not that of another checkout with the same environment."""
+    record = installed.read_text("direct_url.json")
+    return record is None or json.loads(record)["url"] == paths.ROOT.as_uri()
+
+
 def test_the_version_is_the_same_everywhere():
     citation = yaml.safe_load(text("CITATION.cff"))
     assert PROJECT["version"] == hrlib.__version__ == citation["version"]
     assert f"version = {{{hrlib.__version__}}}" in text("README.md"), "BibTeX"
     assert f"\n## [{hrlib.__version__}] - {citation['date-released']}\n" in text("CHANGELOG.md")
-    installed = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}.get("hrlib")
-    assert installed in (None, hrlib.__version__)
+    installed = {d.version for d in importlib.metadata.distributions(name="hrlib") if of_this_checkout(d)}
+    assert installed <= {hrlib.__version__}, "make setup tells the environment"
     assert citation["license"] == PROJECT["license"] == "MIT"
 
 
