@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 BIN := .venv/bin
 STAMP := .venv/.set-up
-SYSTEM_LIBRARIES := libusb-1.0-0 libegl1 libgl1 libx11-6 libgomp1
+SYSTEM_LIBRARIES := libstdc++6 libusb-1.0-0 libegl1 libgl1 libx11-6 libgomp1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb notebooks/class/*.ipynb))
 TORCH = $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
@@ -49,9 +49,9 @@ $(STAMP): pyproject.toml requirements.lock
 	@echo "  kernels, which numba compiles" && $(BIN)/python -c "$$FIRST_HAND" || echo "  they compile when they are first used"
 	@touch $(STAMP)
 
-system-libraries:  ## what open3d needs on Linux: installed where we may, otherwise said how
+system-libraries:  ## what NumPy and open3d need on Linux: installed where we may, otherwise said how
 	@[ "$$(uname -s)" = Linux ] || exit 0; \
-	missing=""; for name in libusb-1.0.so libEGL.so libGL.so libX11.so libgomp.so; do \
+	missing=""; for name in libstdc++.so libusb-1.0.so libEGL.so libGL.so libX11.so libgomp.so; do \
 	  { ldconfig -p 2>/dev/null || /sbin/ldconfig -p; } | grep -q "$$name" || missing="$$missing $$name"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -59,9 +59,9 @@ system-libraries:  ## what open3d needs on Linux: installed where we may, otherw
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(SYSTEM_LIBRARIES) >/dev/null && exit 0; \
 	  echo "apt-get failed; going on without:$$missing"; \
 	fi; \
-	echo "open3d (only for building the hand asset and some tests) lacks$$missing"; \
+	echo "open3d (only for building the hand asset and some tests) lacks$$missing; without libstdc++ nothing runs"; \
 	echo "  sudo apt-get install $(SYSTEM_LIBRARIES)"; \
-	echo "  or: conda install -c conda-forge libusb libegl libgl xorg-libx11 libgomp"
+	echo "  or: conda install -c conda-forge libstdcxx libusb libegl libgl xorg-libx11 libgomp"
 
 figures: $(STAMP)  ## regenerate the figures (PROFILE=smoke|quick|full, ONLY="03 04")
 	@$(BIN)/python -m hrlib reproduce --profile $(PROFILE) $(if $(ONLY),--only $(ONLY))

@@ -23,7 +23,7 @@ from pathlib import Path
 from hrlib.companion import results
 from hrlib.support import paths
 
-PACKAGES = "git,make,python3,python3-venv,ca-certificates"  # what docs/install.md asks for
+PACKAGES = "apt,git,make,python3,python3-venv,ca-certificates"  # apt is in every image; docs/install.md has the rest
 KEPT_LINES = 6  # of what each step prints
 PASSED = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT")  # of our own settings; all others are those of a fresh system
 ENTER = """set -e

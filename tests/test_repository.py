@@ -196,7 +196,7 @@ def test_ci_runs_what_the_readme_says():
     script = text(".ci/run")
     assert os.access(paths.ROOT / ".ci/run", os.X_OK)
     assert "set -euo pipefail" in script and "\nmake test\n" in script and "HRLIB_DATA_MIRROR" in script
-    either = re.compile(r"available_\w+|\w+_if_any|one_user|mirror\(")  # real frames where there are any, or others
+    either = re.compile(r"available_\w+|\w+_if_any|one_user|mirror\(\)")  # real frames where there are any, or others
     asking = [path.name[:2] for path in NOTEBOOKS if either.search(path.read_text(encoding="utf-8"))]
     drawn_without = 'env -u HRLIB_DATA_MIRROR make figures PROFILE=smoke ONLY="{}"'
     assert len(asking) >= 6 and drawn_without.format(" ".join(asking)) in script
