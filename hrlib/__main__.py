@@ -165,6 +165,7 @@ def refine(
     net, hand, known = _model(learning.model, learning.hand, learning.network)
     began = (learning.network or paths.BASE_MODEL.name) if learning.model is None else learning.model.name
     source.frames(limit=learning.frames)  # says what is wrong with the options, before anything takes time
+    source.check_apart(out)
     with alone_in(out):
         if not check_only:
             check_run(net, hand, settings, out)
@@ -217,10 +218,11 @@ def predict(
     from tqdm import tqdm
 
     from .personal.first_look import first_look
-    from .personal.joint_files import joint_files
+    from .personal.joint_files import check_joint_files, joint_files
     from .personal.track import from_mirror, track
     from .support.parallel import cores
 
+    check_joint_files(out, json)
     _tell(source)
     net, rig, known = _model(model, hand, network)
     look = first_look(source.frames(), net, rig, side, known)
@@ -281,8 +283,10 @@ def export(out: Path, model: Path | None = None, cube_mm: float = 250.0) -> int:
         model: folder that hrlib refine or hrlib pretrain has written, or a checkpoint; without it, the shipped base model.
         cube_mm: edge of the cube that frames are cropped to.
     """
-    from .network.onnx import export_onnx
+    from .network.onnx import ONNX_BEGINS, export_onnx
+    from .support.files import require_own
 
+    require_own(out, ONNX_BEGINS, "an exported network")
     net, hand, _ = _model(model)
     export_onnx(out, net, hand, cube_mm)
     print(f"export: {out}, {out.stat().st_size / 1e6:.1f} MB; inputs and outputs: see hrlib.network.onnx")

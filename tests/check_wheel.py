@@ -16,7 +16,7 @@ from pathlib import Path
 
 from snippets import NEED_MORE, ROOT, as_script, pages
 
-UNWANTED = ("jupyterlab", "papermill", "ipywidgets", "imageio-ffmpeg", "onnx", "pytest")
+UNWANTED = ("jupyterlab", "papermill", "ipywidgets", "imageio-ffmpeg", "pytest")
 INSTALLED = "import hrlib; assert 'site-packages' in hrlib.__file__, hrlib.__file__"
 SIMULATED = """
 import sys

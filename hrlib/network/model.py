@@ -4,6 +4,7 @@ The paper calls its method an extension to existing ones (Sec. 1). A network is 
 whoever keeps to `PoseModel` is refined, saved, loaded and predicted with as PoseNet is (docs/extend.md).
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -153,13 +154,27 @@ def built(factory: str | Callable[[], Any]) -> PoseModel:
             working folder. Nothing else is executed than this module and this function.
 
     Raises:
-        ValueError: there is no such function, or it returns no `nn.Module`.
+        ValueError: there is no such function, it wants arguments, or it returns no `nn.Module`.
     """
     function = _found(factory) if isinstance(factory, str) else factory
+    _check_takes_nothing(function, factory)
     net = function()
     if not isinstance(net, nn.Module):
         raise ValueError(f"network {factory} must return an nn.Module, got {type(net).__name__}")
     return net.eval()
+
+
+def _check_takes_nothing(function: Callable, factory: object) -> None:
+    try:
+        takes = inspect.signature(function)
+    except (ValueError, TypeError):  # some built-in functions do not tell
+        return
+    try:
+        takes.bind()
+    except TypeError as error:
+        raise ValueError(
+            f"network {factory} takes {takes}: {error}; name one that is called without arguments"
+        ) from None
 
 
 def _found(address: str) -> Callable[[], Any]:
@@ -170,7 +185,7 @@ def _found(address: str) -> Callable[[], Any]:
         sys.path.append(os.getcwd())  # last: nothing that lies there takes an installed module's place
     try:
         found = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:  # the last one: a name that begins with a dot
         raise ValueError(
             f"network {address}: {error}; name a function of an installed module or of this folder"
         ) from error

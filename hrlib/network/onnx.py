@@ -29,6 +29,7 @@ from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 OPSET = 17  # the oldest that has all operators used here
 CUBES_MM = (50.0, 1000.0)  # edges of cubes that hold a hand, and not more than a room's corner
 FORMAT = "hrlib PoseNet and kinematics 1"
+ONNX_BEGINS = b"\x08\x08\x12"  # tags of the version of the format and of what wrote it, in a file of this opset
 
 
 class _Graph(nn.Module):

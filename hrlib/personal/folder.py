@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,12 @@ class UserFolder:
     # how colour images pack depth, if they do: nyu (B + 256 G), rg (R + 256 G), gr, gb, br, rb, rgb24, bgr24 (from the lowest
     # byte).
     encoding: Literal["depth", "nyu", "rg", "gr", "gb", "br", "rb", "rgb24", "bgr24"] = "depth"
+
+    def check_apart(self, out: Path) -> None:
+        """Refuse an output folder among the frames, of which its pictures and arrays would be the next time."""
+        frames, results = Path(os.path.realpath(self.folder)), Path(os.path.realpath(out))
+        if frames == results or frames in results.parents:
+            raise ValueError(f"--out {out} lies in {self.folder}, and would be read as frames; name a folder elsewhere")
 
     def frames(self, side: str = "right", limit: int | None = None) -> Sequence[Frame]:
         """The frames, each decoded when it is asked for.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from .. import __version__
 from ..frames import recordings
 from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..support.decoding import PIXELS
-from ..support.files import naming, whole_files
+from ..support.files import naming, require_own, whole_files
 
 FRAMES = (*PIXELS, *recordings.FILES)  # endings of what results must not replace
 CSV_COLUMNS = ("frame", "joint", "x_mm", "y_mm", "z_mm", "confidence")
@@ -46,22 +47,34 @@ def joint_files(
         facts: plain JSON of all frames, such as their side.
 
     Raises:
-        ValueError: both are to go to one file, or one to what may be a frame.
-        OSError: a file cannot be written; the message names it.
+        ValueError, OSError: see `check_joint_files`; or a file cannot be written, and the message names it.
     """
+    check_joint_files(csv_path, json_path)
     paths = [path if path is None else Path(path) for path in (csv_path, json_path)]
     wanted = [path for path in paths if path is not None]
-    if len({path.resolve() for path in wanted}) < len(wanted):
-        raise ValueError(f"CSV and JSON cannot both go to {wanted[0]}; give them two names")
-    for path in wanted:
-        if path.suffix.lower() in FRAMES:
-            raise ValueError(
-                f"{path} has the ending of images or recordings, and joints would replace it; end it in .csv, .json"
-            )
     with whole_files(*wanted) as opened:
         writer = JointWriter(*paths, dict(zip(wanted, opened, strict=True)), facts or {})
         yield writer
         writer.finish()
+
+
+def check_joint_files(csv_path: str | Path | None = None, json_path: str | Path | None = None) -> None:
+    """Refuse names where joints would replace something else, before anything takes time; `joint_files` has the arguments.
+
+    Raises:
+        ValueError: both are one file, or one may be a frame, or holds something else than joints.
+        OSError: one is a folder or device.
+    """
+    begins = [(csv_path, ",".join(CSV_COLUMNS[:2])), (json_path, json.dumps(JSON_HEAD)[:13])]
+    wanted = [(Path(path), begin) for path, begin in begins if path is not None]
+    if len({os.path.realpath(path) for path, _ in wanted}) < len(wanted):
+        raise ValueError(f"CSV and JSON cannot both go to {wanted[0][0]}; give them two names")
+    for path, begin in wanted:
+        if path.suffix.lower() in FRAMES:
+            raise ValueError(
+                f"{path} has the ending of images or recordings, and joints would replace it; end it in .csv, .json"
+            )
+        require_own(path, begin.encode(), "joints")
 
 
 class JointWriter:

@@ -99,7 +99,7 @@ class Page:
         title, alt: of the page and of its picture.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is taken, or there is none of this number.
     """
 
     def __init__(self, port: int, keys: Mapping[str, str], title: str, alt: str):
@@ -120,10 +120,9 @@ class Page:
 
         try:
             self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        except OSError as error:
-            raise OSError(
-                f"port {port} cannot be used ({error.strerror}): another --port, or 0 for a free one"
-            ) from error
+        except (OSError, OverflowError) as error:  # the latter: no port has such a number
+            why = getattr(error, "strerror", None) or error
+            raise OSError(f"port {port} cannot be used ({why}): another --port, or 0 for a free one") from error
         self.server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self.server.server_port}/"
         Thread(target=self.server.serve_forever, daemon=True).start()

@@ -1,11 +1,10 @@
 """Where live depth images come from: a RealSense camera, or a folder that is played."""
 
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from itertools import repeat as again
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from ..frames import realsense
 from ..frames.camera import Camera
 from ..frames.frame import Frame
+from ..support.files import printable
 from .folder import UserFolder
 
 
@@ -54,7 +54,7 @@ def opened(
             yield Source(_measured(pipeline, unit), Camera(**numbers), unit)
         return
     frames = UserFolder(folder, camera, unit_mm).frames()
-    yield Source(_played(chain.from_iterable(again(frames)) if repeat else frames, rate), frames.camera, frames.unit_mm)
+    yield Source(_played(frames, rate, repeat), frames.camera, frames.unit_mm)
 
 
 def _measured(pipeline: object, unit_mm: float) -> Iterator[np.ndarray]:
@@ -62,10 +62,26 @@ def _measured(pipeline: object, unit_mm: float) -> Iterator[np.ndarray]:
         yield realsense.depth_counts(pipeline).astype(np.float32) * np.float32(unit_mm)
 
 
-def _played(frames: Iterable[Frame], rate: int) -> Iterator[np.ndarray]:
-    """Each image when it is its turn; where reading and tracking take longer, as soon as they are done."""
-    due = time.perf_counter()
-    for frame in frames:
-        time.sleep(max(0.0, due - time.perf_counter()))
-        due = max(due + 1 / rate, time.perf_counter())
-        yield frame.depth_mm
+def _played(frames: Sequence[Frame], rate: int, repeat: bool) -> Iterator[np.ndarray]:
+    """Each image when it is its turn; where reading and tracking take longer, as soon as they are done.
+
+    One that cannot be read is told and left out, as `hrlib predict` does; the error of the last is raised if none can be.
+    """
+    due, left_out = time.perf_counter(), set()
+    while True:
+        for number in range(len(frames)):
+            if number in left_out:
+                continue
+            try:
+                image = frames[number].depth_mm
+            except (ValueError, OSError) as error:
+                left_out.add(number)
+                if len(left_out) == len(frames):
+                    raise
+                print(f"warning: left out: {printable(error)}", file=sys.stderr)
+                continue
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due + 1 / rate, time.perf_counter())
+            yield image
+        if not repeat:
+            return

@@ -28,7 +28,7 @@ from ..network.known import knows_many
 from ..network.model import PoseModel, ask, check_learns
 from ..network.posenet import Prediction
 from ..network.predict import predict
-from ..support.checks import require_at_least
+from ..support.checks import require_at_least, require_seed
 from ..support.parallel import add_gradients, any_of
 from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
@@ -84,6 +84,7 @@ class BestSettings:
 
     def __post_init__(self):
         require_at_least(1, self, "frames", "steps", "synthetic", "runs")
+        require_seed(self)
         require_at_least(0, self, "prepare", "segmented", "steady", "equivariance")
         if self.rounds is not None:
             require_at_least(0, self, "rounds")

@@ -15,7 +15,7 @@ from ..losses import image_mse
 from ..method import PipelineSettings, evaluate_step, splat_target, without_forearm, wrist_position
 from ..network.model import PoseModel, ask, check_learns
 from ..network.predict import predict
-from ..support.checks import require_at_least
+from ..support.checks import require_at_least, require_seed
 from ..support.parallel import add_gradients, add_numbers, any_of
 from ..support.stops import finish_the_step
 from .single_frame import bounded
@@ -49,6 +49,7 @@ class PaperSettings:
 
     def __post_init__(self):
         require_at_least(1, self, "epochs", "batch", "micro")
+        require_seed(self)
         require_at_least(0, self, "turn_deg")
 
 

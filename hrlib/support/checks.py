@@ -24,6 +24,13 @@ def require_at_least(least: float, settings: object, *names: str) -> None:
             raise ValueError(f"{name} {bound}, got {value}")
 
 
+def require_seed(settings: object) -> None:
+    """Refuse settings whose `seed` is not from 0 to 2^32 - 1: seeds of steps are made of it by products, in 64 bits."""
+    seed = settings.seed
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be 0 to {2**32 - 1}, got {seed}")
+
+
 def require_one_of(allowed: Collection, **given: object) -> None:
     """Refuse a value that is none of those allowed; ValueError names what was given, what is allowed and the value.
 

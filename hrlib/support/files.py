@@ -148,6 +148,30 @@ def whole_files(*paths: Path) -> Iterator[list[BinaryIO]]:
             temporary.unlink(missing_ok=True)
 
 
+def require_own(path: str | Path, begins: bytes, kind: str) -> None:
+    """Refuse an output that would replace what this program did not write: a model, a camera's file, anything typed by mistake.
+
+    Args:
+        path: where the output goes; nothing, or an empty file, may be there.
+        begins: the first bytes of what may be replaced.
+        kind: what such files are called.
+
+    Raises:
+        ValueError: something else is there.
+        OSError: it is no regular file, or cannot be read.
+    """
+    path = Path(path)
+    with naming(path):
+        if _writable(path) is None:
+            return
+        with open(path, "rb") as file:
+            found = file.read(len(begins))
+    if found and found != begins:
+        raise ValueError(
+            f"{path} holds something else than {kind}, which would be lost; name another file, or remove it"
+        )
+
+
 def _writable(path: Path) -> int | None:
     """The permissions of the file there; None without one. Raises OSError for what is no regular file."""
     try:

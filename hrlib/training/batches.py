@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator
 
-from ..support.checks import require_at_least
+from ..support.checks import require_at_least, require_seed
 from ..synthetic.frames import Synthesiser, SyntheticBatch, joined, rolled
 from ..synthetic.many_hands import ManyHands
 from .step import tensors, without_points
@@ -42,6 +42,7 @@ class PretrainSettings:
 
     def __post_init__(self):
         require_at_least(1, self, "batch", "checkpoint_every", "curve_every", "found_frames")
+        require_seed(self)
         require_at_least(0, self, "steps", "memory", "roll_deg", "learning_rate", "joint_weight")
         if not 0 < self.fresh <= 1:
             raise ValueError(f"fresh must be a share in (0, 1], got {self.fresh}")

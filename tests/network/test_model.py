@@ -148,7 +148,7 @@ def test_a_factory_is_named_by_module_and_function(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "my_own_net.py").write_text(
-        "from torch import nn\nbuild = lambda: nn.Linear(2, 2).train()\nnumber = 3\n"
+        "from torch import nn\nbuild = lambda: nn.Linear(2, 2).train()\nnumber = 3\ndef of_two(a, b=1): ...\n"
     )
     net = built("my_own_net:build")
     assert isinstance(net, nn.Linear) and not net.training
@@ -157,6 +157,8 @@ def test_a_factory_is_named_by_module_and_function(tmp_path, monkeypatch):
         "my_own_net:make": "has no attribute 'make'; name a function",
         "my_other_net:build": "No module named 'my_other_net'",
         "my_own_net:number": "must be a function that makes a network, got int",
+        "my_own_net:of_two": r"takes \(a, b=1\): missing a required argument: 'a'; name one that is called without",
+        ".my_own_net:build": "network .my_own_net:build: .*; name a function",
         "builtins:dict": "must return an nn.Module, got dict",
     }
     for address, message in wrong.items():

@@ -165,6 +165,10 @@ def test_what_is_refused(tmp_path):
 
 def test_command_writes_the_shipped_model(tmp_path, capsys):
     assert command("export", "--out", tmp_path / "base.onnx") == 0
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(8, 80)))
+    assert command("export", "--out", tmp_path / "model.safetensors") == 2, "a model is not replaced by its export"
+    assert (tmp_path / "model.safetensors").read_bytes() == bytes(range(8, 80))
+    assert command("export", "--out", tmp_path / "base.onnx") == 0, "an export is"
     assert "base.onnx" in capsys.readouterr().out
     hand, crops = template(), random_crops(2)
     joints_mm = onnx_export.OnnxPredictor(tmp_path / "base.onnx", threads=1).run(crops)[1]

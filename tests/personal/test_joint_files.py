@@ -4,6 +4,7 @@ import builtins
 import csv
 import errno
 import json
+import sys
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hrlib.hand.gltf import load_gltf
 from hrlib.hand.joints import JOINT_NAMES, POINT_NAMES, TIP_NAMES
 from hrlib.personal.joint_files import CSV_COLUMNS, joint_files
 
+OLD = "frame,joint,and what else an older version wrote"  # joints, which may be replaced
 JOINTS = torch.arange(126.0).reshape(2, 21, 3) / 7
 
 
@@ -41,11 +43,11 @@ def test_joints_as_csv_and_json_hold_the_same_numbers(tmp_path):
 
 def test_after_an_error_the_old_file_is_still_there(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("old")
+    path.write_text(OLD)
     with pytest.raises(RuntimeError, match="midway"), joint_files(path, tmp_path / "a.json") as files:
         files.add(["one", "two"], JOINTS, torch.ones(2))
         raise RuntimeError("midway")
-    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    assert path.read_text() == OLD and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_no_frames_are_valid_files_too(tmp_path):
@@ -76,9 +78,33 @@ def test_what_cannot_be_written_is_named(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_joints_replace_nothing_but_joints(tmp_path):
+    """The model, the camera's file or anything else that was typed as --out."""
+    (tmp_path / "camera.json").write_text('{"fx": 475.0}')
+    (tmp_path / "model.safetensors").write_bytes(bytes(range(64)))
+    for name in ("camera.json", "model.safetensors"):
+        before = (tmp_path / name).read_bytes()
+        for places in ((tmp_path / name, None), (None, tmp_path / name)):
+            with pytest.raises(ValueError, match=f"{name} holds something else than joints, which would be lost"):
+                with joint_files(*places):
+                    raise AssertionError("the block must not start")
+        assert (tmp_path / name).read_bytes() == before
+    (tmp_path / "empty.json").touch()
+    for _ in range(2):  # the second time over the first
+        with joint_files(tmp_path / "a.csv", tmp_path / "empty.json"):
+            pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_leads_to_itself_is_named(tmp_path):
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with pytest.raises(OSError, match="cannot write .*loop.csv: .*symbolic links"), joint_files(tmp_path / "loop.csv"):
+        raise AssertionError("the block must not start")
+
+
 @pytest.mark.parametrize("when", ["while frames are added", "at the end"])
 def test_a_full_disk_is_named_and_keeps_the_old_files(tmp_path, monkeypatch, when):
-    (tmp_path / "a.csv").write_text("old")
+    (tmp_path / "a.csv").write_text(OLD)
 
     def full(file, mode="r", *arguments, **options):
         """The real file, or for the JSON file /dev/full: unbuffered it fails at once, buffered when it is flushed."""
@@ -93,7 +119,7 @@ def test_a_full_disk_is_named_and_keeps_the_old_files(tmp_path, monkeypatch, whe
         with joint_files(tmp_path / "a.csv", tmp_path / "a.json") as files:
             files.add(["one", "two"], JOINTS, torch.ones(2))
     assert raised.value.errno == errno.ENOSPC
-    assert (tmp_path / "a.csv").read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == OLD and [p.name for p in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

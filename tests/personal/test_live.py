@@ -87,6 +87,9 @@ def test_pictures_go_to_every_browser_and_keys_come_back():
             urllib.request.urlopen(page.address + "etc/passwd")
         with pytest.raises(OSError, match="cannot be used .*--port"):
             live_page(page.server.server_port)
+        for none in (-1, 65536):
+            with pytest.raises(OSError, match=f"port {none} cannot be used .*--port"):
+                live_page(none)
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(page.address, timeout=2)
 
@@ -244,6 +247,19 @@ def test_a_folder_is_played_again_if_asked(tmp_path):
         images = list(once.images)
         for image, expected in zip(itertools.islice(again.images, 4), images * 2, strict=True):
             np.testing.assert_array_equal(image, expected)
+
+
+def test_an_image_that_cannot_be_read_is_told_and_costs_no_other(tmp_path, capsys):
+    write_folder(drawn_frames()[0][:3], tmp_path, CAMERA, (240, 320), 0.25)
+    (tmp_path / "00001.png").write_bytes(b"")
+    camera = tuple(vars(CAMERA).values())
+    with opened(tmp_path, camera, 0.25, rate=1000) as once, opened(tmp_path, camera, 0.25, 1000, repeat=True) as again:
+        assert len(list(once.images)) == 2 and capsys.readouterr().err.count("warning: left out: ") == 1
+        assert len(list(itertools.islice(again.images, 5))) == 5 and capsys.readouterr().err.count("left out") == 1
+    for name in ("00000.png", "00002.png"):
+        (tmp_path / name).write_bytes(b"")
+    with opened(tmp_path, camera, 0.25, 1000, repeat=True) as none, pytest.raises(ValueError, match="00002.png"):
+        next(iter(none.images))
 
 
 def test_what_is_no_source(tmp_path, monkeypatch):

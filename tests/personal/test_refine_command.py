@@ -279,6 +279,11 @@ def test_frames_without_a_hand_are_named(folders, tmp_path, capsys):
     "words, message",
     [
         (("refine", "none", *RIGHT, "--out", "out"), "none is no folder"),
+        (("refine", "right", *RIGHT, "--out", "right"), "--out right lies in right, and would be read as frames"),
+        (
+            ("refine", "right", *RIGHT, "--out", "right/run"),
+            "--out right/run lies in right, and would be read as frames",
+        ),
         (
             ("refine", "right", *RIGHT, "--out", "out", "--steps", 2, "--recipe", "paper"),
             "--steps is no option of .*paper",

@@ -224,6 +224,8 @@ def test_frames_that_nothing_can_be_learnt_from_are_refused(net, frames):
     "make, message",
     [
         (lambda: PaperSettings(epochs=0), "epochs must be at least 1, got 0"),
+        (lambda: PaperSettings(seed=10**23), "seed must be 0 to 4294967295, got 1"),
+        (lambda: BestSettings(seed=-1), "seed must be 0 to 4294967295, got -1"),
         (lambda: PaperSettings(micro=0), "micro must be at least 1, got 0"),
         (lambda: PaperSettings(turn_deg=-1.0), "turn_deg must not be negative, got -1"),
         (lambda: BestSettings(steps=-1), "steps must be at least 1, got -1"),
