@@ -151,8 +151,17 @@ def main() -> int:
     data = {"hand": paths.HAND_ASSET, "base model": paths.BASE_MODEL}
     made = results.provenance({"frames": arguments.frames}, 0, data)
     again = sum(len(row["differ_again"]) for row in (*commands.values(), *notebooks.values()))
-    metrics = {"files_that_differ": again, "commands": commands, "notebooks": notebooks}
-    results.write_result(arguments.out, "repeat", metrics, {}, made, "quick")
+    rows = [*commands.values(), *notebooks.values()]
+    metrics = {
+        "files": sum(len(row["sha256"]) for row in rows),
+        "files_that_differ": again,
+        "two_threads_mm": max((row["two_threads_mm"] for row in rows if "two_threads_mm" in row), default=None),
+        "commands": commands,
+        "notebooks": notebooks,
+    }
+    whole = len(commands) == len(COMMANDS) and bool(notebooks)
+    values = {"repeat-same": 1 - again / metrics["files"], "repeat-threads": metrics["two_threads_mm"]} if whole else {}
+    results.write_result(arguments.out, "repeat", metrics, values, made, "full" if whole else "quick")
     return int(again > 0)
 
 
