@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..support.checks import SIDES, require_one_of
 from ..support.decoding import read_pixels
-from ..support.files import printable
+from ..support.files import check_regular, printable
 from .camera import Camera
 from .encodings import ENCODINGS, PACKED, refuse_colours, unpacked
 from .frame import Frame
@@ -35,7 +35,8 @@ class DepthFolder(Sequence):
 
     Args:
         folder: the depth images, or one file of them; also what a recorder left (`recordings`).
-        camera: a Camera, or (fx, fy) in px: then each image's centre is its principal point. None: as the recorder says.
+        camera: a Camera, its four numbers, or (fx, fy) in px: then each image's centre is its principal point. None: as the
+            recorder says.
         unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres). None: as
             the recorder says, or else 1.
         encoding: "depth" (one channel), or how a colour image packs depth: one of `encodings.PACKED`.
@@ -51,14 +52,18 @@ class DepthFolder(Sequence):
         side: str = "right",
     ):
         self.folder, self.encoding, self.side = Path(folder), encoding, side
-        if camera is not None and not isinstance(camera, Camera) and len(camera) != 2:
-            raise ValueError(f"camera must be a Camera or (fx, fy) in px, got {camera!r}")
+        if camera is not None and not isinstance(camera, Camera):
+            if len(camera) not in (2, 4):
+                raise ValueError(f"camera must be a Camera, (fx, fy) or (fx, fy, cx, cy) in px, got {camera!r}")
+            camera = Camera(*camera) if len(camera) == 4 else camera
         if unit_mm is not None and not 0 < unit_mm < np.inf:
             raise ValueError(f"unit_mm must be a finite number > 0 (millimetres per count), got {unit_mm!r}")
         require_one_of(ENCODINGS, encoding=encoding)
         require_one_of(SIDES, side=side)
         if not self.folder.exists():
             raise FileNotFoundError(f"{self.folder} is no folder: name the folder that holds the depth images")
+        if not self.folder.is_dir():
+            check_regular(self.folder)
         self.recording = recording_at(self.folder)
         told = self.recording or Recording("a folder", frames_at(self.folder))
         self.places, self.camera, self.unit_mm = told.places, camera or told.camera, unit_mm or told.unit_mm or 1.0

@@ -102,14 +102,12 @@ class UserFolder:
         Raises:
             ValueError, FileNotFoundError: there are no such frames; the message names the option to change.
         """
-        from ..frames.camera import Camera
         from ..frames.folder import DepthFolder
         from ..frames.masked import MaskedFolder
 
         if limit is not None and limit < 1:
             raise ValueError(f"--frames must be at least 1, got {limit}")
-        camera = Camera(*self.camera) if self.camera is not None and len(self.camera) == 4 else self.camera
-        frames = DepthFolder(self.folder, camera, self.unit_mm, self.encoding, side)
+        frames = DepthFolder(self.folder, self.camera, self.unit_mm, self.encoding, side)
         if self.unit_mm is None and (frames.recording is None or frames.recording.unit_mm is None):
             raise ValueError(
                 f"{self.folder} does not tell its unit: say --unit-mm (1 for Kinect, 1000 for files in metres)"

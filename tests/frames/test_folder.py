@@ -1,5 +1,7 @@
 """Readers: depth in millimetres, natural order, mirrored left hands, and errors that name the file and the remedy."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -255,6 +257,18 @@ def test_a_frame_with_truth_is_not_mirrored():
         mirrored(frame)
 
 
+def test_a_camera_is_also_its_four_numbers(folder):
+    assert DepthFolder(folder, tuple(vars(CAMERA).values())).camera == CAMERA
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
+def test_a_pipe_or_device_in_place_of_a_folder_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place, kind in ((tmp_path / "pipe", "pipe"), (os.devnull, "device")):
+        with pytest.raises(ValueError, match=f"is no regular file but a {kind}"):
+            DepthFolder(place, CAMERA)
+
+
 def test_folders_that_cannot_be_read(folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder: name the folder that holds the depth images"):
         DepthFolder(tmp_path / "nowhere", CAMERA)
@@ -277,7 +291,7 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"camera": (500.0,)}, r"camera must be a Camera or \(fx, fy\) in px"),
+        ({"camera": (500.0,)}, r"camera must be a Camera, \(fx, fy\) or \(fx, fy, cx, cy\) in px, got \(500"),
         ({"camera": CAMERA, "unit_mm": 0}, "unit_mm must be a finite number > 0"),
         ({"camera": CAMERA, "unit_mm": np.inf}, "unit_mm must be a finite number > 0"),
         ({"camera": CAMERA, "encoding": "rgb"}, r"encoding must be 'depth', .*, got 'rgb'"),
