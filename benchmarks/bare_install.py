@@ -141,6 +141,7 @@ def main() -> int:
         shutil.rmtree(root, ignore_errors=True)
         root.parent.mkdir(exist_ok=True)
         bare_system(root, arguments)
+    made = results.provenance({"suite": arguments.suite, "packages": PACKAGES}, None, None)  # as cloned
     told, status = [], 0
     for name, lines in steps().items():
         began = time.monotonic()
@@ -150,7 +151,6 @@ def main() -> int:
         if status or (arguments.until and name.startswith(arguments.until)):
             break
     release = re.search(r'PRETTY_NAME="(.*)"', (root / "etc/os-release").read_text())[1]
-    made = results.provenance({"suite": arguments.suite, "packages": PACKAGES}, None, None)
     metrics = {"system": release, "complete": not status, "steps": told}
     results.write_result(
         paths.BENCHMARKS / f"install_{arguments.suite}.json", f"install_{arguments.suite}", metrics, {}, made, "full"
