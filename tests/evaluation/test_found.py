@@ -98,8 +98,8 @@ def test_nothing_left_is_no_number(toy):
 @pytest.mark.parametrize(
     ("arguments", "counts", "base_mm", "fitted_mm"),
     [
-        (("handpose_x_plus",), (35, 0, 0), (16.1, 11.4), (12.8, 9.9)),
-        (("d435_table",), (38, 0, 0), (68.1, 45.5), (59.3, 48.0)),
+        (("handpose_x_plus",), (35, 0, 0), (15.8, 10.6), (12.7, 9.7)),
+        (("d435_table",), (38, 0, 0), (69.3, 45.7), (63.4, 50.6)),
         (("d435_table", True, True), (16, 0, 0), (33.3, 16.2), (24.7, 10.6)),
     ],
 )
