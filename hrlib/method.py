@@ -82,7 +82,11 @@ def evaluate_step(
         prediction, hand, crops, settings: what was predicted, the rig to pose, the frames, and how.
         cloud_mm: the hand's shape P, one for all images or one each; by default the rig's own.
         target: `splat_target(crops, settings)` if it is known already.
+
+    Raises:
+        ValueError: parts that are something else, of other numbers of images or other dtypes.
     """
+    _check_inputs(prediction, hand, crops, target)
     P, theta = hand.cloud_mm if cloud_mm is None else cloud_mm, prediction.rotations
     T_cam_joint = forward_kinematics(hand, theta, wrist_position(prediction, hand, crops))  # Sec. 3.3.1
     cloud = posed_cloud(hand, P, T_cam_joint, crops)  # Eq. 2
@@ -98,6 +102,22 @@ def evaluate_step(
     }
     loss = weighted_sum({name: terms[name] for name in settings.terms}, settings.weights)  # Eq. 1
     return Step(theta, T_cam_joint, joints_mm, cloud, rendered, target, terms, loss)
+
+
+def _check_inputs(prediction: Prediction, hand: HandRig, crops: Crops, target: Tensor | None) -> None:
+    """What the kernels would say in words of their own."""
+    given, wanted = (prediction, hand, crops), (Prediction, HandRig, Crops)
+    if not all(map(isinstance, given, wanted)):
+        got = ", ".join(type(part).__name__ for part in given)
+        raise ValueError(f"wanted evaluate_step(prediction, hand, crops), got {got}")
+    counts = {"prediction": prediction.rotations, "crops": crops.image} | ({} if target is None else {"target": target})
+    if len({len(part) for part in counts.values()}) > 1:
+        told = ", ".join(f"{name} of {len(part)}" for name, part in counts.items())
+        raise ValueError(f"wanted one number of images, got {told}")
+    if (dtype := prediction.rotations.dtype) != (own := hand.cloud_mm.dtype) and not torch.is_autocast_enabled("cpu"):
+        raise ValueError(
+            f"prediction is of {dtype}, and hand of {own}; see hrlib.network.model.ask, or hand.to(device, dtype)"
+        )
 
 
 def wrist_position(prediction: Prediction, hand: HandRig, crops: Crops) -> Float[Tensor, "B 3"]:

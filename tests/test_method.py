@@ -201,3 +201,16 @@ def test_wrong_shapes_are_named():
         evaluate_step(truth(), hand, batch.crops, target=torch.zeros(4, 60, 60))
     with pytest.raises(ValueError, match="points must be"):
         evaluate_step(truth(), hand, batch.crops, cloud_mm=hand.cloud_mm[:100])
+
+
+def test_inputs_that_do_not_belong_together_are_named():
+    batch, hand = clean_batch(), template()
+    with pytest.raises(ValueError, match=r"evaluate_step\(prediction, hand, crops\), got HandRig, Prediction, Crops"):
+        evaluate_step(hand, truth(), batch.crops)
+    with pytest.raises(ValueError, match="one number of images, got prediction of 4, crops of 2$"):
+        evaluate_step(truth(), hand, batch.crops[:2])
+    with pytest.raises(ValueError, match="prediction of 4, crops of 4, target of 1"):
+        evaluate_step(truth(), hand, batch.crops, target=torch.zeros(1, 120, 120))
+    double = Prediction(truth().rotations.double(), truth().offset.double())
+    with pytest.raises(ValueError, match="prediction is of torch.float64, and hand of torch.float32"):
+        evaluate_step(double, hand, batch.crops)

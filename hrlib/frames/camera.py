@@ -54,6 +54,12 @@ class Camera:
         return self.unproject(u.astype(np.float32), v.astype(np.float32), depth_mm[v, u])
 
 
+def check_camera(camera: Camera) -> None:
+    """Raise ValueError for what is no `Camera`, as four plain numbers are not."""
+    if not isinstance(camera, Camera):
+        raise ValueError(f"camera must be a Camera, got {type(camera).__name__}; give hrlib.Camera(fx, fy, cx, cy)")
+
+
 def _stack(*columns):
     if isinstance(columns[0], Tensor):
         return torch.stack(columns, -1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..support.autograd import beyond_kernels
 from ..support.compiled import compiled
-from .camera import Camera
+from .camera import Camera, check_camera
 from .crops import Crops
 from .segment import NoHandFound
 
@@ -53,6 +53,7 @@ def crop_hand(
             "depth_mm has a gradient, and the points of a crop have none: take depth_mm.detach(), or crop_batch, whose "
             "images have one"
         )
+    check_camera(camera)
     depth = np.asarray(depth_mm, np.float32)
     if depth.ndim != 2:
         raise ValueError(f"depth_mm must be one image [H, W], got {list(depth.shape)}")

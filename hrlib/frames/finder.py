@@ -27,7 +27,7 @@ from ..support.compiled import compiled
 from ..support.onnx_files import session
 from ..support.paths import FINDER
 from .camera import Camera
-from .frame import check_depth
+from .frame import check_frame
 
 SMALL = 64, 80  # rows and columns of the small image, at least
 SMALL_CELLS = 60 * 80  # that a frame is shrunk to, about
@@ -113,7 +113,7 @@ def find_hand(
     Raises:
         ValueError: wrong shape, NaN or negative depth, or the weights cannot be read.
     """
-    check_depth(depth_mm)
+    check_frame(depth_mm, camera)
     depth_mm = np.ascontiguousarray(depth_mm, np.float32)
     best = None
     for place_mm in places(depth_mm, camera) if near_mm is None else [np.asarray(near_mm, float)]:

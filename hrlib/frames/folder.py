@@ -16,14 +16,14 @@ from ..support.files import check_regular, printable
 from .camera import Camera
 from .encodings import ENCODINGS, PACKED, refuse_colours, unpacked
 from .frame import Frame
-from .listing import DEPTH_ENDINGS, endings_below, frames_at, in_order
+from .intrinsics import AnyCamera, as_camera
+from .listing import DEPTH_ENDINGS, MOST_NAMED, endings_below, frames_at, in_order
 from .quality import FARTHEST_MM, largest_mark, measurements, only_negative, without_gaps
 from .recordings import recording_at
 from .recordings.recording import Recording
 
 ARRAYS = (".npy", ".npz")
 LOOKS = 5  # frames of a folder that tell the size of most
-MOST_NAMED = 5  # kinds of files that an error names
 
 
 class DepthFolder(Sequence):
@@ -35,8 +35,8 @@ class DepthFolder(Sequence):
 
     Args:
         folder: the depth images, or one file of them; also what a recorder left (`recordings`).
-        camera: a Camera, its four numbers, or (fx, fy) in px: then each image's centre is its principal point. None: as the
-            recorder says.
+        camera: a Camera, or what other libraries have of one (`intrinsics.as_camera`). Of (fx, fy) alone, in px, each image's
+            centre is the principal point. None: as the recorder says.
         unit_mm: millimetres per count of the file (1 for the Kinect, 0.125 for Intel SR305, 1000 for .npy in metres). None: as
             the recorder says, or else 1.
         encoding: "depth" (one channel), or how a colour image packs depth: one of `encodings.PACKED`.
@@ -46,17 +46,14 @@ class DepthFolder(Sequence):
     def __init__(
         self,
         folder: str | Path,
-        camera: Camera | tuple[float, ...] | None = None,
+        camera: AnyCamera | None = None,
         unit_mm: float | None = None,
         encoding: str = "depth",
         side: str = "right",
     ):
         self.folder, self.encoding, self.side = Path(folder), encoding, side
-        if camera is not None and not isinstance(camera, Camera):
-            if len(camera) not in (2, 4):
-                raise ValueError(f"camera must be a Camera, (fx, fy) or (fx, fy, cx, cy) in px, got {camera!r}")
-            camera = Camera(*camera) if len(camera) == 4 else camera
-        if unit_mm is not None and not 0 < unit_mm < np.inf:
+        camera = None if camera is None else as_camera(camera)
+        if unit_mm is not None and not (isinstance(unit_mm, int | float | np.number) and 0 < unit_mm < np.inf):
             raise ValueError(f"unit_mm must be a finite number > 0 (millimetres per count), got {unit_mm!r}")
         require_one_of(ENCODINGS, encoding=encoding)
         require_one_of(SIDES, side=side)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from ..support.ground_truth import Noted
-from .camera import Camera
+from .camera import Camera, check_camera
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,14 @@ class Frame:
     filled: float = 0.0
 
 
-def check_depth(depth_mm: np.ndarray) -> None:
-    """Raise ValueError if this is no depth image."""
-    if getattr(depth_mm, "ndim", None) != 2:
-        raise ValueError(f"depth_mm must be an array [H, W], got {getattr(depth_mm, 'shape', type(depth_mm).__name__)}")
+def check_frame(depth_mm: np.ndarray, camera: Camera) -> None:
+    """Raise ValueError if this is no depth image, or no camera."""
+    check_camera(camera)
+    if not isinstance(depth_mm, np.ndarray):
+        raise ValueError(
+            f"depth_mm must be an array [H, W], got {type(depth_mm).__name__}; give numpy.asarray(depth_mm)"
+        )
+    if depth_mm.ndim != 2 or depth_mm.dtype.kind not in "uif":
+        raise ValueError(f"depth_mm must be an array [H, W], got {depth_mm.shape} of {depth_mm.dtype}")
     if not (depth_mm.min(initial=0) >= 0 and depth_mm.max(initial=0) < np.inf):  # NaN is neither
         raise ValueError("depth_mm holds NaN, infinite or negative values: mark missing measurements with 0")

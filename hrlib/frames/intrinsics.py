@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from jaxtyping import Real
+from torch import Tensor
 
 from ..support.decoding import read_array, read_arrays
 from ..support.files import read_whole
+from .camera import Camera
 from .recordings.matroska import MODES, mode_of
+
+# the forms of `camera_numbers`, and a file of them
+AnyCamera = Camera | tuple[float, ...] | list | Real[np.ndarray, "..."] | Real[Tensor, "..."] | Mapping | str | Path
 
 FORMS = "FX FY, FX FY CX CY, or the matrix [3, 3] that has them"
 # keys, in small letters without _ and -, below which a matrix stands: of ROS, OpenCV, Open3D, OAK-D, Record3D and data sets
@@ -46,6 +52,16 @@ def camera_numbers(given: object) -> tuple[float, ...]:
         what = f"several cameras ({several})" if found else f"no camera's numbers below {', '.join(map(str, given))}"
         raise ValueError(f"camera has {what}; give those of the depth image: {FORMS}")
     return next(iter(found))
+
+
+def as_camera(camera: AnyCamera) -> Camera | tuple[float, float]:
+    """A `Camera`, or its focal lengths alone. Raises ValueError for numbers that are no camera's, or OSError for a file."""
+    if isinstance(camera, Camera):
+        return camera
+    if isinstance(camera, str | Path) and not Path(camera).is_file():
+        raise FileNotFoundError(f"camera must be {FORMS}, or a file that has them; there is no file {str(camera)!r}")
+    numbers = read_camera(camera) if isinstance(camera, str | Path) else camera_numbers(camera)
+    return Camera(*numbers) if len(numbers) == 4 else numbers
 
 
 def read_camera(path: str | Path) -> tuple[float, ...]:
@@ -179,7 +195,7 @@ def _of_array(given: object) -> tuple[float, ...]:
     if numbers.shape in ((9,), (12,), (16,)):
         numbers = numbers.reshape({9: (3, 3), 12: (3, 4), 16: (4, 4)}[len(numbers)])
     if numbers.shape not in ((3, 3), (3, 4), (4, 4)):
-        raise ValueError(f"camera must be {FORMS}, got shape {list(numbers.shape)}")
+        raise ValueError(f"camera must be {FORMS}, got {f'shape {list(numbers.shape)}' if numbers.ndim else given}")
     K = numbers[:3, :3]
     K = K.T if (K[:2, 2] == 0).all() and (K[2, :2] != 0).any() else K  # Open3D and Record3D store it by columns
     pixels = min(K[0, 0], K[1, 1]) > LEAST_PX  # the inverse of a matrix has the same zeros

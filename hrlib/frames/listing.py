@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..support.decoding import PIXELS, count_pages
+from ..support.decoding import DEPTH_WORDS, MASK_WORDS, PIXELS, count_pages
 
+MOST_NAMED = 5  # kinds of files that an error names
 DEPTH_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".exr", ".npy", ".npz")
 # words in names that say what an image shows
 WORDS = "depth|masks?|seg|segmentation|segmented|segmask|labels?|labelids?|annotations?|semantic|sem|instance|gt|alpha|matte|bw"
@@ -29,7 +30,9 @@ class Place:
     page: int | None = None  # of a stack
 
 
-def frames_at(source: Path, endings: Iterable[str] = DEPTH_ENDINGS) -> dict[str, Place]:
+def frames_at(
+    source: Path, endings: Iterable[str] = DEPTH_ENDINGS, words: tuple[str, ...] = DEPTH_WORDS
+) -> dict[str, Place]:
     """The frames below a folder, or of one file, by their names, in no order.
 
     A frame is named by its relative path; frames of a stack (`count_pages`) by the stack's path without its ending and their
@@ -40,7 +43,7 @@ def frames_at(source: Path, endings: Iterable[str] = DEPTH_ENDINGS) -> dict[str,
     for path in files:
         if path.suffix.lower() not in endings:
             continue
-        relative, count = path.relative_to(folder), count_pages(path)
+        relative, count = path.relative_to(folder), count_pages(path, words)
         if count is None:
             places[relative.as_posix()] = Place(path)
             continue
@@ -112,7 +115,7 @@ def _numbers(name: str, decimals: bool):
             tokens += [part[end : match.start()].casefold(), (int(whole), fraction.rstrip("0"))]
             end = match.end()
         key.append((*tokens, part[end:].casefold()))
-    return tuple(key), name.rpartition(".")[2] if stem_of(name) != name else ""
+    return tuple(key), name.rpartition(".")[2].lower() if stem_of(name) != name else ""
 
 
 # -- companions -----------------------------------------------------------------------------------------------------------
@@ -134,7 +137,7 @@ class Companions:
 
     def __init__(self, folder: Path):
         self.folder, self._tiers = folder, tuple(defaultdict(list) for _ in TIERS)
-        for name, place in frames_at(folder, PIXELS).items():
+        for name, place in frames_at(folder, PIXELS, MASK_WORDS).items():
             for places, key in zip(self._tiers, TIERS, strict=True):
                 places[key(self._stem(name))].append(place)
 
@@ -166,7 +169,9 @@ class Companions:
                 "them: save a folder of images that are named as the frames"
             )
         there = next(iter(self._tiers[0]), None)
-        seen = "which has no images" if there is None else f"whose first image is {there!r}"
+        others = ", ".join(sorted(endings_below(self.folder))[:MOST_NAMED])
+        none = f"which has no images that are read here, but {others}" if others else "which is empty"
+        seen = none if there is None else f"whose first image is {there!r}"
         raise ValueError(
             f"{self.folder / stem_of(name)}.png is missing: each depth image needs its mask or colour image, of the same "
             f"name with any ending, in {self.folder}, {seen}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
-from ..support.decoding import read_pixels
+from ..support.decoding import MASK_WORDS, read_pixels
 from .folder import DepthFolder
 from .frame import Frame
 from .listing import Companions
@@ -55,7 +55,7 @@ class MaskedFolder(Sequence):
             return [self[i] for i in range(*index.indices(len(self)))]
         frame, name = self.frames[index], self.names[index]
         place = self._companions.of(name, self.frames.places[name].path)
-        pixels = read_pixels(place.path, place.page)
+        pixels = read_pixels(place.path, place.page, MASK_WORDS)
         if pixels.shape[:2] != frame.depth_mm.shape:
             wanted, got = (f"{s[1]}x{s[0]}" for s in (frame.depth_mm.shape, pixels.shape))
             raise ValueError(f"{place.path}: {got} px, but its depth image has {wanted}: align the two, pixel by pixel")

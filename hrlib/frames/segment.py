@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from . import surface
 from .camera import Camera
-from .frame import check_depth
+from .frame import check_frame
 
 HAND_ELSEWHERE = "the hand is not where the frames before and after have it"
 
@@ -156,7 +156,7 @@ def possible_hands(
         NoHandFound: (a ValueError) nothing can be a hand.
         ValueError: wrong shape, NaN or negative depth.
     """
-    check_depth(depth_mm)
+    check_frame(depth_mm, camera)
     depth_mm = depth_mm.astype(np.float32, copy=False)
     stride, part = _nearest_part(depth_mm, camera, settings, near_mm)
     keeps = _without_forearm(part, settings) if near_mm is None else [_hand_at(part, settings, np.asarray(near_mm))]

@@ -317,7 +317,7 @@ def _read_meshes(
             raise ValueError(
                 f"{path}: the mesh must be triangles with JOINTS_0 and WEIGHTS_0; export skinned triangles"
             )
-        position = _read(gltf, path, has.POSITION).astype(np.float64)
+        position = _finite(_read(gltf, path, has.POSITION), "POSITION")
         for weight, target in zip(morphs, primitive.targets or (), strict=False):
             if (
                 weight
@@ -327,13 +327,23 @@ def _read_meshes(
         index = np.arange(len(position)) if primitive.indices is None else _read(gltf, path, primitive.indices)[:, 0]
         dense = np.zeros((len(position), bone_count))
         for joints, values in _sets_of_four(has):
-            joints, values = _read(gltf, path, joints), _read(gltf, path, values).astype(np.float64)
+            joints, values = _read(gltf, path, joints), _finite(_read(gltf, path, values), "WEIGHTS")
+            if joints.max(initial=0) >= bone_count:
+                raise ValueError(f"JOINTS name bone {joints.max()} of {bone_count}; export it again")
             np.add.at(dense, (np.arange(len(position))[:, None], joints), values)
+        if len(index) % 3 or index.max(initial=0) >= len(position):
+            raise ValueError(f"{len(index)} corners up to {index.max()} of {len(position)} vertices make no triangles")
         vertices.append(position)
         faces.append(index.astype(np.int64).reshape(-1, 3) + first)
         weights.append(dense)
         first += len(position)
     return np.concatenate(vertices), np.concatenate(faces), np.concatenate(weights)
+
+
+def _finite(array: np.ndarray, name: str) -> Float[np.ndarray, "count columns"]:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite numbers; mend the mesh, and export it again")
+    return array.astype(np.float64)
 
 
 def _sets_of_four(attributes: Attributes) -> list[tuple[int, int]]:
@@ -413,6 +423,8 @@ def _read(gltf: GLTF2, path: Path, accessor_index: int) -> np.ndarray:
 
     A sparse accessor says some rows apart from the others, which are 0 where they are not said (glTF 2.0, section 3.6.2.3).
     """
+    if accessor_index is None or not 0 <= accessor_index < len(gltf.accessors):
+        raise ValueError(f"it names array {accessor_index} of {len(gltf.accessors)}; export it again")
     accessor = gltf.accessors[accessor_index]
     dtype, columns, sparse = COMPONENTS[accessor.componentType], COLUMNS[accessor.type], accessor.sparse
     if accessor.bufferView is None and sparse is None:

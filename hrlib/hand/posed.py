@@ -56,7 +56,8 @@ def pose_hand(
     Raises:
         ValueError: wrong shapes, or quaternions that are no rotations.
 
-    Warns if most joints of the fingers are turned farther than fingers bend, as quaternions wxyz are, and of a wrist in metres.
+    Warns if most joints of the fingers are turned farther than fingers bend, as quaternions wxyz are, and of a wrist in metres
+    or behind the camera.
     """
     require_one_of(SIDES, side=side)
     if not isinstance(hand, HandRig):
@@ -102,6 +103,10 @@ def _check_numbers(q: Tensor, wrist_mm: Tensor) -> None:
     if 0 < (farthest := wrist_mm.abs().amax().item() if wrist_mm.numel() else 0.0) < METRES:
         warnings.warn(
             f"wrist_mm looks like metres: no coordinate is beyond {farthest:.3g}; give wrist_mm * 1000", stacklevel=3
+        )
+    if wrist_mm.numel() and wrist_mm[..., 2].max() < -METRES:
+        warnings.warn(
+            "wrist_mm is behind the camera: z points forward here; as in OpenGL? negate y and z", stacklevel=3
         )
     far = 2 * torch.acos(q[..., 1:, 3].abs().clamp(max=1)) > BENT_RAD
     if far.numel() and far.double().mean() > 0.5:

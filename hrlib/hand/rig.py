@@ -26,6 +26,7 @@ from .joints import FINGERS, JOINT_NAMES, NEUTRAL_DEG, PARENTS, TIP_PARENTS, lim
 SHORTEST_BONE_MM = 1e-6  # a shorter one has no direction
 MORPHED = ("vertices_mm", "joints_mm", "tips_mm")  # what morphs move
 PALM_MM = (30.0, 300.0)  # from the wrist to the middle finger's base: a newborn's has 40 mm, a giant's 200 mm
+OTHER_HANDS = (".glb", ".gltf", ".pkl", ".npz")  # endings of files that `hand.from_file` reads
 MOST_MM = 1000.0  # of any point from the wrist, the morphs' ways included
 
 
@@ -219,7 +220,8 @@ def build_rig(
     # at rest the fingers lean to the palm's side, and more so the thumb, even of a hand that lies flat
     if thumb[:, 2].mean() + tips[1:, 2].mean() < 0:
         raise ValueError(
-            f"hand '{name}': thumb and fingers lean to the back of a right hand: mirror a left hand first (--side left)"
+            f"hand '{name}': thumb and fingers lean to the back of a right hand: mirror a left hand first (--side "
+            "left), and leave that out for a right one"
         )
     return HandRig(
         name,
@@ -298,8 +300,13 @@ def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32)
     """
     path = Path(path)
     if not path.is_file():
+        lost = "the template is part of the package (hrlib/assets): install hrlib again"
         raise FileNotFoundError(
-            f"no hand asset at {path}; the template is part of the package (hrlib/assets): install hrlib again"
+            f"no hand asset at {path}; {lost if path == HAND_ASSET else 'name a file that is there'}"
+        )
+    if path.suffix.lower() in OTHER_HANDS:
+        raise ValueError(
+            f"{path} is no hand asset, but maybe a rigged hand: hrlib.hand.from_file.hand_from_file reads it"
         )
     try:
         meta, stored = read_tensors(path)

@@ -77,6 +77,8 @@ def load_network(
         ValueError: the file is no PoseNet, was changed, cannot come from a training, or belongs to another hand, on which its
             rotations would be silently wrong. Or the file is of another network, and `network` makes none that fits it.
     """
+    if not isinstance(hand, HandRig):
+        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(

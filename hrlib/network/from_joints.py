@@ -29,7 +29,7 @@ class FromJoints(nn.Module):
             1 / 250 where they are millimetres, (0.5, 0.5, -0.5) where the third axis points to the camera.
 
     Raises:
-        ValueError: names that are neither set.
+        ValueError: names that are neither set, a unit of no length, no module, or no rig.
     """
 
     def __init__(
@@ -40,6 +40,10 @@ class FromJoints(nn.Module):
         unit: float | tuple[float, float, float] = 1.0,
     ):
         super().__init__()
+        if not isinstance(model, nn.Module) or not isinstance(hand, HandRig):
+            raise ValueError(
+                f"wanted FromJoints(model, hand), a module and a rig, got {type(model).__name__} and {type(hand).__name__}"
+            )
         wanted = POINT_NAMES if len(names) == len(POINT_NAMES) else JOINT_NAMES
         if sorted(names) != sorted(wanted):
             raise ValueError(
@@ -50,7 +54,7 @@ class FromJoints(nn.Module):
         self.anchor = wanted.index(ANCHOR)
         # with the module to another device, but not into its file
         self.register_buffer("palm", palm_of(hand), persistent=False)
-        self.register_buffer("unit", torch.tensor(unit, dtype=torch.float32).expand(3).clone(), persistent=False)
+        self.register_buffer("unit", _of_axes(unit), persistent=False)
 
     def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:
         """Rotations and offset of the joints that the model sees, and with 21 of them also the joints as `points`.
@@ -65,3 +69,15 @@ class FromJoints(nn.Module):
             joints = seen.float().reshape(wanted)[:, self.order] * self.unit
             rotations = rotations_of_joints(joints, self.palm)
         return Prediction(rotations, joints[:, self.anchor], joints if self.tips else None)
+
+
+def _of_axes(unit: float | tuple[float, float, float]) -> Float[Tensor, "3"]:
+    try:
+        axes = torch.tensor(unit, dtype=torch.float32).expand(3).clone()
+    except (TypeError, ValueError, RuntimeError):
+        axes = torch.zeros(3)
+    if not (axes.isfinite() & (axes != 0)).all():
+        raise ValueError(
+            f"unit must be a number other than 0, or one for each axis, in edges of the cube, got {unit!r}"
+        )
+    return axes

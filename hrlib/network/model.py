@@ -7,6 +7,7 @@ whoever keeps to `PoseModel` is refined, saved, loaded and predicted with as Pos
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +19,7 @@ from torch.nn.functional import normalize
 
 from .posenet import PoseNet, Prediction
 
+FAR = 4.0  # edges of the cube: what a network puts so far from its middle, on the whole, is in another unit
 UNIT = 0.01  # a quaternion's length may differ from 1 by this: bfloat16 rounds to 0.004
 SHAPES = {"rotations": (16, 4), "offset": (3,), "points": (21, 3), "shape": (8,)}  # of the parts, after the batch
 
@@ -124,6 +126,13 @@ def _check_values(net: object, parts: Mapping[str, Tensor | None]) -> None:
         raise ValueError(
             f"{named(net)}: rotations must be unit quaternions, got lengths from {length.min():.3g} to {length.max():.3g}; "
             "pass them through hrlib.network.rotation_heads.to_quaternion"
+        )
+    offset = parts["offset"]
+    if offset is not None and len(offset) and (far := offset.detach().abs().median().item()) > FAR:
+        warnings.warn(
+            f"{named(net)}: offset is {far:.3g} edges of the cube from its middle, far outside of it: divide millimetres by "
+            "crops.cube_mm, or give FromJoints its unit",
+            stacklevel=2,
         )
 
 

@@ -196,7 +196,9 @@ def finder_says(frames: Iterable[Frame]) -> tuple[float | None, float | None]:
 
 def doubts(e: Evidence) -> tuple[Doubt, ...]:
     """All that is doubtful, a line each."""
-    camera = camera_doubts(e.camera, e.image, parts=e.size is not None)
+    camera = tuple(camera_doubts(e.camera, e.image, parts=e.size is not None))
+    if any("would fit" in doubt.remedy for doubt in camera):  # a unit that fits the wrong numbers is wrong itself
+        e = replace(e, other_unit=None)
     return (*camera, *side_doubts(e.side, e.given, e.model, e.sides), *_hand_doubts(e))
 
 

@@ -1,6 +1,6 @@
 """The hand in depth images in memory, for other programs: `predict` for some, `Tracker` for a camera's as they come."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -16,7 +16,7 @@ from ..frames.crops import Crops
 from ..frames.find import GAP, JUMP_MM, crop_frame, crop_where
 from ..frames.folder import camera_for, mirrored
 from ..frames.frame import Frame
-from ..frames.intrinsics import camera_numbers, read_camera
+from ..frames.intrinsics import AnyCamera, as_camera
 from ..frames.quality import largest_mark, measurements, only_negative, without_gaps
 from ..frames.segment import NoHandFound
 from ..hand.joints import POINT_NAMES
@@ -41,8 +41,6 @@ METRES = 20.0  # if nothing is farther away than so many "millimetres", they are
 IN_PYTHON = {"--side": "side", "--camera": "camera", "--unit-mm": "depth_mm"}  # doubts speak of the command's options
 
 Numbers = Real[np.ndarray, "..."] | Real[Tensor, "..."] | Sequence  # rows of numbers, too
-# the forms of `frames.intrinsics`
-AnyCamera = Camera | tuple[float, ...] | list | Real[np.ndarray, "..."] | Real[Tensor, "..."] | Mapping | str | Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +221,8 @@ def as_depth(depth_mm: Numbers) -> Float[np.ndarray, "H W"]:
     image = np.ma.filled(depth_mm, 0) if isinstance(depth_mm, np.ma.MaskedArray) else np.asarray(depth_mm)
     image = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
     if image.ndim != 2 or image.dtype.kind not in "uif" or not image.size:
-        kind = f"{list(image.shape)} of {image.dtype}" if image.dtype != object else type(depth_mm).__name__
+        single = image.dtype == object and not image.ndim
+        kind = type(depth_mm).__name__ if single else f"{list(image.shape)} of {image.dtype}"
         raise ValueError(
             f"depth_mm must be an image [H, W] of numbers, got {kind}; hrlib.predict also takes images [T, H, W], and of a "
             "folder [frame.depth_mm for frame in hrlib.DepthFolder(...)]"
@@ -257,14 +256,6 @@ def _images(depth_mm: Numbers | Sequence[Numbers]) -> list[Float[np.ndarray, "H 
                 "numpy.moveaxis(depth_mm, -1, 0)"
             )
     return None if single else [as_depth(image) for image in depth_mm]
-
-
-def as_camera(camera: AnyCamera) -> Camera | tuple[float, float]:
-    """A `Camera`, or its focal lengths alone. Raises ValueError for numbers that are no camera's."""
-    if isinstance(camera, Camera):
-        return camera
-    numbers = read_camera(camera) if isinstance(camera, str | Path) else camera_numbers(camera)
-    return Camera(*numbers) if len(numbers) == 4 else numbers
 
 
 def _of_one_hand(
@@ -347,6 +338,11 @@ def _model(folder: str | Path | None) -> tuple[PoseModel, HandRig, str | None]:
     """Network, hand and side of a model, loaded once."""
     if folder is None:
         return _loaded(None, 0)
+    if not isinstance(folder, str | Path):
+        raise ValueError(
+            f"model must be a folder or file of a model, got {type(folder).__name__}; hrlib.network.checkpoint.save_network "
+            "writes one, and hrlib.network.predict takes a network itself"
+        )
     path = Path(folder).resolve()
     files = [path, path / NETWORK, path / TRAINED]
     file = next((file for file in files if file.is_file()), path)

@@ -78,9 +78,10 @@ def _check(points: Tensor, radius: float | Tensor, size: tuple[int, int]) -> tup
     if not isinstance(points, torch.Tensor):
         raise ValueError(f"points must be a torch.Tensor [B, N, 3], got {type(points).__name__}; use torch.as_tensor")
     if points.ndim != 3 or points.shape[-1] != 3:
+        mend = "points.transpose(1, 2) has the columns last" if points.ndim == 3 and points.shape[1] == 3 else None
         raise ValueError(
             f"points must be [B, N, 3] = (u px, v px, z), got {list(points.shape)}; "
-            "add a batch axis with points[None], or keep just the columns u, v, z"
+            f"{mend or 'add a batch axis with points[None], or keep just the columns u, v, z'}"
         )
     if points.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"points must be float32 or float64, got {points.dtype}; convert with points.float()")

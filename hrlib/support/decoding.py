@@ -24,7 +24,7 @@ from .files import check_regular, read_whole, unzipped
 
 # ending -> Pillow's decoder
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".gif": "GIF", ".webp": "WEBP"}
-FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM"}
+FORMATS |= {".tif": "TIFF", ".tiff": "TIFF", ".ppm": "PPM", ".pbm": "PPM"}
 MOST_PIXELS = 2**25  # of an image, just over 8K; the largest depth cameras have a third of it
 MOST_IMAGE_BYTES = 2**28  # of an image's file: `MOST_PIXELS` in float64
 # of depth cameras, px, the longer side first: they tell which side of a stack of images is time
@@ -40,10 +40,12 @@ STARTS = {
     b"MM\0*": (".tif", ".tiff"),
     b"\xff\xd8\xff": (".jpg", ".jpeg"),
 }
-STARTS |= {b"GIF8": (".gif",), b"P5": (".pgm", ".ppm"), b"P6": (".ppm",)}
+STARTS |= {b"GIF8": (".gif",), b"P5": (".pgm", ".ppm"), b"P6": (".ppm",), b"P4": (".pbm",)}
 STARTS |= {b"\x93NUMPY": (".npy",), b"PK\3\4": (".npz",), b"\x76\x2f\x31\x01": (".exr",), b"\x1f\x8b": (".gz",)}
 LEAST_SIDE = 32  # px of a depth image
 MOST_TABLE_BYTES = 2**30  # of a table, unpacked
+# of several arrays in an .npz, the one is a depth image, or a mask, that has the first of these words in its name
+DEPTH_WORDS, MASK_WORDS = ("depth",), ("mask", "seg", "label")
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -93,17 +95,20 @@ def needed(name: str, path: Path) -> ModuleType:
 # -- frames: pictures and arrays, one in a file or many -------------------------------------------------------------------
 
 
-def read_pixels(path: Path, page: int | None = None) -> Shaped[np.ndarray, "H W *channels"]:
+def read_pixels(
+    path: Path, page: int | None = None, words: tuple[str, ...] = DEPTH_WORDS
+) -> Shaped[np.ndarray, "H W *channels"]:
     """The pixels of an image or array as they are stored: [H, W], or [H, W, 3 or 4] in colour. Errors as `read_image`.
 
     Args:
         path: ends as one of `PIXELS`.
         page: of a file of many frames (`count_pages`).
+        words: of an .npz with several arrays, the one is read that has the first of these in its name.
     """
     reader = PIXELS.get(_ending(path))
     if reader is None:
         raise ValueError(f"{path}: frames must end in {', '.join(PIXELS)}; convert it")
-    pixels = reader(path, page)
+    pixels = _npz(path, page, words) if reader is _npz else reader(path, page)
     whole = _tiff_shape(path) if page is None and _ending(path) in (".tif", ".tiff") else _frames_shape(pixels.shape)
     if time_last(whole):
         raise ValueError(
@@ -114,11 +119,14 @@ def read_pixels(path: Path, page: int | None = None) -> Shaped[np.ndarray, "H W 
     return pixels
 
 
-def count_pages(path: Path) -> int | None:
-    """How many frames a stack holds: a TIFF of many pages, an array [T, H, W]. None for one frame, or a damaged file."""
+def count_pages(path: Path, words: tuple[str, ...] = DEPTH_WORDS) -> int | None:
+    """How many frames a stack holds: a TIFF of many pages, an array [T, H, W]. None for one frame, or a damaged file.
+
+    words: as `read_pixels`.
+    """
     with suppress(Exception):  # reading the frame will tell what is wrong
-        counter = {".npy": _npy_shape, ".npz": _npz_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path))
-        shape = () if counter is None else counter(path)
+        counter = {".npy": _npy_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path), lambda path: ())
+        shape = _npz_shape(path, words) if _ending(path) == ".npz" else counter(path)
         return shape[0] or None if len(shape) == 3 and not time_last(shape) else None
     return None
 
@@ -181,17 +189,17 @@ def _mapped(path: Path) -> np.ndarray:
         return array
 
 
-def _npz(path: Path, page: int | None) -> np.ndarray:
-    array = _squeezed(_npz_array(path, path.stat().st_mtime_ns))
+def _npz(path: Path, page: int | None, words: tuple[str, ...] = DEPTH_WORDS) -> np.ndarray:
+    array = _squeezed(_npz_array(path, path.stat().st_mtime_ns, words))
     return array if page is None else array[page]
 
 
 @lru_cache(maxsize=1)  # the frames of a stack are asked for one after another
-def _npz_array(path: Path, changed: int) -> np.ndarray:
-    arrays = read_arrays(path, alone=DEPTH_KEY)
+def _npz_array(path: Path, changed: int, words: tuple[str, ...]) -> np.ndarray:
+    arrays = read_arrays(path, alone=words)
     if len(arrays) != 1:
         raise ValueError(
-            f"{path}: holds {', '.join(arrays) or 'nothing'}; wanted one array, or one named {DEPTH_KEY} or alike"
+            f"{path}: holds {', '.join(arrays) or 'nothing'}; wanted one array, or one named {' or '.join(words)}, or alike"
         )
     return next(iter(arrays.values()))
 
@@ -200,20 +208,21 @@ def _npy_shape(path: Path) -> tuple[int, ...]:
     return _frames_shape(_mapped(path).shape)
 
 
-def _npz_shape(path: Path) -> tuple[int, ...]:
+def _npz_shape(path: Path, words: tuple[str, ...]) -> tuple[int, ...]:
     check_regular(path)
     with zipfile.ZipFile(path) as archive:
-        with archive.open((_named(archive, DEPTH_KEY) or archive.infolist())[0]) as file:
+        with archive.open((_named(archive, words) or archive.infolist())[0]) as file:
             return _frames_shape(NPY_HEADERS[np.lib.format.read_magic(file)](file)[0])
 
 
-def _named(archive: zipfile.ZipFile, name: str | None) -> list[zipfile.ZipInfo]:
-    """The array of this name in any case, or else the one that has it in its name, as depth_mm; none if there are several."""
-    if name is None:
-        return []
+def _named(archive: zipfile.ZipFile, words: tuple[str, ...]) -> list[zipfile.ZipInfo]:
+    """The array of the first word in any case, or else the only one that has it in its name, as depth_mm; or none."""
     entries = {entry.filename.lower().removesuffix(".npy"): entry for entry in archive.infolist()}
-    alike = [entry for key, entry in entries.items() if name in key]
-    return [entries[name]] if name in entries else alike if len(alike) == 1 else []
+    for word in words:
+        alike = [entry for key, entry in entries.items() if word in key]
+        if word in entries or len(alike) == 1:
+            return [entries.get(word, alike[0])]
+    return []
 
 
 def _squeezed(array: np.ndarray) -> np.ndarray:
@@ -253,7 +262,6 @@ def _tiff_bits(path: Path) -> int:
         return max(tags[BITSPERSAMPLE]) if BITSPERSAMPLE in tags else 0
 
 
-DEPTH_KEY = "depth"  # of an .npz with several arrays
 # ending -> reader(path, page)
 PIXELS = dict.fromkeys(FORMATS, _picture) | {".pgm": _grey_map, ".exr": _exr, ".npy": _npy, ".npz": _npz}
 
@@ -269,8 +277,8 @@ def read_array(path: Path) -> Shaped[np.ndarray, "..."]:
         return array
 
 
-def read_arrays(path: Path, alone: str | None = None) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """The arrays of an .npz by name; only the one named `alone` or alike, if there is one. Errors as `read_image`."""
+def read_arrays(path: Path, alone: tuple[str, ...] = ()) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """The arrays of an .npz by name; only the one of the first word in `alone`, if there is one. Errors as `read_image`."""
     content, arrays = read_whole(path, MOST_TABLE_BYTES), {}
     with readable(path, ".npz", "get it again"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -327,7 +335,12 @@ def _array(content: bytes) -> np.ndarray:
     if header is None:
         raise ValueError("an unknown version of the format")
     shape, by_columns, dtype = header(file)
-    if dtype.hasobject or min(shape, default=0) < 0:
+    if dtype.hasobject:
+        raise ValueError(
+            f"an array of {dtype} and shape {shape}, as of None or of images of several sizes; save a file for each image, "
+            "or numpy.stack(images)"
+        )
+    if min(shape, default=0) < 0:
         raise ValueError(f"an array of {dtype} and shape {shape}")
     if math.prod(shape) * dtype.itemsize > len(content) - file.tell():
         raise ValueError(f"cut short: {len(content) - file.tell()} bytes for an array of {dtype} and shape {shape}")

@@ -66,6 +66,8 @@ def read_whole(path: str | Path, most: int = MOST_BYTES) -> bytes:
 
 def check_regular(path: str | Path, mode: int | None = None) -> None:
     """Raise ValueError for a folder, pipe or device; `mode` is known where the file is open."""
+    if mode is None and os.path.islink(path) and not os.path.exists(path):
+        raise FileNotFoundError(f"{path} is a link to {os.readlink(path)}, which is missing; mend or remove it")
     mode = os.stat(path).st_mode if mode is None else mode
     if not stat.S_ISREG(mode):
         raise ValueError(f"{path} is no regular file but a {_kind(mode)}; name a file")

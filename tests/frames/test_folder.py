@@ -209,6 +209,9 @@ def test_npy_that_is_cut_off_or_no_npy(tmp_path):
         read_depth(tmp_path / "bad.npy")
     with pytest.raises(FileNotFoundError, match="missing.npy"):
         read_depth(tmp_path / "missing.npy")
+    np.save(tmp_path / "list.npy", np.array([ramp(), None], dtype=object))
+    with pytest.raises(ValueError, match=r"list.npy: .*an array of object and shape \(2,\).*numpy.stack\(images\)"):
+        read_depth(tmp_path / "list.npy")
 
 
 # -- folders --------------------------------------------------------------------------------------------------------------
@@ -258,7 +261,9 @@ def test_a_frame_with_truth_is_not_mirrored():
 
 
 def test_a_camera_is_also_its_four_numbers(folder):
-    assert DepthFolder(folder, tuple(vars(CAMERA).values())).camera == CAMERA
+    numbers = tuple(vars(CAMERA).values())
+    for camera in (numbers, list(numbers), dict(zip(("fx", "fy", "cx", "cy"), numbers, strict=True))):
+        assert DepthFolder(folder, camera).camera == CAMERA
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such pipes")
@@ -291,7 +296,7 @@ def test_folders_that_cannot_be_read(folder, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"camera": (500.0,)}, r"camera must be a Camera, \(fx, fy\) or \(fx, fy, cx, cy\) in px, got \(500"),
+        ({"camera": (500.0,)}, r"camera must be FX FY, FX FY CX CY, or the matrix"),
         ({"camera": CAMERA, "unit_mm": 0}, "unit_mm must be a finite number > 0"),
         ({"camera": CAMERA, "unit_mm": np.inf}, "unit_mm must be a finite number > 0"),
         ({"camera": CAMERA, "encoding": "rgb"}, r"encoding must be 'depth', .*, got 'rgb'"),

@@ -185,7 +185,7 @@ def test_the_folder_may_follow_the_camera(numbers):
     [
         (np.linalg.inv(K), r"must be a matrix \[\[fx, 0, cx\]"),
         (np.eye(5), r"got shape \[5, 5\]"),
-        (475.5, r"got shape \[\]"),
+        (475.5, "has them, got 475.5"),
         (None, "FX FY"),
         ("475 475", "got '475 475'"),
         ({"width": 640}, "no camera's numbers below width"),

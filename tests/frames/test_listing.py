@@ -30,6 +30,7 @@ def test_equal_numbers_are_named_and_always_in_one_order():
     assert in_order(names) == in_order(names[::-1]) == (names, [("frame_02.png", "frame_2.png")])
     assert in_order(["a/0.5.png", "a/0.50.png"])[1] == [], "which are counts, 5 and 50"
     assert in_order(["1.png", "1.npy"])[1] == [], "two files of one frame"
+    assert in_order(["frame_2.PNG", "frame_02.png"])[1] == [("frame_02.png", "frame_2.PNG")], "an ending in any case"
 
 
 def files(folder, *names):
@@ -140,7 +141,10 @@ def test_a_companion_that_is_missing_or_not_the_only_one(tmp_path):
     assert companions.of("A.png", own=tmp_path / "A.png").path.name == "a.jpg"
     assert companions.of("a.tif").path.name == "a.jpg", "the same case first"
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(ValueError, match=r"40.png is missing: .*, which has no images"):
+    with pytest.raises(ValueError, match=r"40.png is missing: .*, which is empty"):
+        Companions(tmp_path / "nothing").of("40.png")
+    files(tmp_path / "nothing", "40.svg")
+    with pytest.raises(ValueError, match=r"40.png is missing: .*, which has no images that are read here, but .svg"):
         Companions(tmp_path / "nothing").of("40.png")
 
 

@@ -113,6 +113,10 @@ def on(pixels, alpha):
         "dark grey",
         "labels from 1",
         "logits",
+        "pbm",
+        "fax",
+        "npz",
+        "DexYCB",
     ],
 )
 def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
@@ -136,12 +140,23 @@ def test_masks_of_all_kinds_mean_the_same(tmp_path, kind):
         "dark grey": np.where(hand, 100, 30).astype(np.uint8),
         "labels from 1": hand * np.uint8(1) + np.uint8(1),
         "logits": np.where(hand, np.float32(7.5), np.float32(-9.2)),
+        "pbm": hand,
+        "fax": hand,
+        "DexYCB": np.where(hand, 255, np.arange(80) // 60 * 11).astype(np.uint8),  # a hand, and an object beside it
     }.get(kind, white)
-    path = tmp_path / {"jpeg": "1.jpg", "float": "1.npy", "logits": "1.npy"}.get(kind, "1.png")
-    image = Image.fromarray(pixels) if path.suffix != ".npy" else None
+    names = {"jpeg": "1.jpg", "float": "1.npy", "logits": "1.npy", "pbm": "1.pbm", "fax": "1.tif"}
+    path = tmp_path / names.get(kind, "1.npz" if kind in ("npz", "DexYCB") else "1.png")
+    image = Image.fromarray(pixels) if path.suffix not in (".npy", ".npz") else None
+    if kind == "npz":
+        np.savez(path, bbox=np.zeros((4, 3, 4)), depth=np.full((60, 80), 500), hand_mask=hand)
+    if kind == "DexYCB":  # the file of its labels has the pose of each object, and joints
+        np.savez(path, pose_y=np.zeros((4, 3, 4)), joint_3d=np.zeros((1, 21, 3)), seg=pixels)
     if kind == "palette":
         image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
-    np.save(path, pixels) if image is None else image.save(path, **({"quality": 60} if kind == "jpeg" else {}))
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    elif image is not None:
+        image.save(path, **{"jpeg": {"quality": 60}, "fax": {"compression": "group4"}}.get(kind, {}))
     np.save(tmp_path / "depth.npy", np.full((1, 60, 80), 500.0))
     (tmp_path / "frames").mkdir()
     Image.fromarray(np.full((60, 80), 500, np.uint16)).save(tmp_path / "frames" / "1.png")

@@ -5,12 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from core_fixtures import template
 from real_fixtures import nyu_frame, nyu_labels, sr305
 
 from hrlib.datasets.fetch import dataset_folder
 from hrlib.datasets.fingerspelling import LETTERS, Fingerspelling, letter_of
 from hrlib.frames.camera import Camera
+from hrlib.frames.crop import crop_hand
+from hrlib.frames.finder import find_hand
 from hrlib.frames.folder import read_depth
 from hrlib.frames.segment import NoHandFound, SegmentSettings, check_mask, possible_hands, segment_hand
 from hrlib.synthetic.people import USERS
@@ -184,11 +187,22 @@ def test_frame_without_a_hand_says_why(depth, message):
         ([[0.0]], r"must be an array \[H, W\], got list"),
         (np.full((240, 320), np.nan, np.float32), "NaN, infinite or negative values: mark missing"),
         (np.full((240, 320), -1, np.float32), "NaN, infinite or negative"),
+        (torch.zeros(240, 320), r"must be an array \[H, W\], got Tensor; give numpy.asarray\(depth_mm\)"),
+        (np.zeros((240, 320), "U1"), r"must be an array \[H, W\], got \(240, 320\) of <U1"),
     ],
 )
 def test_bad_depth_is_refused(depth, message):
-    with pytest.raises(ValueError, match=message):
-        segment_hand(depth, CAMERA)
+    for look in (segment_hand, find_hand):
+        with pytest.raises(ValueError, match=message):
+            look(depth, CAMERA)
+
+
+def test_plain_numbers_are_no_camera_here():
+    for look in (segment_hand, find_hand, crop_hand):
+        with pytest.raises(
+            ValueError, match=r"camera must be a Camera, got tuple; give hrlib.Camera\(fx, fy, cx, cy\)"
+        ):
+            look(np.full((240, 320), 500, np.float32), (290.0, 290.0, 159.5, 119.5))
 
 
 @pytest.mark.parametrize("change", [{"hand_length_mm": 0}, {"step_mm": np.nan}, {"near_mm": 2000}])

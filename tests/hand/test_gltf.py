@@ -632,6 +632,48 @@ def test_interleaved_arrays_are_read(tmp_path):
     torch.testing.assert_close(ours.weights, plain.weights, rtol=0, atol=0)
 
 
+def numbers_of(tree, data, name, dtype):
+    """A view of the numbers of an attribute, which changes them."""
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"][name]]
+    return np.frombuffer(data, dtype, 4, tree["bufferViews"][accessor["bufferView"]]["byteOffset"])
+
+
+def lost_vertex(tree, data):
+    data = bytearray(data)
+    numbers_of(tree, data, "POSITION", np.float32)[1] = np.nan
+    return bytes(data)
+
+
+def lost_bone(tree, data):
+    data = bytearray(data)
+    numbers_of(tree, data, "JOINTS_0", np.uint8)[0] = 250
+    return bytes(data)
+
+
+def lost_array(tree, data):
+    tree["meshes"][0]["primitives"][0]["attributes"]["POSITION"] = 99
+    return data
+
+
+def lost_corners(tree, data):
+    tree["accessors"][3]["count"] -= 1
+    return data
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lost_vertex, "POSITION holds NaN or infinite numbers; mend the mesh"),
+        (lost_bone, "JOINTS name bone 250 of 22; export it again"),
+        (lost_array, "it names array 99 of 5; export it again"),
+        (lost_corners, r"\d+ corners up to \d+ of \d+ vertices make no triangles"),
+    ],
+)
+def test_numbers_that_lead_nowhere_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=f"odd.glb: no hand can be made of it: {message}"):
+        load_stick(write_stick_glb(tmp_path / "odd.glb", change=change))
+
+
 def test_a_hand_comes_from_any_file_of_one(tmp_path):
     path, map_file = write_stick_glb(tmp_path / "stick.glb"), tmp_path / "bones.json"
     map_file.write_text(json.dumps(STICK_JOINTS | {name: [bone] for name, bone in STICK_TIPS.items()}))

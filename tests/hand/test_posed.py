@@ -104,12 +104,14 @@ def test_rotations_of_scipy():
     np.testing.assert_allclose(ours.joints_mm, pose_hand(template(), q, WRIST).joints_mm, rtol=0, atol=1e-3)
 
 
-def test_a_wrist_in_metres_is_noticed():
+def test_a_wrist_in_metres_or_behind_the_camera_is_noticed():
     rest = template().rest_rotations
     with pytest.warns(
         UserWarning, match=r"wrist_mm looks like metres: no coordinate is beyond 0.4; give wrist_mm \* 1000"
     ):
         pose_hand(template(), rest, WRIST / 1000)
+    with pytest.warns(UserWarning, match="wrist_mm is behind the camera: z points forward here"):
+        pose_hand(template(), rest, (0, 0, -500))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pose_hand(template(), rest, (0, 0, 0))

@@ -283,6 +283,9 @@ def test_weights_that_do_not_sum_to_one_are_refused():
 def test_load_hand_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="no hand asset at .*none.safetensors"):
         load_hand(tmp_path / "none.safetensors")
+    (tmp_path / "hand.glb").write_bytes(b"glTF")
+    with pytest.raises(ValueError, match="hand.glb is no hand asset, but maybe .*hand_from_file reads it"):
+        load_hand(tmp_path / "hand.glb")
     (tmp_path / "text.safetensors").write_text("hello")
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(HAND_ASSET.read_bytes()[:100_000])

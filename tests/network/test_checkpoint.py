@@ -89,6 +89,8 @@ def test_another_hand_is_refused(saved):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint at .*none.safetensors"):
         load_network(template(), tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match=r"hand must be a rig, as hrlib.load_hand\(\) gives it, got PosixPath"):
+        load_network(tmp_path)
 
 
 def test_broken_files_are_no_checkpoints(saved, tmp_path):

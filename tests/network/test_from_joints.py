@@ -1,5 +1,7 @@
 """A network of joints as one of poses: exact on poses of the same bones, in any order and unit, with gradients."""
 
+import warnings
+
 import pytest
 import torch
 from core_fixtures import clean_batch, random_rotations, template
@@ -13,6 +15,7 @@ from hrlib.hand.kinematics import forward_kinematics, joint_positions
 from hrlib.hand.rotations import euler_angles, from_euler
 from hrlib.losses import physical_loss
 from hrlib.method import predicted_joints
+from hrlib.network.predict import predict
 from hrlib.synthetic.poses import sample_poses
 
 
@@ -103,6 +106,24 @@ def test_wrong_names_and_numbers_of_joints_are_refused():
         FromJoints(Gives(torch.zeros(4, 16, 3)), hand)(batch.crops.image)
     with pytest.raises(ValueError, match=r"points must be \[B, 21, 3\] or \[B, 16, 3\]"):
         rotations_of_joints(torch.zeros(4, 14, 3), palm_of(hand))
+
+
+@pytest.mark.parametrize("unit", [0.0, "mm", (0.5, 0.5), (0.5, 0.5, 0.0), float("nan")])
+def test_a_unit_of_no_length_is_refused(unit):
+    with pytest.raises(ValueError, match="unit must be a number other than 0, or one for each axis, .* got"):
+        FromJoints(nn.Identity(), template(), unit=unit)
+
+
+def test_arguments_in_another_order_and_millimetres_without_their_unit_are_told():
+    with pytest.raises(ValueError, match=r"wanted FromJoints\(model, hand\), .* got HandRig and Identity"):
+        FromJoints(template(), nn.Identity())
+    batch, hand = clean_batch(), template()
+    millimetres = Gives(batch.joints_mm - batch.crops.centre_mm[:, None])
+    with pytest.warns(UserWarning, match="network FromJoints: offset is .* edges .*give FromJoints its unit"):
+        predict(FromJoints(millimetres, hand), batch.crops)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict(FromJoints(millimetres, hand, unit=1 / 250), batch.crops)
 
 
 class Regresses(nn.Module):

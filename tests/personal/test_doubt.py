@@ -118,6 +118,8 @@ def test_without_a_hand_more_is_said_of_camera_and_unit():
 def test_without_a_hand_the_camera_alone_is_doubted():
     nothing = Evidence(Camera(140.0, 60.0, 79.5, 59.5), SIZE, found=0.0)
     assert len(doubts(nothing)) == 1 and doubts(replace(nothing, camera=CAMERA)) == ()
+    (said,) = doubts(replace(nothing, camera=Camera(79.5, 59.5, 140.0, 140.0), other_unit=0.7))
+    assert "140 140 79.5 59.5 would fit" in said, "and no unit that goes with the wrong numbers"
 
 
 # -- frames ---------------------------------------------------------------------------------------------------------------

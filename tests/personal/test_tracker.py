@@ -12,13 +12,14 @@ import hrlib
 from hrlib.frames.camera import Camera
 from hrlib.frames.find import crop_frame
 from hrlib.frames.folder import mirrored
+from hrlib.frames.intrinsics import as_camera
 from hrlib.frames.segment import NoHandFound
 from hrlib.hand.joints import POINT_NAMES
 from hrlib.network.checkpoint import load_network
 from hrlib.personal import tracker as module
 from hrlib.personal.first_look import first_look
 from hrlib.personal.track import track
-from hrlib.personal.tracker import HandSeen, Tracker, as_camera, as_depth, predict
+from hrlib.personal.tracker import HandSeen, Tracker, as_depth, predict
 from hrlib.refine.gauss_newton import FitSettings
 from hrlib.support.paths import ONE_HAND_MODEL
 
@@ -125,8 +126,8 @@ def test_what_is_no_camera(tmp_path):
     for camera in ((290.0,), np.eye(5), None, 290.0):
         with pytest.raises(ValueError, match="camera must be FX FY, FX FY CX CY, or the matrix"):
             as_camera(camera)
-    with pytest.raises(FileNotFoundError):
-        as_camera("kinect.json")
+    with pytest.raises(FileNotFoundError, match="camera must be FX FY, .*; there is no file '290 290'"):
+        as_camera("290 290")
     with pytest.raises(ValueError, match="camera fx must be a finite number"):
         Tracker((-290.0, 290.0, 1.0, 1.0))
     with pytest.raises(ValueError, match="side must be 'right', 'left' or None, got 'links'"):
@@ -288,6 +289,11 @@ def test_a_model_of_ones_own():
     seen = predict(images()[5], CAMERA, model=ONE_HAND_MODEL)
     assert seen.hand is module._loaded(str(ONE_HAND_MODEL.resolve()), ONE_HAND_MODEL.stat().st_mtime_ns)[1]
     assert not np.allclose(seen.joints_mm, predict(images()[5], CAMERA).joints_mm, atol=0.1)
+
+
+def test_a_module_is_no_model():
+    with pytest.raises(ValueError, match="model must be a folder or file of a model, got Identity; .*save_network"):
+        predict(images()[5], CAMERA, model=torch.nn.Identity())
 
 
 def test_names_of_the_library():

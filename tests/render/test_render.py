@@ -320,6 +320,7 @@ GOOD = torch.zeros(2, 4, 3)
     ("points", "message"),
     [
         (GOOD[0], r"points must be \[B, N, 3\].*got \[4, 3\]"),
+        (GOOD.transpose(1, 2), r"points must be .*got \[2, 3, 4\]; points.transpose\(1, 2\) has the columns last"),
         (GOOD[..., :2], r"points must be \[B, N, 3\].*got \[2, 4, 2\]"),
         (GOOD.int(), "points must be float32 or float64, got torch.int32"),
         (GOOD.half(), "points must be float32 or float64, got torch.float16"),
