@@ -241,10 +241,9 @@ def predict(
                 sure += shots.confidence.tolist()
             bar.update(len(lost) + (0 if shots is None else len(shots)))
         if not sure:
-            masks = ", and that each mask shows a hand up to its wrist, and no arm" if source.masks else ""
-            raise ValueError(
-                f"no hand in any of the {len(left_out)} frames ({_some(left_out)}); check --camera and --unit-mm{masks}"
-            )
+            masks = ", and that each mask shows a hand up to its wrist, and no arm" * bool(source.masks)
+            why = f"({_some(left_out)}); check --camera and --unit-mm{masks}"
+            raise ValueError(f"no hand in any of the {len(left_out)} frames {why}")
     if left_out:
         print(f"{len(left_out)} of {len(frames)} frames left out ({_some(left_out)})")
     where = f"{out} and {json}" if json else f"{out}"
