@@ -437,8 +437,9 @@ class Explorer(widgets.HBox):
             target = self._target_image()
             place = [values[name] for name in self.place]
             seen = self._look = look(self._hand, self._rotations(), self._size, target, place)
+            # each picture leaves as soon as it is there, and first the one that a browser decodes while it draws the mesh
+            self.depth.value = png(seen.depth)
             self.hand_view.pose(seen.step.T_cam_joint)
-            self.depth.value = png(seen.depth)  # each picture leaves as soon as it is there
             self.difference.value = png(seen.difference * (target is not None))
             self.wanted.value = png(0 * seen.depth if target is None else target.numpy())
         self.redraw_ms = 1000 * (time.perf_counter() - started)

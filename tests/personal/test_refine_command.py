@@ -79,7 +79,9 @@ def test_predict_writes_21_rows_a_frame_and_mirrors_left_hands_back(folders, tmp
     values = lambda table, key: torch.tensor([float(row[key]) for row in table])  # noqa: E731
     for key, sign in (("x_mm", -1), ("y_mm", 1), ("z_mm", 1), ("confidence", 1)):
         # the shape is seen in crops that were mirrored after they were cut, where a pixel may be another
-        torch.testing.assert_close(values(left, key), sign * values(right, key), rtol=0, atol=5.0)
+        mirrored, own = values(left, key), sign * values(right, key)
+        torch.testing.assert_close(mirrored, own, rtol=0, atol=8.0)
+        assert (mirrored - own).abs().median() < 1.0
     got = torch.stack([values(right, key) for key in ("x_mm", "y_mm", "z_mm")], 1).unflatten(0, (6, 21))
     apart = (got - torch.load(folders / "joints_mm.pt")).norm(dim=-1)
     # what the base model makes of clean frames; another order, unit or frame would be farther off than a finger is long
