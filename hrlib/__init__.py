@@ -23,6 +23,9 @@ import os
 # Threads that wait sleep. By default they spin, and where other programs have their cores, a command takes up to 16 times
 # as long, not twice (benchmarks/results/load.json). OpenMP reads this when torch loads it: a program's own setting comes first.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# ONNX Runtime's own packages tell Microsoft what they run, under a number that they keep in the home folder, unless this is set
+# before they are loaded. A program's own setting comes first here, too.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "1.0.0"
 

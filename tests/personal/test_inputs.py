@@ -189,6 +189,13 @@ def test_eight_bits_and_equal_numbers_are_told(plain, counts, tmp_path, capsys):
     assert list(file_doubts(UserFolder(tmp_path / "damaged.npy", (FX, FX), 0.125).frames())) == []
 
 
+def test_masks_that_show_an_arm_are_told(plain, counts, tmp_path, capsys):
+    for name, image in counts.items():
+        save(tmp_path / "masks" / f"{name}.png", image > 0)
+    assert command("predict", plain[0], *CAMERA, "--masks", tmp_path / "masks", "--out", tmp_path / "joints.csv") == 2
+    assert "and that each mask shows a hand up to its wrist, and no arm" in capsys.readouterr().err
+
+
 def test_turned_and_padded_frames(plain, counts, tmp_path):
     size = counts[NAMES[0]].shape
     for name, image in counts.items():
