@@ -60,7 +60,7 @@ def browser_results(folder, tmp_path_factory) -> dict:
         imported = 'const { HAND_DATA, ...method } = require("./all.js"); Object.assign(globalThis, method);'
         data = (folder / "hand_data.js").read_text()
         work = tmp_path_factory.mktemp("node")
-        method = (folder / "hand.js").read_text()
+        method = (folder / "method.js").read_text()
         (work / "all.js").write_text(f"{data}{method}\nmodule.exports.HAND_DATA = HAND_DATA;")
         (work / "run.js").write_text(f"{imported}{code}console.log(JSON.stringify(Object.fromEntries(results)));")
         run = subprocess.run([node, "run.js"], cwd=work, capture_output=True, text=True)

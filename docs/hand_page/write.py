@@ -28,7 +28,7 @@ from hrlib.support.files import write_bytes_atomically
 from hrlib.support.paths import BUILD
 
 HERE = Path(__file__).resolve().parent
-SOURCES = ("index.html", "hand.css", "hand.js")
+SOURCES = ("index.html", "hand.css", "method.js", "hand.js")
 CUBE_MM = 250.0
 
 

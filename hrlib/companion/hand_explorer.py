@@ -30,7 +30,7 @@ from ..hand.joints import FINGERS
 from ..hand.named_poses import ANGLES, LETTERS, PRESETS, VIEW_DEG, pose, rest_angles
 from ..hand.rig import HandRig
 from ..hand.shape import HandShape, shaped
-from ..method import Step, evaluate_step, splat_target, to_crop
+from ..method import PipelineSettings, Step, evaluate_step, splat_target, to_crop
 from ..network.posenet import Prediction
 from .explorer_target import (
     CUBE_MM,
@@ -127,10 +127,8 @@ def _single_thread():
         numba.set_num_threads(before[1])
 
 
-def png(picture: UInt8[np.ndarray, "H W 3"] | Float[np.ndarray, "H W"]) -> bytes:
-    """An RGB picture, or a depth image in 32 greys (a quarter of the bytes, hardly seen), as PNG."""
-    if picture.ndim == 2:
-        picture = (picture / BRIGHTEST * 255).clip(0, 255).astype(np.uint8) & 0xF8
+def png(picture: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """An RGB picture as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "png")
     return buffer.getvalue()
@@ -220,14 +218,18 @@ class Explorer(widgets.HBox):
         self.beyond.observe(self._widen, "value")
 
     def _make_pictures(self):
-        frame = {"object_fit": "contain", "margin": "0 8px 0 0", "border": "1px solid #9aa5b1"}
-        frame |= dict.fromkeys(("width", "height"), f"{self._size // 3 - 6}px")
         first = look(self._hand, pose({}), self._size).step.T_cam_joint
-        self.hand_view = HandView(self._hand, self._size, None, first, shown=SHOWN_FIRST, turned_by_kernel=True)
+        splat = {"image_size": IMAGE_SIZE, "radius_px": PipelineSettings().radius_px, "cube_mm": CUBE_MM}
+        self.hand_view = HandView(
+            self._hand,
+            self._size,
+            T_cam_joint=first,
+            shown=SHOWN_FIRST,
+            turned_by_kernel=True,
+            splat=splat | {"shown_px": self._size // 3 - 6},
+            sliders=[*self._free.values()],
+        )
         self.hand_view.on_msg(self._turn)
-        self.depth, self.wanted, self.difference = (widgets.Image(format="png", layout=frame) for _ in range(3))
-        for image in (self.depth, self.wanted, self.difference):
-            image.add_class("hrlib-splat")  # enlarged by the browser, not blurred
         self.numbers, self.error, self.curve = (
             widgets.HTML(),
             widgets.HTML(),
@@ -262,9 +264,7 @@ class Explorer(widgets.HBox):
         self._ends = dict(FIRST_ENDS)
 
     def _pictures(self) -> widgets.Widget:
-        images = {"splat, Eq. 3-5": self.depth, "target": self.wanted, "difference": self.difference}
-        images = widgets.HBox([widgets.VBox([widgets.HTML(f"<b>{t}</b>"), image]) for t, image in images.items()])
-        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, images, self.curve]
+        parts = [widgets.HTML("<b>the hand</b> (drag to turn it)"), self.hand_view, self.curve]
         return widgets.VBox(parts, layout={"width": f"{self._size + 12}px"})
 
     def _controls(self) -> widgets.Widget:
@@ -282,6 +282,11 @@ class Explorer(widgets.HBox):
         return widgets.VBox(parts, layout={"flex": "1 1 480px", "min_width": "420px"})
 
     # -- what they do
+
+    @property
+    def depth(self) -> Float[np.ndarray, "H W"]:
+        """The hand's depth image, as the browser draws it."""
+        return self._look.depth
 
     def angles_deg(self) -> dict[str, int]:
         """The sliders' angles by name, in degrees."""
@@ -437,11 +442,8 @@ class Explorer(widgets.HBox):
             target = self._target_image()
             place = [values[name] for name in self.place]
             seen = self._look = look(self._hand, self._rotations(), self._size, target, place)
-            # each picture leaves as soon as it is there, and first the one that a browser decodes while it draws the mesh
-            self.depth.value = png(seen.depth)
             self.hand_view.pose(seen.step.T_cam_joint)
-            self.difference.value = png(seen.difference * (target is not None))
-            self.wanted.value = png(0 * seen.depth if target is None else target.numpy())
+            self.hand_view.compare(target)
         self.redraw_ms = 1000 * (time.perf_counter() - started)
         self._mark()
         self._tell_numbers(seen, target is None)

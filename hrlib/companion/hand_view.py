@@ -1,7 +1,8 @@
 """The hand in three dimensions in JupyterLab: an anywidget that is skinned in the browser (Eq. 2).
 
 Vertices and weights are sent once; a move costs the 16 bone matrices, 768 bytes. `viewer/src/viewer.js` draws them with
-three.js, which is bundled: nothing is fetched. Where no JavaScript runs (GitHub, exported pages) a picture stands in.
+three.js, which is bundled: nothing is fetched. Sliders that it knows move the hand before the kernel has heard of it. Where no
+JavaScript runs (GitHub, exported pages) a picture stands in.
 """
 
 import base64
@@ -9,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anywidget
+import ipywidgets as widgets
 import numpy as np
 import torch
 import traitlets
 from jaxtyping import Float
 from torch import Tensor
 
-from ..hand.joints import POINT_ORDER, POINT_PARENTS, TIP_PARENTS
+from ..hand.joints import JOINT_NAMES, PARENTS, POINT_ORDER, POINT_PARENTS, TIP_PARENTS
 from ..hand.rig import HandRig
 from ..hand.skinning import skinning_transforms
+from ..network.posenet import ANCHOR
 
 STATIC = Path(__file__).parent / "static"
 SHOWN = ("mesh", "skeleton", "cloud")
@@ -41,6 +44,15 @@ class HandView(anywidget.AnyWidget):
     cloud, cloud_weights = (traitlets.Bytes().tag(sync=True) for _ in range(2))
     points, point_weights, bones_of_points = (traitlets.Bytes().tag(sync=True) for _ in range(3))
     shown = traitlets.List(traitlets.Enum(SHOWN), ["mesh"]).tag(sync=True)
+    # of the depth images below the hand: image_size and radius_px (px), cube_mm, and shown_px, how wide each is; empty: none
+    splat = traitlets.Dict().tag(sync=True)
+    target = traitlets.Bytes().tag(sync=True)  # float32 [image_size, image_size], or empty
+    # 45 angles and 3 of the view in degrees, then x, y, z of the middle finger's base in mm: drawn as soon as one moves
+    sliders = traitlets.List(traitlets.Instance(widgets.Widget)).tag(sync=True, **widgets.widget_serialization)
+    frames = traitlets.Bytes().tag(
+        sync=True
+    )  # float32: T_parent_neutral, T_rest_wrist [16, 3, 4], middle finger's base [3]
+    parents = traitlets.List(list(PARENTS)).tag(sync=True)
     # dragging and arrow keys then turn no camera, but send messages: do "turn" with right_deg and down_deg, do "front"
     turned_by_kernel = traitlets.Bool(False).tag(sync=True)
     size = traitlets.Int(360).tag(sync=True)  # of the canvas, px
@@ -78,6 +90,10 @@ class HandView(anywidget.AnyWidget):
             raise ValueError(f"T_cam_joint must be [1, 16, 4, 4], got {list(T_cam_joint.shape)}")
         return _bytes(skinning_transforms(self._hand, T_cam_joint)[0, :, :3])
 
+    def compare(self, target: Float[Tensor, "H W"] | None) -> None:
+        """Show this depth image, and how the hand's differs from it. None: an empty one, and no difference."""
+        self.target = b"" if target is None else _bytes(target)
+
     def reshape(self, hand: HandRig) -> None:
         """Show another shape of the same rig. ValueError where it has other triangles or weights."""
         if not torch.equal(hand.faces, self._hand.faces) or hand.weights.shape != self._hand.weights.shape:
@@ -101,7 +117,10 @@ def with_picture(bundle: dict | tuple[dict, dict], png: bytes | memoryview) -> d
 
 def _rest(hand: HandRig) -> dict[str, bytes]:
     points = torch.cat([hand.joints_mm, hand.tips_mm])[list(POINT_ORDER)]
-    return {"vertices": _bytes(hand.vertices_mm), "cloud": _bytes(hand.cloud_mm), "points": _bytes(points)}
+    anchor = hand.joints_mm[JOINT_NAMES.index(ANCHOR)]
+    frames = torch.cat([hand.T_parent_neutral[:, :3].flatten(), hand.T_rest_wrist[:, :3].flatten(), anchor])
+    rest = {"frames": frames, "points": points, "cloud": hand.cloud_mm, "vertices": hand.vertices_mm}
+    return {name: _bytes(values) for name, values in rest.items()}
 
 
 def _bytes(values, kind=np.float32) -> bytes:

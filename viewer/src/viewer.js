@@ -1,36 +1,18 @@
-// The hand in the browser: a mesh, its skeleton and its cloud, skinned here by 16 bone matrices (Eq. 2). A move of a slider
-// costs 768 bytes; vertices and weights come once. Lengths in mm, camera frame (x right, y down, z forward).
+// The hand in the browser: a mesh, its skeleton and its cloud, skinned here by 16 bone matrices (Eq. 2), and its depth images.
+// A move of a slider costs 768 bytes; vertices and weights come once. Lengths in mm, camera frame (x right, y down, z forward).
 import {
   AmbientLight, BufferAttribute, BufferGeometry, Color, DirectionalLight, DoubleSide, Group, LineBasicMaterial,
-  LineSegments, Mesh, MeshStandardMaterial, PerspectiveCamera, Points, PointsMaterial, Scene, WebGLRenderer,
+  LineSegments, Mesh, MeshLambertMaterial, PerspectiveCamera, Points, PointsMaterial, Scene, WebGLRenderer,
 } from "three";
 import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+import { JOINTS, shares, skin } from "../../docs/hand_page/method.js";
+import { floats, integers } from "./arrays.js";
+import { follow } from "./sliders.js";
+import { splats } from "./splats.js";
 
-const JOINTS = 16;
 // One hue for each finger's three joints, grey for the wrist: thumb, index, middle, ring, pinky.
 const HUES = ["#9aa5b1", "#d55e00", "#56b4e9", "#009e73", "#cc79a7", "#e69f00"];
 const PARTS = { mesh: "mesh", skeleton: "skeleton", cloud: "cloud, by weight" };
-
-const floats = (view) => new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-const integers = (view) => new Uint32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
-
-/** Points at rest and their weights [N, 16] to posed points, in place of `out`. */
-function skin(rest, weights, bones, out) {
-  const count = rest.length / 3;
-  for (let i = 0; i < count; i++) {
-    const x = rest[3 * i], y = rest[3 * i + 1], z = rest[3 * i + 2];
-    let px = 0, py = 0, pz = 0;
-    for (let j = 0; j < JOINTS; j++) {
-      const w = weights[JOINTS * i + j];
-      if (w === 0) continue;
-      const m = 12 * j;
-      px += w * (bones[m] * x + bones[m + 1] * y + bones[m + 2] * z + bones[m + 3]);
-      py += w * (bones[m + 4] * x + bones[m + 5] * y + bones[m + 6] * z + bones[m + 7]);
-      pz += w * (bones[m + 8] * x + bones[m + 9] * y + bones[m + 10] * z + bones[m + 11]);
-    }
-    out[3 * i] = px; out[3 * i + 1] = py; out[3 * i + 2] = pz;
-  }
-}
 
 /** The colour of each point: those of the fingers, mixed by its weights. */
 function weightColours(weights) {
@@ -49,16 +31,31 @@ function weightColours(weights) {
 
 /** A skinned set of points as a geometry: pose(bones) moves it, `rest` may be replaced by another hand's. */
 function skinned(rest, weights) {
-  const geometry = new BufferGeometry();
-  const position = new BufferAttribute(new Float32Array(rest), 3);
+  const geometry = new BufferGeometry(), position = new BufferAttribute(new Float32Array(rest), 3), mixed = shares(weights);
   geometry.setAttribute("position", position);
   const part = { rest, geometry };
   part.pose = (bones) => {
-    skin(part.rest, weights, bones, position.array);
+    position.array.set(skin(part.rest, mixed, bones));
     position.needsUpdate = true;
-    geometry.computeBoundingSphere();
   };
   return part;
+}
+
+/** Smooth normals of a mesh: the sum of its triangles' around each vertex. The shader gives them their length. */
+function setNormals(geometry) {
+  const faces = geometry.index.array, at = geometry.attributes.position.array;
+  if (!geometry.attributes.normal) geometry.setAttribute("normal", new BufferAttribute(new Float32Array(at.length), 3));
+  const normals = geometry.attributes.normal.array.fill(0);
+  for (let f = 0; f < faces.length; f += 3) {
+    const a = 3 * faces[f], b = 3 * faces[f + 1], c = 3 * faces[f + 2];
+    const ux = at[b] - at[a], uy = at[b + 1] - at[a + 1], uz = at[b + 2] - at[a + 2];
+    const vx = at[c] - at[a], vy = at[c + 1] - at[a + 1], vz = at[c + 2] - at[a + 2];
+    const x = uy * vz - uz * vy, y = uz * vx - ux * vz, z = ux * vy - uy * vx;
+    for (const corner of [a, b, c]) {
+      normals[corner] += x; normals[corner + 1] += y; normals[corner + 2] += z;
+    }
+  }
+  geometry.attributes.normal.needsUpdate = true;
 }
 
 function render({ model, el }) {
@@ -74,6 +71,7 @@ function render({ model, el }) {
   renderer.setPixelRatio(Math.min(window.devicePixelRatio || 1, 2));
   renderer.setSize(size, size);
   const canvas = renderer.domElement;
+  canvas.className = "hrlib-hand";
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", model.get("label"));
@@ -89,7 +87,7 @@ function render({ model, el }) {
 
   const mesh = skinned(floats(model.get("vertices")), floats(model.get("weights")));
   mesh.geometry.setIndex(new BufferAttribute(integers(model.get("faces")), 1));
-  const skinColour = new MeshStandardMaterial({ color: "#d9a68b", roughness: 0.75, side: DoubleSide });
+  const skinColour = new MeshLambertMaterial({ color: "#d9a68b", side: DoubleSide });
   const surface = new Mesh(mesh.geometry, skinColour);
   const joints = skinned(floats(model.get("points")), floats(model.get("point_weights")));
   joints.geometry.setIndex(new BufferAttribute(integers(model.get("bones_of_points")), 1));
@@ -104,6 +102,8 @@ function render({ model, el }) {
   const points = new Points(cloud.geometry, new PointsMaterial({ size: 3.2, vertexColors: true }));
   hand.add(surface, skeleton, points);
   const parts = { mesh: surface, skeleton, cloud: points };
+  for (const part of [surface, lines, dots, points]) part.frustumCulled = false; // it is in sight; no bounds after each move
+  const depths = model.get("splat").image_size ? splats(model) : null;
 
   const camera = new PerspectiveCamera(34, 1, 10, 3000);
   camera.up.set(0, -1, 0); // y points down
@@ -115,27 +115,31 @@ function render({ model, el }) {
     controls.update();
   };
 
-  let asked = false;
+  let asked = false, bones = null, posed = null;
+  const poseParts = () => { // those in sight
+    if (surface.visible) { mesh.pose(bones); setNormals(mesh.geometry); }
+    if (skeleton.visible) joints.pose(bones);
+    if (points.visible) cloud.pose(bones);
+    depths?.draw(bones);
+    posed = bones;
+  };
   const draw = () => {
     if (asked) return; // once for all that changes before the next picture
     asked = true;
     requestAnimationFrame(() => {
       asked = false;
+      if (posed !== bones) poseParts();
       renderer.render(scene, camera);
       canvas.dataset.drawn = 1 + Number(canvas.dataset.drawn || 0);
     });
   };
-  const pose = () => {
-    const bones = floats(model.get("bones"));
-    for (const part of [mesh, joints, cloud]) part.pose(bones);
-    mesh.geometry.computeVertexNormals();
-    draw();
-  };
-  const reshape = () => { // another hand
+  const again = () => { posed = null; draw(); };
+  const reshape = () => { // another hand, or target
     for (const [part, name] of [[mesh, "vertices"], [joints, "points"], [cloud, "cloud"]]) {
       part.rest = floats(model.get(name));
     }
-    pose();
+    depths?.read();
+    again();
   };
 
   const turn = (sideways, upwards) => {
@@ -209,14 +213,14 @@ function render({ model, el }) {
     around.append(box, ` ${label}`);
     choices.append(around);
   }
-  el.append(choices);
+  el.append(choices, ...(depths ? [depths.el] : []));
   const show = () => {
     for (const [name, part] of Object.entries(parts)) part.visible = model.get("shown").includes(name);
     skinColour.transparent = parts.skeleton.visible;
-    draw();
+    again();
   };
-  model.on("change:bones", pose);
   model.on("change:vertices", reshape);
+  model.on("change:target", reshape);
   model.on("change:shown", show);
   const save = () => {
     const link = document.createElement("a");
@@ -231,7 +235,7 @@ function render({ model, el }) {
   };
   model.on("msg:custom", (message) => messages[message.do]?.(message));
   home();
-  pose();
+  follow(model, (next) => { bones = next; draw(); });
   show();
   return () => {
     controls.dispose();
