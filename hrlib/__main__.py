@@ -215,12 +215,11 @@ def predict(
     """
     from statistics import median
 
-    from tqdm import tqdm
-
     from .personal.first_look import first_look
     from .personal.joint_files import check_joint_files, joint_files
     from .personal.track import from_mirror, track
     from .support.parallel import cores
+    from .support.progress import tqdm
 
     check_joint_files(out, json)
     _tell(source)

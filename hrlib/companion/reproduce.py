@@ -16,6 +16,7 @@ from typing import Any
 from ..support import paths
 from ..support.checks import require_one_of
 from ..support.files import write_bytes_atomically
+from ..support.progress import tqdm
 from ..support.stops import stopped_by
 from .profiles import PROFILE_VARIABLE, PROFILES
 from .side_by_side import MOST, Lost, cores_allowed, side_by_side
@@ -94,9 +95,12 @@ def _without_bars(path: Path) -> None:
 def drop_bars(book: Mapping) -> None:
     """Take the progress bars out of an executed notebook: each of their states is a line there. Warnings stay."""
     for cell in (cell for cell in book.cells if cell.cell_type == "code"):
-        for output in [o for o in cell.outputs if o.output_type == "stream" and o.name == "stderr"]:
-            parts = (part for part in re.split(r"[\r\n]+", output.text) if part.strip() and not BAR.search(part))
-            output.text = "".join(f"{part}\n" for part in parts)
+        streams = [o for o in cell.outputs if o.output_type == "stream"]
+        parts = [re.split(r"[\r\n]+", output.text) for output in streams]
+        if not any(BAR.search(part) for some in parts for part in some):
+            continue  # as it was printed
+        for output, some in zip(streams, parts, strict=True):
+            output.text = "".join(f"{part}\n" for part in some if part.strip() and not BAR.search(part))
         cell.outputs = [o for o in cell.outputs if o.output_type != "stream" or o.text]
 
 
@@ -115,7 +119,6 @@ def reproduce(
     Returns:
         The exit status: 0; 1 if a notebook failed; 128 and the signal's number if one stopped the run, 130 for Ctrl-C.
     """
-    from tqdm import tqdm
 
     from .page import write_page
     from .reproduction import write_reproduction

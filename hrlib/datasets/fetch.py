@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pooch
-from tqdm import tqdm
 
 from ..support import paths
 from ..support.checks import require_one_of
 from ..support.files import read_whole, unzipped, write_bytes_atomically
+from ..support.progress import tqdm
 
 PATIENCE_S = 60.0  # without a word from the server
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from tqdm import tqdm
 
 from ..frames.camera import Camera
 from ..frames.crop import crop_hand
@@ -20,6 +19,7 @@ from ..frames.folder import mirrored
 from ..frames.frame import Frame
 from ..support.checks import SIDES, require_one_of
 from ..support.ground_truth import note
+from ..support.progress import tqdm
 
 PAD_MM = 30.0  # around the box of the labels: flesh lies outside the joints
 CHUNK = 256  # frames in memory at a time: 315 MB of NYU, whose training set would take 89 GB

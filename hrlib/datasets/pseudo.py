@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops, concatenate
 from ..frames.find import crop_frame
@@ -24,6 +23,7 @@ from ..support import paths
 from ..support.checks import SPLITS, require_one_of
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted
+from ..support.progress import tqdm
 from ..support.roma_alone import roma
 from ..support.tensor_files import read_tensors, tensor_bytes
 from ..synthetic.frames import Synthesiser, SyntheticSettings

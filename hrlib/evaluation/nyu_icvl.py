@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from ..datasets.icvl import ICVL
 from ..datasets.labelled import CROPS
@@ -24,6 +23,7 @@ from ..network.checkpoint import load_network
 from ..refine import BestSettings, PaperSettings, refine
 from ..support import paths
 from ..support.checks import require_one_of
+from ..support.progress import tqdm
 from .joint_errors import BIASES, Protocol, bias_of, evaluate
 from .published_curves import described
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
+from ..support.progress import tqdm
 from .crop import crop_hand
 from .crops import Crops, concatenate
 from .finder import SURE, Found, find_hand

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ..support.files import write_json
+from ..support.progress import tqdm
 from .camera import Camera
 
 PATIENCE_MS = 5000  # how long a frame may take

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize, pad
-from tqdm import tqdm
 
 from ..support.autograd import full_precision
+from ..support.progress import tqdm
 from ..support.roma_alone import roma
 from .joints import FINGERS, JOINT_NAMES, POINT_ORDER, TIP_PARENTS, joint_map
 from .kinematics import forward_kinematics, joint_positions

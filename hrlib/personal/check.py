@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 from scipy.linalg import eigh
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops, concatenate
 from ..frames.frame import Frame
@@ -21,6 +20,7 @@ from ..network.model import PoseModel
 from ..network.predict import predict
 from ..refine.best import FEW_FRAMES
 from ..refine.confidence import confidence
+from ..support.progress import tqdm
 from .doubt import LEAST_DEPTH_MM, MOST_DEPTH_MM, Doubt, Evidence, KnownSide, doubts, gather, unit_doubt
 from .inputs import file_doubts
 from .side import LOOKS, Sides, read_as

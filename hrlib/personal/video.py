@@ -11,12 +11,12 @@ from subprocess import PIPE, Popen
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from ..drawing.mesh import predicted_hands, with_skeleton
 from ..hand.rig import HandRig
 from ..method import to_crop
 from ..support.files import naming, printable, whole_files
+from ..support.progress import tqdm
 from .track import Tracked
 
 PANEL, STRIP, GAP = 240, 44, 8  # px: a panel's side, the strip with the name below, between panels

@@ -17,7 +17,6 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops, evenly, rotated, turned
 from ..hand.rig import HandRig
@@ -30,6 +29,7 @@ from ..network.posenet import Prediction
 from ..network.predict import predict
 from ..support.checks import require_at_least, require_seed
 from ..support.parallel import add_gradients, any_of
+from ..support.progress import tqdm
 from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from ..training.step import has_bfloat16, pose_loss

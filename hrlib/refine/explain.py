@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from numba import prange
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops, evenly
 from ..hand.kinematics import forward_kinematics, joint_positions
@@ -34,6 +33,7 @@ from ..network.posenet import Prediction
 from ..support.autograd import no_autocast
 from ..support.checks import require_at_least
 from ..support.compiled import compiled
+from ..support.progress import tqdm
 
 CHUNK = 100  # frames that are worked on together
 SHAPE_STAGES = (0.4, 0.5), (0.4, 0.7), (0.8, 1.0)  # iterations, as a share of a fit's; frames that go on

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
@@ -33,6 +32,7 @@ from ..network.posenet import Prediction, wrist_to_anchor_mm
 from ..render.cpu import splat_rows
 from ..support.checks import require_at_least
 from ..support.compiled import compiled
+from ..support.progress import tqdm
 from ..support.roma_alone import roma
 from .explain import CHUNK, Explained, ExplainSettings, measured_cloud, require_places, spread_out
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops, turned, turned_image
 from ..hand.kinematics import forward_kinematics
@@ -17,6 +16,7 @@ from ..network.model import PoseModel, ask, check_learns
 from ..network.predict import predict
 from ..support.checks import require_at_least, require_seed
 from ..support.parallel import add_gradients, add_numbers, any_of
+from ..support.progress import tqdm
 from ..support.stops import finish_the_step
 from .single_frame import bounded
 from .state import Refined, State

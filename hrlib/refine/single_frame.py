@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..hand.rig import HandRig
@@ -15,6 +14,7 @@ from ..losses import depth_loss, image_mse
 from ..method import PipelineSettings, Step, depth_image, evaluate_step, splat_target
 from ..network.model import PoseModel, ask
 from ..network.posenet import Prediction
+from ..support.progress import tqdm
 
 
 @dataclass(frozen=True)

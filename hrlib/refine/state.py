@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..hand.rig import HandRig
 from ..network.model import PoseModel
+from ..support.progress import tqdm
 from ..support.state_files import cannot_save, read_state, write_state
 
 SAVE_EVERY_S = 60.0  # a state of 50 MB is written in less than a second

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from ..frames.camera import Camera
 from ..frames.crop import crop_batch
@@ -21,6 +20,7 @@ from ..hand.rotations import from_euler, rotation_matrix
 from ..hand.skinning import skin, skinning_transforms
 from ..method import true_prediction
 from ..network.posenet import ANCHOR, Prediction
+from ..support.progress import tqdm
 from .poses import sample_poses, sample_view_angles
 from .rasterise import rasterise
 from .sensor import measure

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from ..frames.crops import Crops
 from ..frames.find import crop_frames
@@ -34,6 +33,7 @@ from ..support.checks import SPLITS, require_one_of
 from ..support.files import write_bytes_atomically
 from ..support.ground_truth import Noted, note
 from ..support.parallel import in_processes
+from ..support.progress import tqdm
 from .frames import BEND_RAD, Synthesiser, SyntheticBatch, SyntheticSettings, joined
 from .poses import sample_view_angles, smooth_angles, smooth_walk
 from .sensor.model import KINECT_V1, SR300

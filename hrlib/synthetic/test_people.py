@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
-from tqdm import tqdm
 
 from ..frames.camera import Camera
 from ..frames.crop import IMAGE_SIZE, POINTS, crop_hand
@@ -41,6 +40,7 @@ from ..hand.skinning import skin, skinning_transforms
 from ..support import paths
 from ..support.files import json_bytes, plain, write_bytes_atomically
 from ..support.ground_truth import Noted
+from ..support.progress import tqdm
 from ..support.roma_alone import roma
 from .poses import read_tracked_poses, sample_view_angles, smooth_angles, smooth_walk
 from .rasterise import rasterise

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..support.files import write_bytes_atomically
+from ..support.progress import tqdm
 from ..support.tensor_files import read_tensors, tensor_bytes
 from ..synthetic.found_hands import found_hands
 from ..synthetic.frames import SyntheticBatch, joined

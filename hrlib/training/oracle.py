@@ -7,10 +7,10 @@ import copy
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 
 from ..hand.rig import HandRig
 from ..network.posenet import PoseNet
+from ..support.progress import tqdm
 from ..synthetic.frames import Synthesiser, joined
 from ..synthetic.people import Recorded, SimulatedUser
 from .step import pose_loss

@@ -12,13 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from ..hand.joints import JOINT_NAMES
 from ..hand.rig import HandRig, load_hand
 from ..network.checkpoint import hand_of, load_network
 from ..network.posenet import NetworkSettings, PoseNet, fold_batch_norm, unfold_batch_norm
 from ..support.parallel import alone_in, workers
+from ..support.progress import tqdm
 from ..support.stops import finish_the_step
 from ..synthetic.frames import Synthesiser, SyntheticBatch, SyntheticSettings
 from ..synthetic.many_hands import ManyHands

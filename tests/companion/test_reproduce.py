@@ -190,7 +190,8 @@ def test_progress_bars_leave_the_executed_copy_and_warnings_stay(folders):
 import sys, warnings
 from tqdm import tqdm
 for _ in tqdm(range(3), desc="frames", mininterval=0): pass
-for _ in tqdm(iter(range(3)), mininterval=0): pass
+from hrlib.support.progress import tqdm
+for _ in tqdm(iter(range(3)), desc="in a notebook", mininterval=0): pass
 print("3 of 4 converge: 75%")
 print("a line that counts", file=sys.stderr)
 """
