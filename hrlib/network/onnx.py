@@ -8,8 +8,12 @@ on some 2000 frames: `hrlib predict` stays with PyTorch. The graph ends at the j
 import copy
 import io
 import json
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from ..frames.crops import Crops
 from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..hand.kinematics import forward_kinematics, joint_positions
 from ..hand.rig import HandRig
+from ..support.autograd import for_every_use
 from ..support.files import read_whole, write_bytes_atomically
 from ..support.onnx_files import session
 from .model import PoseModel, named
@@ -29,6 +34,9 @@ from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 OPSET = 17  # the oldest that has all operators used here
 CUBES_MM = (50.0, 1000.0)  # edges of cubes that hold a hand, and not more than a room's corner
 FORMAT = "hrlib PoseNet and kinematics 1"
+EXPORTING = RLock()  # torch exports one graph at a time
+if hasattr(os, "register_at_fork"):  # a forked process would find a half-done export, which nobody ends
+    os.register_at_fork(before=EXPORTING.acquire, after_in_parent=EXPORTING.release, after_in_child=EXPORTING.release)
 ONNX_BEGINS = b"\x08\x08\x12"  # tags of the version of the format and of what wrote it, in a file of this opset
 
 
@@ -41,7 +49,7 @@ class _Graph(nn.Module):
 
     def __init__(self, net: PoseNet, hand: HandRig, cube_mm: float):
         super().__init__()
-        self.net, self.hand, self.cube_mm = copy.deepcopy(net).cpu().eval(), hand, cube_mm
+        self.net, self.hand, self.cube_mm = copy.deepcopy(net).cpu().float().eval(), hand, cube_mm
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         prediction = self.net(image)
@@ -66,20 +74,22 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
         cube_mm: edge of the crops' cube, which the graph needs to place the hand.
 
     Raises:
-        ValueError: another network than a PoseNet, or a cube that holds no hand.
+        ValueError: another network than a PoseNet, no rig, or a cube that holds no hand.
     """
-    if not CUBES_MM[0] <= cube_mm <= CUBES_MM[1]:  # refuses NaN as well
+    if not (isinstance(cube_mm, int | float | np.number) and CUBES_MM[0] <= cube_mm <= CUBES_MM[1]):  # NaN is not
         raise ValueError(f"cube_mm must be {CUBES_MM[0]:g} to {CUBES_MM[1]:g} mm, about a hand's size, got {cube_mm}")
     if not isinstance(net, PoseNet):
         raise ValueError(
             f"only a PoseNet is exported, got {named(net)}: export your own by torch.onnx, its theta first"
         )
+    if not isinstance(hand, HandRig):
+        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
     import onnx  # when it is needed: importing it takes a tenth of a second
 
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
-    image = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
-    model = onnx.load_model_from_string(to_onnx(_Graph(net, hand, float(cube_mm)), image, names))
+    graph = _Graph(net, hand.to("cpu", torch.float32), float(cube_mm))
+    model = onnx.load_model_from_string(to_onnx(graph, names))
     network = json.dumps(vars(net.settings))
     meta = {"format": FORMAT, "cube_mm": repr(float(cube_mm)), "hand": hand.fingerprint, "network": network}
     meta |= {"joints": json.dumps(POINT_NAMES), "parents": json.dumps(POINT_PARENTS)}
@@ -88,11 +98,15 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
     return model.SerializeToString()
 
 
-def to_onnx(graph: nn.Module, image: Float[Tensor, "B 120 120"], names: list[str]) -> bytes:
-    """A graph of images, with so named outputs, as an ONNX model for any batch size. Raises RuntimeError if it can't be one."""
+def to_onnx(graph: nn.Module, names: list[str]) -> bytes:
+    """A graph of images, with so named outputs, as an ONNX model for any batch size. Raises RuntimeError if it can't be one.
+
+    Any thread may ask, in any mode of torch's.
+    """
     file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    with EXPORTING, warnings.catch_warnings(), for_every_use(), _float32(), torch.no_grad():
         warnings.simplefilter("ignore")  # shapes are checked while tracing, and the tracing exporter is the small one
+        image = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
         graph(image)  # constants that torch code computes once and keeps are not part of the graph
         torch.onnx.export(
             graph,
@@ -105,6 +119,17 @@ def to_onnx(graph: nn.Module, image: Float[Tensor, "B 120 120"], names: list[str
             dynamo=False,
         )
     return file.getvalue()
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """The exporter writes plain numbers in torch's default dtype, and a graph of two dtypes is none."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def export_onnx(path: str | Path, net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> None:

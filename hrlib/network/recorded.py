@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..frames.crop import IMAGE_SIZE
 from ..support.onnx_files import session
 from .model import PoseModel
 from .onnx import to_onnx
@@ -25,9 +24,9 @@ class Recorded(nn.Module):
 
     def __init__(self, net: PoseNet):
         super().__init__()
-        parts, image = _Parts(net), torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
+        parts = _Parts(net)
         self.names = parts.names
-        self._session = session(to_onnx(parts.eval(), image, self.names), torch.get_num_threads())
+        self._session = session(to_onnx(parts.eval(), self.names), torch.get_num_threads())
 
     @torch.no_grad()
     def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:

@@ -1,9 +1,15 @@
 """The exported network against PyTorch: the same joints for any batch, one file, and errors that name the remedy."""
 
+import copy
 import inspect
+import os
+import pickle
 import re
 import runpy
 import sys
+import threading
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +91,49 @@ def test_numbers_that_name_no_rotation_are_the_neutral_one_there_too(rotation):
     torch.testing.assert_close(joints_mm, predicted_joints(expected, hand, crops), rtol=0, atol=1e-2)
 
 
+@pytest.mark.parametrize("mode", ["double", "default dtype", "default device", "autocast", "inference"])
+def test_a_mode_of_torch_changes_no_exported_number(mode):
+    net, hand, crops = network(), template(), random_crops(2)
+    expected = predicted_joints(predict(net, crops), hand, crops)
+    if mode == "double":
+        net, hand = copy.deepcopy(net).double(), hand.to(torch.float64)
+    modes = {"autocast": torch.autocast("cpu", torch.bfloat16), "inference": torch.inference_mode()}
+    try:
+        torch.set_default_dtype(torch.float64 if mode == "default dtype" else torch.float32)
+        torch.set_default_device("meta" if mode == "default device" else None)
+        with modes.get(mode, nullcontext()):
+            exported = onnx_export.export_bytes(net, hand)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    predictor = pickle.loads(pickle.dumps(onnx_export.OnnxPredictor(exported, threads=1)))  # as for another process
+    joints_mm = predictor.run(crops)[1]
+    assert joints_mm.dtype == torch.float32
+    torch.testing.assert_close(joints_mm, expected, rtol=0, atol=1e-2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_waits_for_the_end_of_an_export():
+    """Else its process would find torch's exporter, or its lock, in use for ever."""
+    order, started = [], threading.Event()
+
+    def export():
+        with onnx_export.EXPORTING:
+            started.set()
+            time.sleep(0.3)
+            order.append("exported")
+
+    thread = threading.Thread(target=export)
+    thread.start()
+    started.wait()
+    if not (child := os.fork()):
+        free = onnx_export.EXPORTING.acquire(timeout=1)
+        os._exit(0 if free and order == ["exported"] else 1)
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_one_file_that_says_what_it_is(tmp_path):
     hand, file = template(), tmp_path / "net.onnx"
     onnx_export.export_onnx(file, network(), hand, cube_mm=220.0)
@@ -161,6 +210,14 @@ def test_what_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="not one of hrlib's"):
         onnx_export.OnnxPredictor(other.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "hand, cube_mm, message", [("hand.glb", 250.0, "hand must be a rig"), (None, "250", "cube_mm must")]
+)
+def test_what_is_not_exported(hand, cube_mm, message):
+    with pytest.raises(ValueError, match=message):
+        onnx_export.export_bytes(network(), hand or template(), cube_mm)
 
 
 def test_command_writes_the_shipped_model(tmp_path, capsys):

@@ -1,5 +1,9 @@
 """A recorded network says what the network says."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from core_fixtures import clean_batch, template
@@ -47,3 +51,35 @@ def test_other_networks_stay_as_they_are():
 
     for net in (Own(NetworkSettings(backbone="votes")), PoseNet(NetworkSettings(backbone="votes")).double()):
         assert recorded(net) is net
+
+
+def assert_same_rotations(ours, theirs, crops):
+    torch.testing.assert_close(predict(ours, crops).rotations, predict(theirs, crops).rotations, rtol=1e-5, atol=1e-5)
+
+
+def test_threads_may_record_at_once(batch_of_crops):
+    """torch's exporter writes one graph at a time, and fails in the second thread."""
+    net, _ = load_network(template())
+    with ThreadPoolExecutor(3) as threads:
+        for once in threads.map(recorded, [net] * 3):
+            assert isinstance(once, Recorded)
+            assert_same_rotations(once, net, batch_of_crops)
+
+
+def test_copies_and_pickles_say_the_same(batch_of_crops):
+    once = recorded(load_network(template())[0])
+    for other in (copy.deepcopy(once), pickle.loads(pickle.dumps(once))):
+        assert_same_rotations(other, once, batch_of_crops)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_default_dtype_changes_nothing(dtype, batch_of_crops):
+    net, _ = load_network(template())
+    torch.set_default_dtype(dtype)
+    try:
+        once = recorded(net)
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert isinstance(once, Recorded) and predict(once, batch_of_crops).rotations.dtype == torch.float32
+    assert_same_rotations(once, net, batch_of_crops)
