@@ -52,6 +52,7 @@ COUNT, SIZE, UNIT_MM = 5, (240, 320), 0.25  # of the frames, which the hand fill
 LENS = USERS["A"].camera.focal_px
 SHORT = ("--recipe", "paper", "--epochs", 1, "--anyway")  # a refinement
 NOBODY = 65534  # a user who is not root
+OLD_JOINTS, OLD_NETWORK = "frame,joint\n", b"\x08\x08\x12old"  # what outputs may replace begins so
 LONGEST_S = 1800.0  # of a command, on a busy machine; it is a fault to wait for ever
 
 
@@ -216,9 +217,9 @@ def small_disk(place: Place, kilobytes: int):
 @fault(ROOM, "full disk: joints")
 def full_disk_joints(place: Place):
     with small_disk(place, 8) as disk:
-        (disk / "joints.csv").write_text("old")
+        (disk / "joints.csv").write_text(OLD_JOINTS)
         place.predict("--out", disk / "joints.csv").refused("joints.csv", "free some space")
-        assert (disk / "joints.csv").read_text() == "old"
+        assert (disk / "joints.csv").read_text() == OLD_JOINTS
         place.nothing_left(disk)
 
 
@@ -232,9 +233,9 @@ def full_disk_refinement(place: Place):
 @fault(ROOM, "full disk: exported model")
 def full_disk_export(place: Place):
     with small_disk(place, 1024) as disk:
-        (disk / "net.onnx").write_text("old")
+        (disk / "net.onnx").write_bytes(OLD_NETWORK)
         place.run("export", "--out", disk / "net.onnx").refused("net.onnx", "free some space")
-        assert (disk / "net.onnx").read_text() == "old"
+        assert (disk / "net.onnx").read_bytes() == OLD_NETWORK
         place.nothing_left(disk)
 
 
@@ -263,9 +264,9 @@ def closed_pipe(place: Place):
 
 @fault(ROOM, "files may not grow")
 def short_files(place: Place):
-    place.joints.write_text("old")
+    place.joints.write_text(OLD_JOINTS)
     place.predict(prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))).refused()
-    assert place.joints.read_text() == "old"
+    assert place.joints.read_text() == OLD_JOINTS
     place.nothing_left()
 
 
@@ -281,9 +282,9 @@ def no_memory(place: Place):
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + 2**20, now + 2**20))
 
-    place.joints.write_text("old")
+    place.joints.write_text(OLD_JOINTS)
     place.predict(prepare=limit).refused("memory")
-    assert place.joints.read_text() == "old"
+    assert place.joints.read_text() == OLD_JOINTS
 
 
 def as_nobody():
@@ -310,10 +311,10 @@ def another_user(place: Place):
 
 @fault(ROOM, "read-only folder: joints")
 def read_only_joints(place: Place):
-    place.joints.write_text("old")
+    place.joints.write_text(OLD_JOINTS)
     for_nobody(place, 0o755)
     place.predict(prepare=as_nobody).refused("joints.csv", "Permission denied")
-    assert place.joints.read_text() == "old"
+    assert place.joints.read_text() == OLD_JOINTS
 
 
 @fault(ROOM, "read-only folder: a refinement")
@@ -471,7 +472,7 @@ def to_pipe(place: Place):
 @fault(OUTPUTS, "a link, and a mode of 600")
 def to_link(place: Place):
     target = place.folder / "target.csv"
-    target.write_text("old")
+    target.write_text(OLD_JOINTS)
     target.chmod(0o600)
     place.joints.symlink_to(target)
     place.predict().well()
