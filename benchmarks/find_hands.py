@@ -50,7 +50,9 @@ def main():
     parser.add_argument("--profile", default="full", help="smoke: figures go to build/smoke")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    made = results.provenance({"scenes": arguments.scenes}, SEED, {"finder": FINDER})
+    made = results.provenance(
+        {"scenes": arguments.scenes}, SEED, {f"finder {part}": path for part, path in FINDER.items()}
+    )
     metrics = {"held_out": held_out(arguments.scenes), "real": {}}
     for name, frames in real_frames().items():
         metrics["real"][name], sheet = judged(name, frames)
