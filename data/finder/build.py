@@ -352,12 +352,12 @@ def assemble(out: Path) -> None:
             continue
         state = read_state(out / f"{part}.pt", "a training of the finder")
         further = len(state["net"]) == len(nets[part].state_dict())  # without batch norms
-        net = make(not further)
-        net.load_state_dict(state["net"])
         if further:
             nets[part].load_state_dict(state["net"])
         else:
-            fold(net, nets[part])
+            trained = make(True)
+            trained.load_state_dict(state["net"])
+            fold(trained, nets[part])
         made[part] = {"images": state["curve"][-1]["images"], "seconds": state["seconds"], "curve": state["curve"]}
         if further:
             made[part]["start"] = before[part]

@@ -1,7 +1,6 @@
 """The finder's networks as they are trained, and as ONNX files, which is how the library runs them."""
 
-import io
-import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate, pixel_shuffle
 
 from hrlib.frames.finder import CHANNELS, CLOSE, SMALL, UPRIGHT
-from hrlib.network.onnx import OPSET
+from hrlib.network.onnx import to_onnx
 
 HALF = ".half"  # ends the names of weights in half precision
 
@@ -100,68 +99,42 @@ class SideNet(nn.Module):
 # -- files --------------------------------------------------------------------------------------------------------------
 
 
-class _Classes(nn.Module):
-    """Images of `inputs` -> shares of the classes, and with `features` what the judge needs."""
+class _Graph(nn.Module):
+    """What is computed with a network, as a module that torch can export."""
 
-    def __init__(self, net: FinderNet, features: bool):
+    def __init__(self, net: nn.Module, run: Callable[..., Tensor | tuple[Tensor, ...]]):
         super().__init__()
-        self.net, self.features = net, features
+        self.net, self.run = net, run
 
-    def forward(self, cells: Tensor) -> tuple[Tensor, ...]:
-        logits, features = self.net(cells)
-        return logits.softmax(1), *(features if self.features else ())
-
-
-class _Judge(nn.Module):
-    """Features and the share of each cell -> probability of a hand."""
-
-    def __init__(self, net: FinderNet):
-        super().__init__()
-        self.net = net
-
-    def forward(self, middle: Tensor, coarse: Tensor, share: Tensor) -> Tensor:
-        return self.net.judged((middle, coarse), share).sigmoid()
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.run(self.net, *inputs)
 
 
-class _Side(nn.Module):
-    """Upright hands -> probability of a right one."""
-
-    def __init__(self, net: SideNet):
-        super().__init__()
-        self.net = net
-
-    def forward(self, hand: Tensor) -> Tensor:
-        return self.net(hand).sigmoid()
+def _seen(net: FinderNet, cells: Tensor) -> tuple[Tensor, ...]:
+    logits, features = net(cells)
+    return logits.softmax(1), *features
 
 
 def files(locate: FinderNet, segment: FinderNet, side: SideNet) -> dict[str, bytes]:
     """The ONNX models of trained networks without batch norms, by their names in `paths.FINDER`."""
-    small, close = (torch.zeros(1, 4 * CHANNELS, n // 2, m // 2) for n, m in (SMALL, (CLOSE, CLOSE)))
-    middle, coarse = segment(close)[1]
-    share = torch.zeros(1, 1, CLOSE, CLOSE)
+    small, close = ((1, 4 * CHANNELS, n // 2, m // 2) for n, m in (SMALL, (CLOSE, CLOSE)))
+    middle, coarse = (tuple(feature.shape) for feature in segment(torch.zeros(close))[1])
+    judged = {"middle": middle, "coarse": coarse, "share": (1, 1, CLOSE, CLOSE)}
     graphs = {
-        "locate": (_Classes(locate, False), {"cells": small}, {2: "rows", 3: "columns"}),
-        "segment": (_Classes(segment, True), {"cells": close}, {}),
-        "judge": (_Judge(segment), {"middle": middle, "coarse": coarse, "share": share}, {}),
-        "side": (_Side(side), {"hand": torch.zeros(1, 4, UPRIGHT, UPRIGHT)}, {}),
-    }  # fmt: skip
-    return {name: _model(*graph) for name, graph in graphs.items()}
+        "locate": (locate, lambda net, x: net(x)[0].softmax(1), {"cells": small}),
+        "segment": (segment, _seen, {"cells": close}),
+        "judge": (segment, lambda net, a, b, share: net.judged((a, b), share).sigmoid(), judged),
+        "side": (side, lambda net, x: net(x).sigmoid(), {"hand": (1, 4, UPRIGHT, UPRIGHT)}),
+    }
+    sizes = {"locate": {2: "rows", 3: "columns"}}
+    return {
+        name: _model(_Graph(net, run).eval(), inputs, sizes.get(name, {}))
+        for name, (net, run, inputs) in graphs.items()
+    }
 
 
-def _model(graph: nn.Module, inputs: dict[str, Tensor], sizes: dict[int, str]) -> bytes:
-    file = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracing exporter is the small one
-        torch.onnx.export(
-            graph.eval(),
-            tuple(inputs.values()),
-            file,
-            input_names=list(inputs),
-            dynamic_axes={name: {0: "batch"} | sizes for name in inputs},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    model = onnx.load_model_from_string(file.getvalue())
+def _model(graph: nn.Module, inputs: dict[str, tuple[int, ...]], sizes: dict[int, str]) -> bytes:
+    model = onnx.load_model_from_string(to_onnx(graph, inputs, sizes=sizes))
     _halve(model.graph)
     onnx.checker.check_model(model)
     return model.SerializeToString()

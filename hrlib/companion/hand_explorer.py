@@ -65,12 +65,20 @@ WIDE, FILLED, AS_WIDE_AS_ITS_WORDS = {"width": "100%"}, {"width": "auto"}, {"wid
 class Look:
     """A posed hand to look at."""
 
-    depth: Float[np.ndarray, "H W"]  # splatted
-    difference: Float[np.ndarray, "H W"]  # of `depth` from the target
     terms: dict[str, float]  # Eq. 6 (units of depth), 7 (mm) and 8 (rad)
     step: Step  # everything that the method computed on the way
     hand: HandRig
     size: int  # of the mesh's picture, pixels
+
+    @property
+    def depth(self) -> Float[np.ndarray, "H W"]:
+        """Splatted."""
+        return self.step.rendered[0].numpy()
+
+    @property
+    def difference(self) -> Float[np.ndarray, "H W"]:
+        """Of `depth` from the target."""
+        return (self.step.rendered - self.step.target)[0].abs().numpy()
 
     @property
     def collision_mm(self) -> float:
@@ -111,7 +119,7 @@ def look(
         prediction = Prediction(rotations, rotations.new_tensor([list(place_mm)]) / CUBE_MM)
         step = evaluate_step(prediction, hand, empty_cube(), target=target[None])
     terms = {name: value.item() for name, value in step.terms.items()}
-    return Look(step.rendered[0].numpy(), (step.rendered[0] - target).abs().numpy(), terms, step, hand, size)
+    return Look(terms, step, hand, size)
 
 
 @contextmanager

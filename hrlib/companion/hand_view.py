@@ -49,9 +49,8 @@ class HandView(anywidget.AnyWidget):
     target = traitlets.Bytes().tag(sync=True)  # float32 [image_size, image_size], or empty
     # 45 angles and 3 of the view in degrees, then x, y, z of the middle finger's base in mm: drawn as soon as one moves
     sliders = traitlets.List(traitlets.Instance(widgets.Widget)).tag(sync=True, **widgets.widget_serialization)
-    frames = traitlets.Bytes().tag(
-        sync=True
-    )  # float32: T_parent_neutral, T_rest_wrist [16, 3, 4], middle finger's base [3]
+    # float32: T_parent_neutral, T_rest_wrist [16, 3, 4], middle finger's base [3]
+    frames = traitlets.Bytes().tag(sync=True)
     parents = traitlets.List(list(PARENTS)).tag(sync=True)
     # dragging and arrow keys then turn no camera, but send messages: do "turn" with right_deg and down_deg, do "front"
     turned_by_kernel = traitlets.Bool(False).tag(sync=True)

@@ -119,7 +119,6 @@ def reproduce(
     Returns:
         The exit status: 0; 1 if a notebook failed; 128 and the signal's number if one stopped the run, 130 for Ctrl-C.
     """
-
     from .page import write_page
     from .reproduction import write_reproduction
 

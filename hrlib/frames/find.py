@@ -42,11 +42,8 @@ def crop_found(
     Returns the crops (None without any), their frames, and {name: reason} of the frames left out.
     """
     frames = list(frames)
-    with tqdm(total=len(frames), desc="find and crop", disable=not progress or len(frames) < 50) as bar:
-        seen = []
-        for frame in frames:
-            seen.append(crop_frame(frame, cube_mm))
-            bar.update()
+    bar = tqdm(frames, desc="find and crop", disable=not progress or len(frames) < 50)
+    seen = [crop_frame(frame, cube_mm) for frame in bar]
     centres = [np.full(3, np.nan) if crop is None else crop.centre_mm[0].numpy() for crop, _ in seen]
     folders = [frame.name.rpartition("/")[0] for frame in frames]
     expected = expected_places(np.reshape(centres, (-1, 3)), folders)

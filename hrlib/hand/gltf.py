@@ -332,7 +332,9 @@ def _read_meshes(
                 raise ValueError(f"JOINTS name bone {joints.max()} of {bone_count}; export it again")
             np.add.at(dense, (np.arange(len(position))[:, None], joints), values)
         if len(index) % 3 or index.max(initial=0) >= len(position):
-            raise ValueError(f"{len(index)} corners up to {index.max()} of {len(position)} vertices make no triangles")
+            raise ValueError(
+                f"{len(index)} corners up to {index.max(initial=0)} of {len(position)} vertices make no triangles"
+            )
         vertices.append(position)
         faces.append(index.astype(np.int64).reshape(-1, 3) + first)
         weights.append(dense)

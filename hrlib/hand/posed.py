@@ -13,7 +13,7 @@ from torch import Tensor
 from ..support.autograd import unwrapped
 from ..support.checks import SIDES, require_one_of
 from .kinematics import forward_kinematics, joint_positions
-from .rig import HandRig
+from .rig import HandRig, check_rig
 from .skinning import skin, skinning_transforms
 
 UNIT = 1e-2  # of a quaternion's length: more is no rounding
@@ -60,8 +60,7 @@ def pose_hand(
     or behind the camera.
     """
     require_one_of(SIDES, side=side)
-    if not isinstance(hand, HandRig):
-        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
+    check_rig(hand)
     given = not isinstance(rotations, Tensor)
     if given:
         rotations = rotations.as_quat() if isinstance(rotations, Rotation) else np.asarray(rotations, float)

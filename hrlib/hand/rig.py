@@ -290,6 +290,12 @@ def save_hand(path: str | Path, hand: HandRig, source: str) -> None:
     write_bytes_atomically(path, tensor_bytes(asset_tensors(hand), {"hand": json.dumps(meta)}))
 
 
+def check_rig(hand: HandRig) -> None:
+    """Raise ValueError for what is no rig."""
+    if not isinstance(hand, HandRig):
+        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
+
+
 @for_every_use()
 def load_hand(path: str | Path = HAND_ASSET, dtype: torch.dtype = torch.float32) -> HandRig:
     """The template hand, or another asset file. Raises FileNotFoundError, or ValueError if the file is no hand asset.

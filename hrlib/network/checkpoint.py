@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ..hand.rig import HandRig, load_hand
+from ..hand.rig import HandRig, check_rig, load_hand
 from ..support.autograd import for_every_use
 from ..support.files import write_bytes_atomically
 from ..support.paths import BASE_MODEL
@@ -77,8 +77,7 @@ def load_network(
         ValueError: the file is no PoseNet, was changed, cannot come from a training, or belongs to another hand, on which its
             rotations would be silently wrong. Or the file is of another network, and `network` makes none that fits it.
     """
-    if not isinstance(hand, HandRig):
-        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
+    check_rig(hand)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -24,7 +24,7 @@ from ..frames.crop import IMAGE_SIZE
 from ..frames.crops import Crops
 from ..hand.joints import POINT_NAMES, POINT_PARENTS
 from ..hand.kinematics import forward_kinematics, joint_positions
-from ..hand.rig import HandRig
+from ..hand.rig import HandRig, check_rig
 from ..support.autograd import for_every_use
 from ..support.files import read_whole, write_bytes_atomically
 from ..support.onnx_files import session
@@ -34,6 +34,7 @@ from .posenet import PoseNet, Prediction, wrist_to_anchor_mm
 OPSET = 17  # the oldest that has all operators used here
 CUBES_MM = (50.0, 1000.0)  # edges of cubes that hold a hand, and not more than a room's corner
 FORMAT = "hrlib PoseNet and kinematics 1"
+IMAGE = {"image": (2, IMAGE_SIZE, IMAGE_SIZE)}  # what a PoseNet is traced with
 EXPORTING = RLock()  # torch exports one graph at a time
 if hasattr(os, "register_at_fork"):  # a forked process would find a half-done export, which nobody ends
     os.register_at_fork(before=EXPORTING.acquire, after_in_parent=EXPORTING.release, after_in_child=EXPORTING.release)
@@ -82,14 +83,13 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
         raise ValueError(
             f"only a PoseNet is exported, got {named(net)}: export your own by torch.onnx, its theta first"
         )
-    if not isinstance(hand, HandRig):
-        raise ValueError(f"hand must be a rig, as hrlib.load_hand() gives it, got {type(hand).__name__}")
+    check_rig(hand)
     import onnx  # when it is needed: importing it takes a tenth of a second
 
     names = ["joints_mm", "rotations"]
     names += [name for name, has in (("offset", net.offset is not None), ("points", net.voted)) if has]
     graph = _Graph(net, hand.to("cpu", torch.float32), float(cube_mm))
-    model = onnx.load_model_from_string(to_onnx(graph, names))
+    model = onnx.load_model_from_string(to_onnx(graph, IMAGE, names))
     network = json.dumps(vars(net.settings))
     meta = {"format": FORMAT, "cube_mm": repr(float(cube_mm)), "hand": hand.fingerprint, "network": network}
     meta |= {"joints": json.dumps(POINT_NAMES), "parents": json.dumps(POINT_PARENTS)}
@@ -98,23 +98,36 @@ def export_bytes(net: PoseModel, hand: HandRig, cube_mm: float = 250.0) -> bytes
     return model.SerializeToString()
 
 
-def to_onnx(graph: nn.Module, names: list[str]) -> bytes:
-    """A graph of images, with so named outputs, as an ONNX model for any batch size. Raises RuntimeError if it can't be one.
+def to_onnx(
+    graph: nn.Module,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Sequence[str] = (),
+    sizes: Mapping[int, str] | None = None,
+) -> bytes:
+    """A graph as an ONNX model for any batch size. Any thread may ask, in any mode of torch's.
 
-    Any thread may ask, in any mode of torch's.
+    Args:
+        graph: takes float32 tensors, and gives one or a tuple of them.
+        inputs: their names, and shapes to trace it with.
+        outputs: names of what it gives; by default torch's.
+        sizes: axes of the inputs that may have any size beside the batch's, and what to call them.
+
+    Raises:
+        RuntimeError: it can't be one.
     """
     file = io.BytesIO()
     with EXPORTING, warnings.catch_warnings(), for_every_use(), _float32(), torch.no_grad():
         warnings.simplefilter("ignore")  # shapes are checked while tracing, and the tracing exporter is the small one
-        image = torch.zeros(2, IMAGE_SIZE, IMAGE_SIZE)
-        graph(image)  # constants that torch code computes once and keeps are not part of the graph
+        zeros = tuple(torch.zeros(shape) for shape in inputs.values())
+        graph(*zeros)  # constants that torch code computes once and keeps are not part of the graph
         torch.onnx.export(
             graph,
-            (image,),
+            zeros,
             file,
-            input_names=["image"],
-            output_names=names,
-            dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} | (sizes or {}) for name in inputs}
+            | {name: {0: "batch"} for name in outputs},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..support.onnx_files import session
 from .model import PoseModel
-from .onnx import to_onnx
+from .onnx import IMAGE, to_onnx
 from .posenet import PoseNet, Prediction
 
 PARTS = ("rotations", "offset", "points", "shape")
@@ -26,7 +26,7 @@ class Recorded(nn.Module):
         super().__init__()
         parts = _Parts(net)
         self.names = parts.names
-        self._session = session(to_onnx(parts.eval(), self.names), torch.get_num_threads())
+        self._session = session(to_onnx(parts.eval(), IMAGE, self.names), torch.get_num_threads())
 
     @torch.no_grad()
     def forward(self, image: Float[Tensor, "B 120 120"]) -> Prediction:

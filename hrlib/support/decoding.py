@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -105,10 +105,10 @@ def read_pixels(
         page: of a file of many frames (`count_pages`).
         words: of an .npz with several arrays, the one is read that has the first of these in its name.
     """
-    reader = PIXELS.get(_ending(path))
+    reader = (PIXELS | {".npz": partial(_npz, words=words)}).get(_ending(path))
     if reader is None:
         raise ValueError(f"{path}: frames must end in {', '.join(PIXELS)}; convert it")
-    pixels = _npz(path, page, words) if reader is _npz else reader(path, page)
+    pixels = reader(path, page)
     whole = _tiff_shape(path) if page is None and _ending(path) in (".tif", ".tiff") else _frames_shape(pixels.shape)
     if time_last(whole):
         raise ValueError(
@@ -125,8 +125,14 @@ def count_pages(path: Path, words: tuple[str, ...] = DEPTH_WORDS) -> int | None:
     words: as `read_pixels`.
     """
     with suppress(Exception):  # reading the frame will tell what is wrong
-        counter = {".npy": _npy_shape, ".tif": _tiff_shape, ".tiff": _tiff_shape}.get(_ending(path), lambda path: ())
-        shape = _npz_shape(path, words) if _ending(path) == ".npz" else counter(path)
+        counters = {
+            ".npy": _npy_shape,
+            ".npz": partial(_npz_shape, words=words),
+            ".tif": _tiff_shape,
+            ".tiff": _tiff_shape,
+        }
+        counter = counters.get(_ending(path))
+        shape = () if counter is None else counter(path)
         return shape[0] or None if len(shape) == 3 and not time_last(shape) else None
     return None
 
